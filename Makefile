@@ -1,0 +1,51 @@
+# make demo and make test need Go, git and make. Everything else installs itself, see .ci/run.
+
+GO       ?= go
+RACE     := $(shell test "$$($(GO) env CGO_ENABLED)" = 1 && command -v "$$($(GO) env CC)" >/dev/null && echo -race)
+LINT     := .tools/golangci-lint-v2.15.0
+BENCHTIME ?= 3x
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+.PHONY: build demo test lint bench test-services torture fuzz clean
+
+build: ## one static binary: bin/taster
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/taster ./cmd/taster
+
+demo: build ## embedded broker, traffic with planted poison, the whole pipeline
+	bin/taster demo
+
+test: ## every test that needs nothing from outside; with the race detector where cgo works
+	$(GO) test $(RACE) -timeout 30m $(GOTESTFLAGS) ./...
+
+lint: $(LINT) ## formatting, vet, golangci-lint with the import rules
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags services ./...
+	$(LINT) run ./...
+
+$(LINT):
+	GOBIN=$(CURDIR)/.tools GOFLAGS= $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+	mv .tools/golangci-lint $@
+
+test-services: ## tests against a real Apache Kafka, object stores, key services, pyarrow and Spark (Java, Maven, Node and Python are needed)
+	$(GO) test -tags services -count=1 -timeout 30m -p 1 -run 'Kafka|Pyarrow|Spark|Store|KMS|Torture' $(GOTESTFLAGS) ./...
+
+CYCLES ?= 1000
+REAL   ?= 36
+SEED   ?= 0
+FROM   ?= 0
+torture: ## real processes killed, stopped, starved and confused, then every record counted; see docs/torture.md
+	$(GO) test -tags services -count=1 -timeout 6h -run 'Torture$$' -v $(GOTESTFLAGS) ./cmd/internal/torture -args -cycles=$(CYCLES) -real=$(REAL) -seed=$(SEED) -from=$(FROM)
+
+bench: ## records/s, MB/s and allocations of each stage and of the whole, beside a straight program
+	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -timeout 2h ./cmd/internal/bench
+
+FUZZTIME ?= 10s
+fuzz: ## every fuzz test, for FUZZTIME each
+	@grep -roE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' . | while IFS=: read -r file func; do \
+		echo "$$(dirname $$file) $${func#func }"; \
+		$(GO) test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file) || exit 1; \
+	done
+
+clean:
+	rm -rf bin .tools .cache

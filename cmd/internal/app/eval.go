@@ -1,0 +1,95 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"iter"
+
+	"github.com/tasterhq/taster/cmd/internal/evaluate"
+	"github.com/tasterhq/taster/ingest/batch"
+	"github.com/tasterhq/taster/ingest/files"
+	"github.com/tasterhq/taster/schema/contract"
+	"github.com/tasterhq/taster/schema/record"
+)
+
+// Evaluate tells how well poison in inputs would be detected. truth points at a field of 0 or 1 that is taken out of
+// each record first. reference, if not empty, is a file of trusted, clean records.
+func Evaluate(ctx context.Context, c *contract.Contract, truth, reference string, inputs []string, progress func(n int64)) (*evaluate.Result, error) {
+	c = ofFiles(c)
+	inputs, err := files.Expand(ctx, inputs, Buckets{})
+	if err != nil {
+		return nil, err
+	}
+	options := evaluate.Options{
+		Contract: c, Truth: truth, Records: records(ctx, c, inputs, progress),
+		Decode: func(c *contract.Contract) (evaluate.Decoder, error) {
+			return &decoder{builder: batch.NewBuilder(c)}, nil
+		},
+	}
+	if reference != "" {
+		options.Reference = records(ctx, c, []string{reference}, progress)
+	}
+	return evaluate.Run(ctx, options)
+}
+
+// records yields the records of files as JSON, one after the other.
+func records(ctx context.Context, c *contract.Contract, inputs []string, progress func(int64)) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		for _, input := range inputs {
+			if !yieldFile(ctx, c, input, progress, yield) {
+				return
+			}
+		}
+	}
+}
+
+func yieldFile(ctx context.Context, c *contract.Contract, input string, progress func(int64), yield func([]byte, error) bool) bool {
+	f, err := files.Open(ctx, input, c, files.Access{Remote: Buckets{}})
+	if err != nil {
+		return yield(nil, err)
+	}
+	defer f.Close()
+	for {
+		item, err := f.Next()
+		if errors.Is(err, files.ErrEnd) {
+			return true
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if !yield(item.Message.Value, err) || err != nil {
+			return false
+		}
+		progress(1)
+	}
+}
+
+// decoder decodes records as the pipeline does, sanitising included.
+type decoder struct {
+	builder *batch.Builder
+	offset  int64
+	batches []*record.Batch
+}
+
+// Append implements evaluate.Decoder.
+func (d *decoder) Append(value []byte) error {
+	d.builder.Add(record.Message{Offset: d.offset, Value: bytes.Clone(value)})
+	d.offset++
+	if d.builder.Rows() >= 4096 || d.builder.Bytes() >= 4<<20 {
+		d.take()
+	}
+	return nil
+}
+
+func (d *decoder) take() {
+	if b := d.builder.Take(); b != nil {
+		d.batches = append(d.batches, b)
+	}
+}
+
+// Finish implements evaluate.Decoder.
+func (d *decoder) Finish() ([]*record.Batch, error) {
+	d.take()
+	return d.batches, nil
+}

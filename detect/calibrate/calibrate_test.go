@@ -1,0 +1,283 @@
+package calibrate
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+// shapes are scores of clean records as detectors give them: light, heavy, bounded and skewed the other way.
+var shapes = []struct {
+	name string
+	draw func(*rand.Rand) float64
+}{
+	{"normal", func(r *rand.Rand) float64 { return r.NormFloat64() }},
+	{"largest of 8 normals", func(r *rand.Rand) float64 {
+		v := r.NormFloat64()
+		for range 7 {
+			v = max(v, r.NormFloat64())
+		}
+		return v
+	}},
+	{"exponential", func(r *rand.Rand) float64 { return r.ExpFloat64() }},
+	{"lognormal", func(r *rand.Rand) float64 { return math.Exp(r.NormFloat64()) }},
+	{"Pareto 2.5", func(r *rand.Rand) float64 { return math.Pow(r.Float64(), -1/2.5) }},
+	{"Cauchy", func(r *rand.Rand) float64 { return r.NormFloat64() / r.NormFloat64() }},
+	{"uniform", func(r *rand.Rand) float64 { return r.Float64() }},
+	{"1 - lognormal", func(r *rand.Rand) float64 { return 1 - math.Exp(r.NormFloat64()) }},
+	{"two clusters", func(r *rand.Rand) float64 {
+		if r.IntN(2) == 0 {
+			return r.NormFloat64()
+		}
+		return 2 + r.NormFloat64()
+	}},
+	{"counts", func(r *rand.Rand) float64 { return math.Floor(r.ExpFloat64() * 2) }},
+}
+
+var budgets = []float64{0.001, 0.01, 0.05}
+
+// The mean over many draws must not exceed the budget by more than two standard errors of a single one: what m rows
+// cannot tell about the tail.
+func TestBudgetHolds(t *testing.T) {
+	const draws, n = 60, 5000
+	for _, m := range []int{200, 1000, 10000} {
+		for _, shape := range shapes {
+			flagged := make([]float64, len(budgets))
+			for draw := range draws {
+				rng := rand.New(rand.NewPCG(uint64(draw), uint64(m)))
+				held := make([]float64, m)
+				for i := range held {
+					held[i] = shape.draw(rng)
+				}
+				null := Fit(held)
+				for range n / 10 {
+					lp := null.LogP(shape.draw(rng))
+					for b, budget := range budgets {
+						if lp <= math.Log(budget) {
+							flagged[b] += 10.0 / (draws * n)
+						}
+					}
+				}
+			}
+			check(t, fmt.Sprintf("reference of %d, %s", m, shape.name), flagged, n, m)
+		}
+	}
+}
+
+func TestBudgetHoldsWithoutReference(t *testing.T) {
+	const draws = 40
+	for _, n := range []int{200, 1000, 10000} {
+		for _, shape := range shapes {
+			flagged := make([]float64, len(budgets))
+			for draw := range draws {
+				rng := rand.New(rand.NewPCG(uint64(draw), uint64(n)))
+				batch := make([]float64, n)
+				for i := range batch {
+					batch[i] = shape.draw(rng)
+				}
+				null := FitBatch(batch)
+				for _, s := range batch {
+					for b, budget := range budgets {
+						if null.LogP(s) <= math.Log(budget) {
+							flagged[b] += 1 / float64(draws*n)
+						}
+					}
+				}
+			}
+			check(t, fmt.Sprintf("batch of %d, %s", n, shape.name), flagged, n, n)
+		}
+	}
+}
+
+func check(t *testing.T, what string, flagged []float64, n, m int) {
+	t.Helper()
+	line := what + ":"
+	for b, budget := range budgets {
+		line += fmt.Sprintf("  %.2f %% of %.1f %%", 100*flagged[b], 100*budget)
+		error := math.Sqrt(budget * (1 - budget) * (1/float64(n) + 1/float64(m)))
+		if flagged[b] > budget+2*error {
+			t.Errorf("%s flags %.3f %%: over the budget of %.1f %%", what, 100*flagged[b], 100*budget)
+		}
+	}
+	t.Log(line)
+}
+
+// Poison among the trusted rows must not hide its kind: ten rows of a thousand are all that is promised.
+func TestPoisonInReference(t *testing.T) {
+	for _, shape := range shapes[:8] {
+		if shape.name == "Cauchy" {
+			continue // reaches as far as the poison does
+		}
+		rng := rand.New(rand.NewPCG(3, 4))
+		held := make([]float64, 1000)
+		for i := range held {
+			held[i] = shape.draw(rng)
+		}
+		clean := Fit(held).Score(math.Log(0.0005))
+		for i := range 10 {
+			held[i] = 3*math.Abs(clean) + clean + rng.Float64()
+		}
+		null := Fit(held)
+		if p := math.Exp(null.LogP(held[0])); p > 0.005 {
+			t.Errorf("%s: poison that is also in the reference gets p = %.4f", shape.name, p)
+		}
+	}
+}
+
+// Poison that comes in a clump is found without a reference, however much of it there is.
+func TestHeavyPoisonIsNotMasked(t *testing.T) {
+	const n = 2000
+	for _, shape := range shapes[:5] {
+		for _, share := range []float64{0.01, 0.05, 0.2} {
+			rng := rand.New(rand.NewPCG(5, 6))
+			batch := make([]float64, n)
+			for i := range batch {
+				batch[i] = shape.draw(rng)
+			}
+			clean := Fit(batch)
+			far, wide := clean.Score(math.Log(0.0002)), clean.spread
+			poison := int(share * n)
+			for i := range poison {
+				batch[i] = 1.5*far + 12*wide + wide*rng.NormFloat64()
+			}
+			null := FitBatch(batch)
+			caught, spared := 0, 0
+			for i, s := range batch {
+				if flagged := null.LogP(s) <= math.Log(0.01); flagged && i < poison {
+					caught++
+				} else if flagged {
+					spared++
+				}
+			}
+			t.Logf("%s, %.0f %%: recall %.2f, clean flagged %.4f", shape.name, 100*share,
+				float64(caught)/float64(poison), float64(spared)/float64(n-poison))
+			if float64(caught) < 0.9*float64(poison) {
+				t.Errorf("%s: only %d of %d poisoned rows were flagged", shape.name, caught, poison)
+			}
+			if rate := float64(spared) / float64(n-poison); rate > 0.02 {
+				t.Errorf("%s: %.1f %% of the clean rows were flagged at a budget of 1 %%", shape.name, 100*rate)
+			}
+		}
+	}
+}
+
+// LogP falls strictly with the score in the tail, is finite everywhere, and Score is its inverse.
+func TestLogP(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 8))
+	for _, m := range []int{1, 2, 49, 50, 51, 300, 5000} {
+		for _, shape := range shapes {
+			held := make([]float64, m)
+			for i := range held {
+				held[i] = shape.draw(rng)
+			}
+			null := Fit(held)
+			lo, hi := null.sorted[0], null.sorted[m-1]
+			last := math.Inf(1)
+			for i := range 2000 {
+				s := lo + (hi-lo+1)*float64(i)/500
+				lp := null.LogP(s)
+				if math.IsNaN(lp) || math.IsInf(lp, 0) || lp > 0 || lp > last {
+					t.Fatalf("%s of %d: ln p(%v) = %v after %v", shape.name, m, s, lp, last)
+				}
+				if s > hi && lp >= last {
+					t.Fatalf("%s of %d: scores beyond all that is known tie", shape.name, m)
+				}
+				last = lp
+			}
+			for _, logP := range []float64{-1, -5, -12} {
+				s := null.Score(logP)
+				if got := null.LogP(s); got > logP+1e-9 && m >= 50 {
+					t.Errorf("%s of %d: ln p of Score(%v) is %v", shape.name, m, logP, got)
+				}
+			}
+		}
+	}
+	if (Fit(nil)) != nil || Fit([]float64{math.NaN()}) != nil {
+		t.Error("a null of nothing")
+	}
+	constant := Fit(make([]float64, 500))
+	if p := constant.LogP(0); p != 0 {
+		t.Errorf("the only score there is has ln p %v", p)
+	}
+	if a, b := constant.LogP(1), constant.LogP(2); !(b < a && a < math.Log(0.002)) {
+		t.Errorf("scores never seen have ln p %v and %v", a, b)
+	}
+}
+
+func TestWeights(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 10))
+	const n = 5000
+	columns := make([][]float64, 4)
+	for d := range columns {
+		columns[d] = make([]float64, n)
+		for i := range columns[d] {
+			columns[d][i] = math.Log(rng.Float64())
+		}
+	}
+	for d, w := range Weights(columns, 1000) {
+		if math.Abs(w-0.25) > 0.02 {
+			t.Errorf("on a clean stream detector %d has weight %.3f", d, w)
+		}
+	}
+	for i := range n / 50 {
+		columns[2][i] = -12
+	}
+	weights := Weights(columns, 1000)
+	var sum float64
+	for _, w := range weights {
+		sum += w
+	}
+	if weights[2] < 0.7 || weights[0] < evenShare/4-1e-9 || math.Abs(sum-1) > 1e-9 {
+		t.Errorf("one detector sees 2 %% poison: weights %.3f", weights)
+	}
+}
+
+func TestRiskKeepsOrder(t *testing.T) {
+	last := -1.0
+	for lp := 0.0; lp >= 2*logPDeep; lp -= 0.25 {
+		r := Risk(lp)
+		if !(r > last && r < 1) {
+			t.Fatalf("risk of ln p = %v is %v after %v", lp, r, last)
+		}
+		last = r
+	}
+	if r := Risk(math.Log(0.01)); math.Abs(r-0.99) > 1e-12 {
+		t.Errorf("risk of p = 0.01 is %v", r)
+	}
+}
+
+func TestAlignFollowsScale(t *testing.T) {
+	rng := rand.New(rand.NewPCG(11, 12))
+	held := make([]float64, 400)
+	for i := range held {
+		held[i] = rng.ExpFloat64()
+	}
+	null := Fit(held)
+	for _, poison := range []float64{0, 0.05, 0.2} {
+		scores := make([]float64, 6000)
+		for i := range scores {
+			scores[i] = 1 + 3*rng.ExpFloat64()
+			if float64(i) < poison*6000 {
+				scores[i] = 30 + rng.NormFloat64()
+			}
+		}
+		aligned := Align(null, scores)
+		flagged, clean := 0, 0
+		for i, s := range scores {
+			if float64(i) >= poison*6000 {
+				clean++
+				if aligned.LogP(s) <= math.Log(0.05) {
+					flagged++
+				}
+			} else if aligned.LogP(s) > math.Log(0.01) {
+				t.Fatalf("poison is masked at a share of %v", poison)
+			}
+		}
+		rate := float64(flagged) / float64(clean)
+		t.Logf("poison %v: %.3f of the clean rows at p ≤ 0.05", poison, rate)
+		if rate > 0.05+3*math.Sqrt(0.05/400) || rate < 0.01 {
+			t.Errorf("poison %v: %.3f of the clean rows have p ≤ 0.05", poison, rate)
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package calibrate
+
+import "math"
+
+// evenShare is the share of the weight that is spread evenly whatever the stream looks like, so that a flood which
+// one detector sees cannot take all weight from the others.
+const evenShare = 0.1
+
+// leastNews is how much a detector must tell per row, in nats, before weights move half of the way.
+const leastNews = 0.001
+
+// Weights says how much each detector counts in a stream: logP[d] holds detector d's ln p of every row, calibrated
+// on `calibrated` rows.
+//
+// On a clean stream p-values are uniform, and a detector that sees nothing only adds noise to those that do. Weight
+// therefore moves towards detectors by what they tell of this stream: the largest Kullback-Leibler divergence, over q, of the
+// share of p-values ≤ q from q itself (the statistic of Berk and Jones, Z. Wahrscheinlichkeitstheorie 1979; Donoho and Jin,
+// "Higher criticism", Annals of Statistics 2004), q being raised by two standard errors first. When no detector tells
+// anything all count the same. The weights depend on a row only through its n-th part in those shares, and the
+// combination is calibrated under the same weights, so the budget does not suffer.
+func Weights(logP [][]float64, calibrated int) []float64 {
+	weights := make([]float64, len(logP))
+	var sum float64
+	for d, column := range logP {
+		weights[d] = news(column, calibrated)
+		sum += weights[d]
+	}
+	even := 1 / float64(len(logP))
+	move := (1 - evenShare) * sum / (sum + leastNews)
+	for d := range weights {
+		if sum > 0 {
+			weights[d] *= move / sum
+		}
+		weights[d] += (1 - move) * even
+	}
+	return weights
+}
+
+// tails calls f with q = 1/16,384 … 1/4, 1/2, the share of p-values ≤ q, and the standard error of that share on
+// clean rows.
+func tails(logP []float64, calibrated int, f func(q, share, err float64)) {
+	const steps = 14
+	var count [steps]int
+	for _, lp := range logP {
+		if step := int(-lp / math.Ln2); step > 0 {
+			count[min(step, steps)-1]++
+		}
+	}
+	n := float64(len(logP))
+	below := 0
+	for step := steps; step > 0; step-- {
+		below += count[step-1]
+		q := math.Exp2(-float64(step))
+		f(q, float64(below)/n, math.Sqrt(q*(1-q)*(1/n+1/float64(max(calibrated, 1)))))
+	}
+}
+
+func news(logP []float64, calibrated int) float64 {
+	best := 0.0
+	tails(logP, calibrated, func(q, share, err float64) {
+		if q += 2 * err; share > q {
+			d := share * math.Log(share/q)
+			if share < 1 {
+				d += (1 - share) * math.Log((1-share)/(1-q))
+			}
+			best = max(best, d)
+		}
+	})
+	return best
+}
+
+// excess is a lower bound on the share of rows that are not clean (Meinshausen and Rice, Annals of Statistics 2006): the
+// largest excess of the share of p-values ≤ q over q and three standard errors.
+func excess(logP []float64, calibrated int) float64 {
+	best := 0.0
+	tails(logP, calibrated, func(q, share, err float64) {
+		best = max(best, (share-q-3*err)/(1-q))
+	})
+	return best
+}
+
+// Combine writes ln of the weighted harmonic sum Σ w_d / p_d of every row to out. The harmonic mean of p-values
+// (Wilson, PNAS 2019) is led by the smallest and, as the Cauchy combination (Liu and Xie, JASA 2020), hardly
+// feels how they depend on each other; unlike it, it is not dragged down by a p-value near 1. It is a score and
+// not yet a p-value: calibrate it under the same weights.
+func Combine(out []float64, logP [][]float64, weights []float64) {
+	for i := range out {
+		// The smallest p-value leads: relative to it every term is at most its weight.
+		lead := 0.0
+		for _, column := range logP {
+			lead = min(lead, column[i])
+		}
+		var sum float64
+		for d, column := range logP {
+			sum += weights[d] * math.Exp(lead-column[i])
+		}
+		out[i] = math.Log(sum) - lead
+	}
+}
+
+// compressed is where extrapolation ends to be meant literally.
+const compressed = 1e-6
+
+// Risk is 1 − p for a calibrated ln p, with one change: below p = 10⁻⁶, far beyond what any reference can prove, p
+// goes on as 10⁻⁶ / (1 + ln(10⁻⁶/p)), so that risks of the most suspicious rows do not all round to 1 but keep
+// their order.
+func Risk(logP float64) float64 {
+	if depth := math.Log(compressed) - logP; depth > 0 {
+		return 1 - compressed/(1+depth)
+	}
+	return -math.Expm1(logP)
+}
+
+// StreamRisk is the risk of n rows as a whole: 1 minus the chance that a clean stream has as many flagged rows, or
+// one as extreme, at a budget calibrated on m rows.
+func StreamRisk(flagged, n, m int, budget, smallest float64) float64 {
+	if n == 0 {
+		return 0
+	}
+	expected := float64(n) * budget
+	deviation := math.Sqrt(expected * (1 - budget) * (1 + float64(n)/float64(max(m, 1))))
+	many := math.Erfc((float64(flagged)-0.5-expected)/(deviation*math.Sqrt2)) / 2
+	extreme := -math.Expm1(-float64(n) * math.Exp(smallest)) // 1 − (1 − p)ⁿ
+	return max(0, 1-2*min(many, extreme))
+}

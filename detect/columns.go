@@ -1,0 +1,527 @@
+package detect
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"unsafe"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/tasterhq/taster/schema/contract"
+	"github.com/tasterhq/taster/schema/record"
+)
+
+// Misfit is a row with a vector that cannot be compared with the others, by its length.
+type Misfit struct {
+	Row     int
+	Pointer string // the role's pointer
+	Length  int
+	Want    int
+}
+
+// NewSample lays out the rows of batches by the roles of c. Texts and, where one batch holds vectors of one length
+// only, embeddings are read in place: the sample is good as long as the batches are.
+//
+// Vectors must have one length. It is like's, where like has any (nil: it has none), otherwise the most common in the
+// batches; a row with another length has no vector, or no features, and is told as a Misfit, by rising row.
+//
+// A role whose column the batches lack is an error, and so is a column of a type that cannot play the role.
+func NewSample(c *contract.Contract, batches []*record.Batch, like *Sample) (*Sample, []Misfit, error) {
+	s := &Sample{}
+	for _, b := range batches {
+		s.N += int(b.Records.NumRows())
+	}
+	if like == nil {
+		like = &Sample{}
+	}
+	r := c.Roles
+	b := &layout{sample: s, batches: batches}
+	if err := b.text(r.Text); err != nil {
+		return nil, nil, err
+	}
+	if r.Label != "" {
+		if err := b.label(r.Label); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(r.Features) > 0 {
+		if err := b.features(r.Features, len(like.FeatureNames)); err != nil {
+			return nil, nil, err
+		}
+	}
+	if r.Embedding != "" {
+		if err := b.embedding(r.Embedding, like.Dim); err != nil {
+			return nil, nil, err
+		}
+	}
+	b.provider(r.Provider)
+	slices.SortFunc(b.misfits, func(x, y Misfit) int { return x.Row - y.Row })
+	return s, b.misfits, nil
+}
+
+// layout builds one sample.
+type layout struct {
+	sample  *Sample
+	batches []*record.Batch
+	misfits []Misfit
+}
+
+// columns returns the column that pointer names in every batch.
+func (b *layout) columns(role, pointer string) ([]arrow.Array, error) {
+	out := make([]arrow.Array, len(b.batches))
+	for i, batch := range b.batches {
+		column, ok := record.Lookup(batch.Records, pointer)
+		if !ok {
+			return nil, fmt.Errorf("roles.%s: there is no column %s: is the field dropped, or not in the schema?", role, pointer)
+		}
+		out[i] = column
+	}
+	return out, nil
+}
+
+func wrongType(role, pointer string, t arrow.DataType, want string) error {
+	return fmt.Errorf("roles.%s: column %s is of type %s: want %s", role, pointer, t, want)
+}
+
+// view returns s as bytes, without a copy. They must not be written to.
+func view(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
+// stringsOf returns how to read a string column, or nil for another type. Null is nil, and nothing else is.
+func stringsOf(column arrow.Array) func(i int) []byte {
+	empty := []byte{}
+	var value func(i int) string
+	switch a := column.(type) {
+	case *array.String:
+		value = a.Value
+	case *array.LargeString:
+		value = a.Value
+	case *array.StringView:
+		value = a.Value
+	case *array.Dictionary:
+		words, ok := a.Dictionary().(*array.String)
+		if !ok {
+			return nil
+		}
+		value = func(i int) string { return words.Value(a.GetValueIndex(i)) }
+	default:
+		return nil
+	}
+	return func(i int) []byte {
+		if column.IsNull(i) {
+			return nil
+		}
+		if s := value(i); s != "" {
+			return view(s)
+		}
+		return empty
+	}
+}
+
+// textsOf returns how to append a text column's row to dst; an array of strings gives its items line by line.
+func textsOf(column arrow.Array) func(dst []byte, i int) ([]byte, bool) {
+	if read := stringsOf(column); read != nil {
+		return func(dst []byte, i int) ([]byte, bool) {
+			text := read(i)
+			return append(dst, text...), text != nil
+		}
+	}
+	list, ok := column.(array.ListLike)
+	if !ok {
+		return nil
+	}
+	read := stringsOf(list.ListValues())
+	if read == nil {
+		return nil
+	}
+	return func(dst []byte, i int) ([]byte, bool) {
+		if column.IsNull(i) {
+			return dst, false
+		}
+		from, to := list.ValueOffsets(i)
+		for at := from; at < to; at++ {
+			if at > from {
+				dst = append(dst, '\n')
+			}
+			dst = append(dst, read(int(at))...)
+		}
+		return dst, true
+	}
+}
+
+func (b *layout) text(pointers []string) error {
+	if len(pointers) == 0 {
+		return nil
+	}
+	s := b.sample
+	s.Text = make([][]byte, 0, s.N)
+	fields := make([][]arrow.Array, len(pointers))
+	for p, pointer := range pointers {
+		columns, err := b.columns("text", pointer)
+		if err != nil {
+			return err
+		}
+		for _, column := range columns {
+			if textsOf(column) == nil {
+				return wrongType("text", pointer, column.DataType(), "a string or an array of strings")
+			}
+		}
+		fields[p] = columns
+	}
+	room := 0 // for a row's text, going by the batch before
+	for at, batch := range b.batches {
+		rows := int(batch.Records.NumRows())
+		if len(pointers) == 1 {
+			if read := stringsOf(fields[0][at]); read != nil {
+				for i := range rows {
+					s.Text = append(s.Text, read(i))
+				}
+				continue
+			}
+		}
+		// All texts of the batch are joined in one arena. It moves as it grows, so texts are cut out of it last.
+		readers := make([]func([]byte, int) ([]byte, bool), len(pointers))
+		for p := range pointers {
+			readers[p] = textsOf(fields[p][at])
+		}
+		arena := make([]byte, 0, min(rows*room, int(batch.Bytes)))
+		ends := make([]int, rows)
+		for i := range rows {
+			any := false
+			for _, read := range readers {
+				mark := len(arena)
+				if any {
+					arena = append(arena, '\n')
+				}
+				var present bool
+				if arena, present = read(arena, i); !present {
+					arena = arena[:mark]
+				}
+				any = any || present
+			}
+			if ends[i] = len(arena); !any {
+				ends[i] = -1
+			}
+		}
+		room = len(arena)*9/8/max(1, rows) + 1
+		from := 0
+		for _, to := range ends {
+			if to < 0 {
+				s.Text = append(s.Text, nil)
+				continue
+			}
+			s.Text = append(s.Text, arena[from:to:to])
+			from = to
+		}
+	}
+	return nil
+}
+
+// names numbers strings in the order in which they first appear.
+type names struct {
+	list  []string
+	index map[string]int32
+	last  int32
+}
+
+func (n *names) number(name []byte) int32 {
+	if n.list != nil && n.list[n.last] == string(name) {
+		return n.last
+	}
+	at, ok := n.index[string(name)]
+	if !ok {
+		if n.index == nil {
+			n.index = map[string]int32{}
+		}
+		at = int32(len(n.list))
+		word := string(name)
+		n.list = append(n.list, word)
+		n.index[word] = at
+	}
+	n.last = at
+	return at
+}
+
+func (b *layout) label(pointer string) error {
+	columns, err := b.columns("label", pointer)
+	if err != nil {
+		return err
+	}
+	s := b.sample
+	s.Label = make([]int32, 0, s.N)
+	var classes names
+	var scratch []byte
+	for _, column := range columns {
+		read := stringsOf(column)
+		if read == nil {
+			var format func(dst []byte, i int) []byte
+			if flags, ok := column.(*array.Boolean); ok {
+				format = func(dst []byte, i int) []byte { return strconv.AppendBool(dst, flags.Value(i)) }
+			} else if number := numbersOf(column); number != nil {
+				// Integers up to 2⁵³ and class numbers written as 1.0 alike come out without a point.
+				format = func(dst []byte, i int) []byte { return strconv.AppendFloat(dst, number(i), 'f', -1, 64) }
+				if whole, ok := column.(*array.Int64); ok {
+					format = func(dst []byte, i int) []byte { return strconv.AppendInt(dst, whole.Value(i), 10) }
+				}
+			} else {
+				return wrongType("label", pointer, column.DataType(), "a string, a number or a boolean")
+			}
+			read = func(i int) []byte {
+				if column.IsNull(i) {
+					return nil
+				}
+				scratch = format(scratch[:0], i)
+				return scratch
+			}
+		}
+		for i := range column.Len() {
+			number := int32(-1)
+			if name := read(i); name != nil {
+				number = classes.number(name)
+			}
+			s.Label = append(s.Label, number)
+		}
+	}
+	s.Classes = classes.list
+	return nil
+}
+
+// numbersOf returns how to read a column of numbers or booleans, null apart, or nil for another type.
+func numbersOf(column arrow.Array) func(i int) float64 {
+	switch a := column.(type) {
+	case *array.Float64:
+		return a.Value
+	case *array.Float32:
+		return func(i int) float64 { return float64(a.Value(i)) }
+	case *array.Int64:
+		return func(i int) float64 { return float64(a.Value(i)) }
+	case *array.Int32:
+		return func(i int) float64 { return float64(a.Value(i)) }
+	case *array.Int16:
+		return func(i int) float64 { return float64(a.Value(i)) }
+	case *array.Int8:
+		return func(i int) float64 { return float64(a.Value(i)) }
+	case *array.Uint64:
+		return func(i int) float64 { return float64(a.Value(i)) }
+	case *array.Uint32:
+		return func(i int) float64 { return float64(a.Value(i)) }
+	case *array.Uint16:
+		return func(i int) float64 { return float64(a.Value(i)) }
+	case *array.Uint8:
+		return func(i int) float64 { return float64(a.Value(i)) }
+	case *array.Boolean:
+		return func(i int) float64 {
+			if a.Value(i) {
+				return 1
+			}
+			return 0
+		}
+	}
+	return nil
+}
+
+func (b *layout) features(pointers []string, width int) error {
+	s := b.sample
+	if len(pointers) == 1 {
+		columns, err := b.columns("features", pointers[0])
+		if err != nil {
+			return err
+		}
+		if len(columns) == 0 {
+			return nil
+		}
+		if _, ok := columns[0].(array.ListLike); ok {
+			return b.featureList(pointers[0], columns, width)
+		}
+	}
+	s.FeatureNames = slices.Clone(pointers)
+	s.Features = make([]float64, s.N*len(pointers))
+	for j, pointer := range pointers {
+		columns, err := b.columns("features", pointer)
+		if err != nil {
+			return err
+		}
+		at := j
+		for _, column := range columns {
+			read := numbersOf(column)
+			if read == nil {
+				return wrongType("features", pointer, column.DataType(), "numbers, or one array of numbers")
+			}
+			for i := range column.Len() {
+				v := math.NaN()
+				if !column.IsNull(i) {
+					v = read(i)
+				}
+				s.Features[at] = v
+				at += len(pointers)
+			}
+		}
+	}
+	return nil
+}
+
+func (b *layout) featureList(pointer string, columns []arrow.Array, width int) error {
+	s := b.sample
+	lists, err := vectors("features", pointer, columns)
+	if err != nil {
+		return err
+	}
+	if width == 0 {
+		width = commonLength(lists)
+	}
+	for j := range width {
+		s.FeatureNames = append(s.FeatureNames, pointer+"/"+strconv.Itoa(j))
+	}
+	s.Features = make([]float64, 0, s.N*width)
+	row := -1
+	for _, list := range lists {
+		read := numbersOf(list.ListValues())
+		for i := range list.Len() {
+			row++
+			from, to := list.ValueOffsets(i)
+			absent := list.IsNull(i)
+			if !absent && int(to-from) != width {
+				b.misfits = append(b.misfits, Misfit{row, pointer, int(to - from), width})
+				absent = true
+			}
+			for j := range width {
+				v := math.NaN()
+				if at := int(from) + j; !absent && !list.ListValues().IsNull(at) {
+					v = read(at)
+				}
+				s.Features = append(s.Features, v)
+			}
+		}
+	}
+	return nil
+}
+
+func vectors(role, pointer string, columns []arrow.Array) ([]array.ListLike, error) {
+	lists := make([]array.ListLike, len(columns))
+	for i, column := range columns {
+		list, ok := column.(array.ListLike)
+		if !ok || numbersOf(list.ListValues()) == nil {
+			return nil, wrongType(role, pointer, column.DataType(), "an array of numbers")
+		}
+		lists[i] = list
+	}
+	return lists, nil
+}
+
+// commonLength returns the length that most lists have; the smaller of two that are as common.
+func commonLength(lists []array.ListLike) int {
+	count := map[int]int{}
+	for _, list := range lists {
+		for i := range list.Len() {
+			if !list.IsNull(i) {
+				from, to := list.ValueOffsets(i)
+				count[int(to-from)]++
+			}
+		}
+	}
+	best := 0
+	for length, n := range count {
+		if n > count[best] || n == count[best] && length < best {
+			best = length
+		}
+	}
+	return best
+}
+
+func (b *layout) embedding(pointer string, dim int) error {
+	s := b.sample
+	columns, err := b.columns("embedding", pointer)
+	if err != nil {
+		return err
+	}
+	lists, err := vectors("embedding", pointer, columns)
+	if err != nil {
+		return err
+	}
+	if dim == 0 {
+		dim = commonLength(lists)
+	}
+	s.Dim = dim
+	if len(lists) == 1 {
+		if values, ok := contiguous(lists[0], dim); ok {
+			s.Embedding = values
+			return nil
+		}
+	}
+	s.Embedding = make([]float32, 0, s.N*dim)
+	row := -1
+	lacking := func() {
+		if s.HasEmbedding == nil {
+			s.HasEmbedding = make([]bool, s.N)
+			for i := range s.HasEmbedding {
+				s.HasEmbedding[i] = true
+			}
+		}
+		s.HasEmbedding[row] = false
+		s.Embedding = append(s.Embedding, make([]float32, dim)...)
+	}
+	for _, list := range lists {
+		if values, ok := contiguous(list, dim); ok {
+			s.Embedding = append(s.Embedding, values...)
+			row += list.Len()
+			continue
+		}
+		read := numbersOf(list.ListValues())
+		short, _ := list.ListValues().(*array.Float32)
+		for i := range list.Len() {
+			row++
+			from, to := list.ValueOffsets(i)
+			switch {
+			case list.IsNull(i):
+				lacking()
+			case int(to-from) != dim:
+				b.misfits = append(b.misfits, Misfit{row, pointer, int(to - from), dim})
+				lacking()
+			case short != nil:
+				s.Embedding = append(s.Embedding, short.Float32Values()[from:to]...)
+			default:
+				for at := from; at < to; at++ {
+					s.Embedding = append(s.Embedding, float32(read(int(at))))
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// contiguous returns the values of a list column of float32 as they lie, where every row has dim of them.
+func contiguous(list array.ListLike, dim int) ([]float32, bool) {
+	values, ok := list.ListValues().(*array.Float32)
+	n := list.Len()
+	if !ok || n == 0 || dim == 0 || list.NullN() > 0 || values.NullN() > 0 {
+		return nil, false
+	}
+	first, _ := list.ValueOffsets(0)
+	for i := range n {
+		if from, to := list.ValueOffsets(i); from != first+int64(i*dim) || to-from != int64(dim) {
+			return nil, false
+		}
+	}
+	return values.Float32Values()[first : int(first)+n*dim], true
+}
+
+func (b *layout) provider(p contract.Provider) {
+	if p == (contract.Provider{}) {
+		return
+	}
+	s := b.sample
+	s.Provider = make([]int32, 0, s.N)
+	var known names
+	for _, batch := range b.batches {
+		for _, name := range batch.Providers {
+			number := int32(-1)
+			if name != "" {
+				number = known.number(view(name))
+			}
+			s.Provider = append(s.Provider, number)
+		}
+	}
+	s.Providers = known.list
+}

@@ -1,0 +1,258 @@
+package detect
+
+import (
+	"fmt"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/tasterhq/taster/schema/contract"
+	"github.com/tasterhq/taster/schema/record"
+)
+
+func batch(t testing.TB, fields []arrow.Field, json string, providers ...string) *record.Batch {
+	t.Helper()
+	rec, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(fields, nil), strings.NewReader(json))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &record.Batch{Records: rec, Providers: providers, Origins: make([]record.Origin, rec.NumRows())}
+}
+
+func texts(s *Sample) string {
+	var out []string
+	for _, text := range s.Text {
+		if text == nil {
+			out = append(out, "nil")
+		} else {
+			out = append(out, fmt.Sprintf("%q", text))
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+var (
+	word   = arrow.BinaryTypes.String
+	double = arrow.PrimitiveTypes.Float64
+	floats = arrow.ListOf(arrow.PrimitiveTypes.Float32)
+)
+
+func TestNewSampleText(t *testing.T) {
+	fields := []arrow.Field{
+		{Name: "title", Type: word, Nullable: true}, {Name: "body", Type: word, Nullable: true},
+		{Name: "lines", Type: arrow.ListOf(word), Nullable: true},
+		{Name: "in", Type: arrow.StructOf(arrow.Field{Name: "deep", Type: word, Nullable: true}), Nullable: true},
+	}
+	a := batch(t, fields, `[{"title":"a","body":"b","lines":["x","","y"],"in":{"deep":"d"}},{"title":null,"body":"c","lines":null,"in":null}]`)
+	b := batch(t, fields, `[{"title":"","body":null,"lines":[],"in":{"deep":null}},{"title":null,"body":null,"lines":["z"],"in":{"deep":"é"}}]`)
+	for _, c := range []struct {
+		pointers []string
+		want     string
+	}{
+		{[]string{"/title"}, `"a" nil "" nil`},
+		{[]string{"/title", "/body"}, `"a\nb" "c" "" nil`},
+		{[]string{"/lines"}, `"x\n\ny" nil "" "z"`},
+		{[]string{"/in/deep", "/title"}, `"d\na" nil "" "é"`},
+	} {
+		s, _, err := NewSample(&contract.Contract{Roles: contract.Roles{Text: c.pointers}}, []*record.Batch{a, b}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := texts(s); got != c.want || s.N != 4 {
+			t.Errorf("%v: %s, want %s", c.pointers, got, c.want)
+		}
+	}
+	// Sliced columns do not begin where their buffers do.
+	sliced := &record.Batch{Records: a.Records.NewSlice(1, 2)}
+	s, _, err := NewSample(&contract.Contract{Roles: contract.Roles{Text: []string{"/body"}}}, []*record.Batch{sliced}, nil)
+	if err != nil || texts(s) != `"c"` {
+		t.Errorf("slice: %s, %v", texts(s), err)
+	}
+}
+
+func TestNewSampleLabel(t *testing.T) {
+	for _, c := range []struct {
+		kind  arrow.DataType
+		json  string
+		label []int32
+		names []string
+	}{
+		{word, `[{"l":"pos"},{"l":null},{"l":"neg"},{"l":"pos"},{"l":""}]`, []int32{0, -1, 1, 0, 2}, []string{"pos", "neg", ""}},
+		{arrow.PrimitiveTypes.Int64, `[{"l":7},{"l":-1},{"l":7},{"l":9007199254740993}]`, []int32{0, 1, 0, 2}, []string{"7", "-1", "9007199254740993"}},
+		{arrow.PrimitiveTypes.Float64, `[{"l":1},{"l":0.5}]`, []int32{0, 1}, []string{"1", "0.5"}},
+		{arrow.FixedWidthTypes.Boolean, `[{"l":true},{"l":false},{"l":null}]`, []int32{0, 1, -1}, []string{"true", "false"}},
+	} {
+		b := batch(t, []arrow.Field{{Name: "l", Type: c.kind, Nullable: true}}, c.json)
+		s, _, err := NewSample(&contract.Contract{Roles: contract.Roles{Label: "/l"}}, []*record.Batch{b}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(s.Label, c.label) || !reflect.DeepEqual(s.Classes, c.names) {
+			t.Errorf("%s: %v of %q", c.kind, s.Label, s.Classes)
+		}
+	}
+}
+
+func TestNewSampleFeatures(t *testing.T) {
+	fields := []arrow.Field{
+		{Name: "a", Type: double, Nullable: true}, {Name: "b", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+		{Name: "c", Type: arrow.FixedWidthTypes.Boolean}, {Name: "x", Type: arrow.ListOf(double), Nullable: true},
+	}
+	b := batch(t, fields, `[{"a":1.5,"b":2,"c":true,"x":[1,2]},{"a":null,"b":3,"c":false,"x":[1,2,3]},{"a":2,"b":null,"c":true,"x":null},{"a":2,"b":1,"c":true,"x":[5,6]}]`)
+	s, _, err := NewSample(&contract.Contract{Roles: contract.Roles{Features: []string{"/a", "/b", "/c"}}}, []*record.Batch{b, b}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "1.5 2 1 NaN 3 0 2 NaN 1 2 1 1"
+	if got := strings.Trim(fmt.Sprint(s.Features), "[]"); got != want+" "+want {
+		t.Errorf("features %s", got)
+	}
+	s, misfits, err := NewSample(&contract.Contract{Roles: contract.Roles{Features: []string{"/x"}}}, []*record.Batch{b}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(s.FeatureNames, s.Features, misfits); got != "[/x/0 /x/1] [1 2 NaN NaN NaN NaN 5 6] [{1 /x 3 2}]" {
+		t.Errorf("list: %s", got)
+	}
+}
+
+func TestNewSampleEmbedding(t *testing.T) {
+	fields := []arrow.Field{{Name: "v", Type: floats, Nullable: true}}
+	c := &contract.Contract{Roles: contract.Roles{Embedding: "/v"}}
+	even := batch(t, fields, `[{"v":[1,2]},{"v":[3,4]},{"v":[5,6]}]`)
+	s, _, err := NewSample(c, []*record.Batch{even}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := even.Records.Column(0).(*array.List).ListValues().(*array.Float32).Float32Values()
+	if &s.Embedding[0] != &values[0] || s.HasEmbedding != nil || s.Dim != 2 {
+		t.Error("vectors of one length are not read in place")
+	}
+	sliced := &record.Batch{Records: even.Records.NewSlice(1, 3)}
+	if s, _, _ = NewSample(c, []*record.Batch{sliced, even}, nil); fmt.Sprint(s.Embedding) != "[3 4 5 6 1 2 3 4 5 6]" {
+		t.Errorf("slice: %v", s.Embedding)
+	}
+	odd := batch(t, fields, `[{"v":[7]},{"v":null},{"v":[8,9]},{"v":[1,2,3]}]`)
+	s, misfits, err := NewSample(c, []*record.Batch{even, odd}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := fmt.Sprint(s.Embedding, s.HasEmbedding, misfits)
+	want := "[1 2 3 4 5 6 0 0 0 0 8 9 0 0] [true true true false false true false] [{3 /v 1 2} {6 /v 3 2}]"
+	if got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	// A reference's length holds even where no row has it.
+	if _, misfits, _ = NewSample(c, []*record.Batch{even}, &Sample{Dim: 3}); len(misfits) != 3 || misfits[2].Want != 3 {
+		t.Errorf("misfits %v", misfits)
+	}
+	fixed := batch(t, []arrow.Field{{Name: "v", Type: arrow.FixedSizeListOf(2, arrow.PrimitiveTypes.Float32)}}, `[{"v":[1,2]},{"v":[3,4]}]`)
+	if s, _, err = NewSample(c, []*record.Batch{fixed}, nil); err != nil || fmt.Sprint(s.Embedding, s.Dim) != "[1 2 3 4] 2" {
+		t.Errorf("fixed: %v, %v", s.Embedding, err)
+	}
+	empty := batch(t, fields, `[]`)
+	if s, misfits, err = NewSample(c, []*record.Batch{empty}, nil); err != nil || s.N != 0 || misfits != nil {
+		t.Errorf("empty: %v, %v", misfits, err)
+	}
+}
+
+func TestNewSampleProvider(t *testing.T) {
+	fields := []arrow.Field{{Name: "a", Type: double}}
+	a := batch(t, fields, `[{"a":1},{"a":2},{"a":3}]`, "x", "", "y")
+	s, _, err := NewSample(&contract.Contract{Roles: contract.Roles{Provider: contract.Provider{Key: true}}}, []*record.Batch{a, a}, nil)
+	if err != nil || fmt.Sprint(s.Provider, s.Providers) != "[0 -1 1 0 -1 1] [x y]" {
+		t.Errorf("%v %v %v", s.Provider, s.Providers, err)
+	}
+	if s, _, _ = NewSample(&contract.Contract{}, []*record.Batch{a}, nil); s.Provider != nil {
+		t.Error("a provider without the role")
+	}
+}
+
+func TestNewSampleErrors(t *testing.T) {
+	fields := []arrow.Field{{Name: "n", Type: double}, {Name: "s", Type: word}}
+	b := batch(t, fields, `[{"n":1,"s":"secret"}]`)
+	for _, roles := range []contract.Roles{
+		{Text: []string{"/n"}}, {Text: []string{"/gone"}}, {Features: []string{"/s"}}, {Features: []string{"/s", "/n"}},
+		{Embedding: "/n"}, {Embedding: "/s"}, {Label: "/gone"},
+	} {
+		_, _, err := NewSample(&contract.Contract{Roles: roles}, []*record.Batch{b}, nil)
+		if err == nil || !strings.Contains(err.Error(), "roles.") || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%+v: error %v", roles, err)
+		}
+	}
+}
+
+func TestSelect(t *testing.T) {
+	s := &Sample{
+		N: 3, Text: [][]byte{{1}, nil, {3}}, Label: []int32{0, -1, 1}, Classes: []string{"a", "b"},
+		Features: []float64{1, 2, 3, 4, 5, 6}, FeatureNames: []string{"x", "y"},
+		Embedding: []float32{1, 2, 3}, Dim: 1, HasEmbedding: []bool{true, false, true},
+	}
+	got := s.Select([]int{2, 0, 2})
+	want := &Sample{
+		N: 3, Text: [][]byte{{3}, {1}, {3}}, Label: []int32{1, 0, 1}, Classes: []string{"a", "b"},
+		Features: []float64{5, 6, 1, 2, 5, 6}, FeatureNames: []string{"x", "y"},
+		Embedding: []float32{3, 1, 3}, Dim: 1, HasEmbedding: []bool{true, true, true},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v", got)
+	}
+}
+
+func BenchmarkNewSample(b *testing.B) {
+	fields := []arrow.Field{
+		{Name: "t", Type: word}, {Name: "l", Type: word}, {Name: "x", Type: double}, {Name: "y", Type: arrow.PrimitiveTypes.Int64},
+	}
+	const n = 20000
+	var json strings.Builder
+	json.WriteByte('[')
+	for i := range n {
+		if i > 0 {
+			json.WriteByte(',')
+		}
+		fmt.Fprintf(&json, `{"t":"some text %d","l":"%d","x":%g,"y":%d}`, i, i%5, math.Sqrt(float64(i)), i)
+	}
+	json.WriteByte(']')
+	batches := []*record.Batch{batch(b, fields, json.String())}
+	c := &contract.Contract{Roles: contract.Roles{Text: []string{"/t"}, Label: "/l", Features: []string{"/x", "/y"}}}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := NewSample(c, batches, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/row")
+}
+
+func TestJoin(t *testing.T) {
+	a := &Sample{
+		N: 2, Text: [][]byte{{1}, nil}, Label: []int32{0, 1}, Classes: []string{"a", "b"},
+		Features: []float64{1, 2}, FeatureNames: []string{"x"}, Embedding: []float32{1, 2}, Dim: 1,
+		Provider: []int32{0, -1}, Providers: []string{"p"},
+	}
+	b := &Sample{
+		N: 2, Text: [][]byte{{3}, {4}}, Label: []int32{1, -1}, Classes: []string{"c", "a"},
+		Features: []float64{3, 4}, FeatureNames: []string{"x"}, Embedding: []float32{3, 0}, Dim: 1, HasEmbedding: []bool{true, false},
+	}
+	got := a.Join(b)
+	want := &Sample{
+		N: 4, Text: [][]byte{{1}, nil, {3}, {4}}, Label: []int32{0, 1, 0, -1}, Classes: []string{"a", "b"},
+		Features: []float64{1, 2, 3, 4}, FeatureNames: []string{"x"}, Embedding: []float32{1, 2, 3, 0}, Dim: 1,
+		HasEmbedding: []bool{true, true, true, false}, Provider: []int32{0, -1, -1, -1}, Providers: []string{"p"},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v", got)
+	}
+	b.Classes[0], b.Label[1] = "d", 0
+	if got = a.Join(b); fmt.Sprint(got.Label, got.Classes) != "[0 1 0 2] [a b d]" || len(a.Classes) != 2 {
+		t.Errorf("%v %v", got.Label, got.Classes)
+	}
+	if poor := (&Sample{N: 1}).Join(b); poor.N != 3 || poor.Text != nil || poor.Label != nil || poor.Embedding != nil {
+		t.Errorf("%+v", poor)
+	}
+}

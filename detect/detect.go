@@ -1,0 +1,74 @@
+// Package detect judges records: it turns a segment's columns into the sample that detectors look at, scores it,
+// turns scores into p-values and p-values into one risk per record, and decides which records are quarantined.
+//
+// Everything below this folder is pure: no network, no clock, no files, and randomness only from a seed that is
+// given. The same segment, reference and configuration give the same decision, whatever the number of workers.
+package detect
+
+import "github.com/tasterhq/taster/schema/finding"
+
+// Version is raised whenever the same input may score differently than before; decisions are recorded with it.
+const Version = "1"
+
+// Sample is what detectors see: n rows, each role as one dense column. A role that the contract does not name has
+// a nil column. Nothing in it may be changed by a detector.
+type Sample struct {
+	N int
+
+	Text [][]byte // n texts; several text fields are joined by a line feed; nil entry: no text in this row
+
+	Label   []int32  // n class numbers into Classes, -1 where the row has none
+	Classes []string // in order of first appearance; class names are record content
+
+	Features     []float64 // n × len(FeatureNames), row after row; NaN where a row has none
+	FeatureNames []string  // schema names, safe to show
+
+	Embedding    []float32 // n × Dim, row after row; a row without a vector is all zeros and false in HasEmbedding
+	Dim          int
+	HasEmbedding []bool // nil: every row has one
+
+	Provider  []int32 // n indexes into Providers, -1 where there is none
+	Providers []string
+}
+
+// Env is what a detector may use beside its input.
+type Env struct {
+	Seed    uint64
+	Workers int // goroutines that may be used; results must not depend on it
+}
+
+// Detector learns from a reference what is normal. A Detector holds settings only and is safe for concurrent use.
+type Detector interface {
+	// Name is stable; contracts, findings and reports use it.
+	Name() string
+	// Fit learns from a trusted sample. Without a reference it is given the very sample that is then scored, which
+	// may hold poison: it must be robust to a share of it. A nil Model without an error means that the sample has
+	// not what this detector needs.
+	Fit(reference *Sample, env Env) (Model, error)
+}
+
+// Model scores rows. It is not changed by scoring and is safe for concurrent use.
+type Model interface {
+	// Score scores every row of s, all rows together where the method looks at the whole stream.
+	Score(s *Sample, env Env) Scores
+}
+
+// Scores is a Model's answer for one sample.
+type Scores struct {
+	// Value holds n scores, larger is more suspicious, finite, or NaN for a row on which the model has no opinion.
+	Value []float64
+	// Code is the reason code of a row that is flagged for its score.
+	Code finding.Code
+	// Explain tells in one line why row got its score; called for few rows. It may quote the record.
+	Explain func(row int) string
+	// Stream says that scores depend on the other rows of the sample (counts, floods): such scores are not
+	// exchangeable with a reference's and are calibrated on simulated clean streams.
+	Stream bool
+	// Learned says that the shape of such scores, and not only their scale, depends on what was learned from the
+	// sample itself, and so on its length. In a stream longer than any that the reference can simulate, they are
+	// calibrated on reference rows that are scored among the stream's.
+	Learned bool
+	// PerClass says that scores compare only within a class: a row is calibrated on reference rows of its own class,
+	// where that has enough of them.
+	PerClass bool
+}

@@ -1,0 +1,8 @@
+package detecttest
+
+import "testing"
+
+func TestPlainDetectors(t *testing.T) {
+	t.Run("spread", func(t *testing.T) { Run(t, Spread{}, Clean) })
+	t.Run("repeats", func(t *testing.T) { Run(t, Repeats{}, Clean) })
+}

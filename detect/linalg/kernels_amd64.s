@@ -1,0 +1,137 @@
+#include "textflag.h"
+
+// func tile(depth int, a, b, bias, dst *float32, stride int)
+//
+// Y4..Y15 hold the sums, two for each query; Y0 and Y1 the points of this step; Y2 and Y3 a query, broadcast.
+TEXT ·tile(SB), NOSPLIT, $0-48
+	MOVQ depth+0(FP), CX
+	MOVQ a+8(FP), SI
+	MOVQ b+16(FP), DX
+	MOVQ bias+24(FP), BX
+	MOVQ dst+32(FP), DI
+	MOVQ stride+40(FP), R8
+	SHLQ $2, R8
+	VMOVUPS (BX), Y4
+	VMOVUPS 32(BX), Y5
+	VMOVAPS Y4, Y6
+	VMOVAPS Y5, Y7
+	VMOVAPS Y4, Y8
+	VMOVAPS Y5, Y9
+	VMOVAPS Y4, Y10
+	VMOVAPS Y5, Y11
+	VMOVAPS Y4, Y12
+	VMOVAPS Y5, Y13
+	VMOVAPS Y4, Y14
+	VMOVAPS Y5, Y15
+	TESTQ CX, CX
+	JZ store
+
+step:
+	VMOVUPS (DX), Y0
+	VMOVUPS 32(DX), Y1
+	VBROADCASTSS (SI), Y2
+	VFMADD231PS Y0, Y2, Y4
+	VFMADD231PS Y1, Y2, Y5
+	VBROADCASTSS 4(SI), Y3
+	VFMADD231PS Y0, Y3, Y6
+	VFMADD231PS Y1, Y3, Y7
+	VBROADCASTSS 8(SI), Y2
+	VFMADD231PS Y0, Y2, Y8
+	VFMADD231PS Y1, Y2, Y9
+	VBROADCASTSS 12(SI), Y3
+	VFMADD231PS Y0, Y3, Y10
+	VFMADD231PS Y1, Y3, Y11
+	VBROADCASTSS 16(SI), Y2
+	VFMADD231PS Y0, Y2, Y12
+	VFMADD231PS Y1, Y2, Y13
+	VBROADCASTSS 20(SI), Y3
+	VFMADD231PS Y0, Y3, Y14
+	VFMADD231PS Y1, Y3, Y15
+	ADDQ $24, SI
+	ADDQ $64, DX
+	DECQ CX
+	JNZ step
+
+store:
+	VMOVUPS Y4, (DI)
+	VMOVUPS Y5, 32(DI)
+	ADDQ R8, DI
+	VMOVUPS Y6, (DI)
+	VMOVUPS Y7, 32(DI)
+	ADDQ R8, DI
+	VMOVUPS Y8, (DI)
+	VMOVUPS Y9, 32(DI)
+	ADDQ R8, DI
+	VMOVUPS Y10, (DI)
+	VMOVUPS Y11, 32(DI)
+	ADDQ R8, DI
+	VMOVUPS Y12, (DI)
+	VMOVUPS Y13, 32(DI)
+	ADDQ R8, DI
+	VMOVUPS Y14, (DI)
+	VMOVUPS Y15, 32(DI)
+	VZEROUPPER
+	RET
+
+// func countAboveAVX2(values *float32, n int, bar float32) int
+//
+// n is a multiple of 64. A comparison leaves -1 in the lanes that hold; four sums of those, subtracted.
+TEXT ·countAboveAVX2(SB), NOSPLIT, $0-32
+	MOVQ values+0(FP), SI
+	MOVQ n+8(FP), CX
+	VBROADCASTSS bar+16(FP), Y0
+	VPXOR Y4, Y4, Y4
+	VPXOR Y5, Y5, Y5
+	VPXOR Y6, Y6, Y6
+	VPXOR Y7, Y7, Y7
+
+count:
+	VMOVUPS (SI), Y8
+	VMOVUPS 32(SI), Y9
+	VMOVUPS 64(SI), Y10
+	VMOVUPS 96(SI), Y11
+	VCMPPS $30, Y0, Y8, Y8
+	VCMPPS $30, Y0, Y9, Y9
+	VCMPPS $30, Y0, Y10, Y10
+	VCMPPS $30, Y0, Y11, Y11
+	VPSUBD Y8, Y4, Y4
+	VPSUBD Y9, Y5, Y5
+	VPSUBD Y10, Y6, Y6
+	VPSUBD Y11, Y7, Y7
+	ADDQ $128, SI
+	SUBQ $32, CX
+	JNZ count
+	VPADDD Y5, Y4, Y4
+	VPADDD Y7, Y6, Y6
+	VPADDD Y6, Y4, Y4
+	VEXTRACTI128 $1, Y4, X5
+	VPADDD X5, X4, X4
+	VPSHUFD $0x4E, X4, X5
+	VPADDD X5, X4, X4
+	VPSHUFD $0xB1, X4, X5
+	VPADDD X5, X4, X4
+	VMOVD X4, AX
+	MOVQ AX, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func markFromAVX2(values *float32, n int, bar float32, marks *uint64)
+//
+// n is a multiple of 64; eight values give a byte.
+TEXT ·markFromAVX2(SB), NOSPLIT, $0-32
+	MOVQ values+0(FP), SI
+	MOVQ n+8(FP), CX
+	VBROADCASTSS bar+16(FP), Y0
+	MOVQ marks+24(FP), DI
+
+mark:
+	VMOVUPS (SI), Y1
+	VCMPPS $29, Y0, Y1, Y1
+	VMOVMSKPS Y1, AX
+	MOVB AX, (DI)
+	ADDQ $32, SI
+	INCQ DI
+	SUBQ $8, CX
+	JNZ mark
+	VZEROUPPER
+	RET

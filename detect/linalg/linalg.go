@@ -1,0 +1,133 @@
+// Package linalg is the matrix work that detectors stand on, behind one small interface, so that a CPU and an
+// accelerator answer the same questions.
+//
+// An [Engine] makes reference points resident once ([Engine.Load]); batches of queries then ask the resulting
+// [Index] for their k nearest. Distances and selection are fused: a block of the query × point matrix stays in the
+// processor's cache and never reaches main memory.
+//
+// Vocabulary: points are what is resident, queries what is asked, both rows of a [Matrix]. A row with a NaN, an
+// infinity or a squared length above 1e37 has no neighbours and is nobody's neighbour; nothing
+// that is in a matrix can make a call fail.
+//
+// Guarantees: results do not depend on the number of workers nor on which queries share a call. Equal distances
+// go to the smallest index. Engines differ by rounding only; neighbours whose distances differ by less than that may
+// be exchanged.
+//
+// What it does not do: approximate search, and arithmetic wider than float32. Squared distances come from
+// ‖q‖² − 2q·p + ‖p‖² over centred points, so a distance far below the spread of the data carries an absolute error of about
+// 1e-3 of that spread.
+package linalg
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Matrix is dense and row-major: row i is Data[i*Cols : (i+1)*Cols].
+type Matrix struct {
+	Rows, Cols int
+	Data       []float32
+}
+
+// Row returns row i, not a copy.
+func (m Matrix) Row(i int) []float32 { return m.Data[i*m.Cols : (i+1)*m.Cols] }
+
+// Metric says how far apart two rows are.
+type Metric uint8
+
+const (
+	// L2 is the Euclidean distance ‖q − p‖.
+	L2 Metric = iota
+	// Cosine is 1 − q·p/(‖q‖‖p‖), in [0, 2]; 1 when either is zero.
+	Cosine
+)
+
+// ErrShape is wrapped by every error that tells of matrices that do not fit each other: the caller's mistake.
+var ErrShape = errors.New("matrix shapes do not fit")
+
+// ErrLost is wrapped by errors of a device that is gone (reset, unplugged, out of memory). What was resident on it is
+// lost; the same question may be put to another engine. [Resilient] does so.
+var ErrLost = errors.New("device lost")
+
+// Engine does the work in one place: the CPU, or an accelerator.
+type Engine interface {
+	// Load makes points resident, in whatever layout the engine likes. The matrix is not needed afterwards.
+	Load(points Matrix, metric Metric) (Index, error)
+	// Product sets dst (a.Rows × b.Rows) to a·bᵀ. dst must not overlap a or b.
+	Product(dst, a, b Matrix) error
+}
+
+// Index is a resident set of points, safe for concurrent use. An index that holds memory outside Go's heap frees it
+// when the garbage collector finds it unreachable.
+type Index interface {
+	// Nearest finds the k nearest points of every query, with at most workers goroutines.
+	Nearest(queries Matrix, k, workers int) (Neighbours, error)
+}
+
+// Neighbours holds, for each query, its K nearest points as a set, in no particular order: entries q*K to (q+1)*K belong
+// to query q. Where there are fewer than K neighbours the remaining entries, at the end, have index -1 and distance NaN.
+type Neighbours struct {
+	K        int
+	Index    []int32
+	Distance []float32
+}
+
+// Of returns the neighbours of query q, without the entries that stand for none.
+func (n Neighbours) Of(q int) (index []int32, distance []float32) {
+	lo, hi := q*n.K, (q+1)*n.K
+	for hi > lo && n.Index[hi-1] < 0 {
+		hi--
+	}
+	return n.Index[lo:hi], n.Distance[lo:hi]
+}
+
+func newNeighbours(queries, k int) Neighbours {
+	return Neighbours{K: k, Index: make([]int32, queries*k), Distance: make([]float32, queries*k)}
+}
+
+func (m Matrix) check(what string) error {
+	if m.Rows < 0 || m.Cols < 0 || len(m.Data) != m.Rows*m.Cols {
+		return fmt.Errorf("%w: %s is %d × %d and has %d values", ErrShape, what, m.Rows, m.Cols, len(m.Data))
+	}
+	return nil
+}
+
+func checkQueries(queries Matrix, cols, k int) error {
+	if err := queries.check("the query matrix"); err != nil {
+		return err
+	}
+	if queries.Cols != cols && queries.Rows > 0 {
+		return fmt.Errorf("%w: queries have %d columns, points %d", ErrShape, queries.Cols, cols)
+	}
+	if k < 1 {
+		return fmt.Errorf("%w: %d neighbours asked for, want at least 1", ErrShape, k)
+	}
+	return nil
+}
+
+func checkProduct(dst, a, b Matrix) error {
+	for _, m := range []struct {
+		Matrix
+		name string
+	}{{dst, "the destination"}, {a, "the left matrix"}, {b, "the right matrix"}} {
+		if err := m.check(m.name); err != nil {
+			return err
+		}
+	}
+	if a.Cols != b.Cols || dst.Rows != a.Rows || dst.Cols != b.Rows {
+		return fmt.Errorf("%w: %d × %d times the transpose of %d × %d into %d × %d",
+			ErrShape, a.Rows, a.Cols, b.Rows, b.Cols, dst.Rows, dst.Cols)
+	}
+	return nil
+}
+
+// maxNorm keeps products, and sums of two of them, finite.
+const maxNorm = 1e37
+
+// squaredNorm returns ‖row‖² and whether the row takes part at all.
+func squaredNorm(row []float32) (norm float32, ok bool) {
+	for _, x := range row {
+		norm += x * x
+	}
+	return norm, norm <= maxNorm
+}

@@ -1,0 +1,253 @@
+// Package nearduplicate finds floods: many rows that are nearly the same, where the reference has none or few of them.
+//
+// What it catches: one text sent many times, exactly or with a few words, numbers or slots changed; where there are no texts,
+// embeddings that hardly differ. What it needs: text or embedding. What it leaves alone: what is as common in the
+// reference (short praise, boilerplate), texts that share phrases but not most of their wording, rows with features only.
+//
+// Vocabulary. A row's signature is 64 bytes, and the share of equal bytes estimates how similar two rows are. A type
+// is all rows with the same words. A cluster is a set of types that hang together by pairs of at least a certain
+// similarity; clusters are made at four levels, 0.4, 0.55, 0.7 and 0.85, and the level at which a row stands out most counts.
+//
+// Text: the signature is a one-permutation MinHash (Broder, "On the resemblance and containment of documents", 1997; Li,
+// Owen, Zhang, "One permutation hashing", NIPS 2012) of its shingles of three words, a byte of the least hash in each of
+// 64 bins. Words are lower-cased, a word of digits only counts as a number whatever it says, and characters of scripts without
+// spaces are words. Embedding: the signature is 512 signs of a random rotation (Charikar, "Similarity estimation techniques from
+// rounding algorithms", STOC 2002; by Hadamard transform as in Ailon and Chazelle, STOC 2006) of the vector less the reference's mean;
+// the levels then stand for cosines of about 0.94, 0.975, 0.991 and 0.998.
+//
+// Candidates are found by sorting the types four times, each time by another quarter of the signature, and comparing each with
+// the three that follow it: the larger the cluster, the surer its members stand side by side. Time is n log n with a small
+// constant, memory about 200 bytes a type, however large a cluster is.
+//
+// Score. Of the c others in a row's cluster and the r reference rows that belong to it, c lie among the n of the stream and r
+// among the m of the reference. Were the stream like the reference, that split would be binomial with q = n/(n+m); the score is
+// Chernoff's bound on its surprise, (c+r)·KL(c/(c+r) ‖ q), less 3, at least 0, and less for texts of few words. A cluster that the
+// reference is simply too small to have seen (c < 3·n/m or so) therefore scores 0. Where the reference is the very
+// sample that is scored, the size of the cluster of all but the most duplicated tenth of the rows stands in for it.
+//
+// Calibration. Scores depend on the stream. A simulated clean stream may be a bootstrap of held-out rows, which repeats rows: with
+// n rows of d types, t = n/d copies of each are what sampling explains, and copies up to t + 4√t count as one. Beyond that
+// every t copies count as one more. What remains is shares of types, which a bootstrap of few rows estimates at the right scale.
+//
+// Evidence: the cluster's size and share, its similarity, and how many rows of the reference belong to it.
+package nearduplicate
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+
+	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/schema/finding"
+)
+
+const (
+	maxReference = 8192 // rows of the reference that are kept
+	minRows      = 8    // a reference below this says nothing
+	deadZone     = 3    // surprise, in nats, that chance is granted
+	fullWords    = 18   // texts of fewer words score less
+	selfRows     = 1000 // how large a reference the stream is for itself
+)
+
+// Detector finds near-duplicate floods. It has no settings.
+type Detector struct{}
+
+// Name implements [detect.Detector].
+func (Detector) Name() string { return "near_duplicate" }
+
+// Fit implements [detect.Detector].
+func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, error) {
+	m := &model{}
+	switch {
+	case reference.Text != nil:
+	case reference.Dim > 0 && reference.Embedding != nil:
+		m.rotation = newRotation(reference, env.Seed)
+	default:
+		return nil, nil
+	}
+	m.whole = fingerprint(m.contents(reference, env))
+	rows := rand.New(rand.NewPCG(env.Seed, 0x6e656172)).Perm(reference.N)
+	kept := reference.Select(rows[:min(maxReference, len(rows))])
+	m.reference = groupTypes(m.contents(kept, env), func(row int) (signature, uint64, int) { return m.sign(kept, row) }, env)
+	for _, t := range m.reference.types {
+		m.rows += t.rows
+	}
+	if m.rows < minRows {
+		return nil, nil
+	}
+	return m, nil
+}
+
+type model struct {
+	rotation  *rotation // nil: text
+	reference grouping
+	rows      int    // of the reference that have something to compare
+	whole     uint64 // fingerprint of all of the reference, to recognise it
+}
+
+// contents hashes what is compared, row by row; 0 stands for nothing.
+func (m *model) contents(s *detect.Sample, env detect.Env) []uint64 {
+	hash := make([]uint64, s.N)
+	each(s.N, env.Workers, func(row int) {
+		if m.rotation != nil {
+			hash[row] = m.rotation.content(s, row)
+		} else if s.Text != nil {
+			hash[row] = textContent(s.Text[row])
+		}
+	})
+	return hash
+}
+
+// sign returns a row's signature, the hash that tells its type, and how many words it has.
+func (m *model) sign(s *detect.Sample, row int) (signature, uint64, int) {
+	if m.rotation != nil {
+		return m.rotation.sign(s, row), m.rotation.content(s, row), fullWords
+	}
+	return signText(s.Text[row])
+}
+
+// fingerprint is the same for the same rows in any order.
+func fingerprint(contents []uint64) uint64 {
+	sum := uint64(len(contents))
+	for _, h := range contents {
+		sum += mix(h)
+	}
+	return sum
+}
+
+// Score implements [detect.Model].
+func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
+	contents := m.contents(s, env)
+	stream := groupTypes(contents, func(row int) (signature, uint64, int) { return m.sign(s, row) }, env)
+	merged := merge(stream, m.reference)
+	levels := clusters(merged.types, env.Workers)
+	stats := newStatistics(merged.types, levels, m.rows)
+	if fingerprint(contents) == m.whole {
+		stats.standIn(merged.types, levels)
+	}
+
+	surprise := make([]float64, len(merged.types)) // of each type, at its best level
+	best := make([]int, len(merged.types))
+	for t, kind := range merged.types {
+		for level := range levels {
+			if v := stats.surprise(level, levels[level][t]); v > 0 && v >= surprise[t] { // of equals, the most similar
+				surprise[t], best[t] = v, level
+			}
+		}
+		surprise[t] = max(0, surprise[t]-deadZone) * min(1, float64(kind.words)/fullWords)
+	}
+	value := make([]float64, s.N)
+	for row, t := range merged.typeOf {
+		value[row] = math.NaN()
+		if t >= 0 {
+			value[row] = surprise[t]
+		}
+	}
+	return detect.Scores{Value: value, Code: finding.PoisonNearDuplicate, Stream: true, Explain: func(row int) string {
+		t := merged.typeOf[row]
+		if t < 0 {
+			return "nothing to compare"
+		}
+		return stats.explain(best[t], levels[best[t]][t], m.rows, s.N)
+	}}
+}
+
+// statistics says of every cluster how much of the stream and of the reference lies in it.
+type statistics struct {
+	stream    [len(thresholds)][]cluster // by the cluster's name, its least type
+	effective float64                    // rows of the stream, copies that sampling explains counted once
+	reference float64                    // rows of the reference
+	standin   float64                    // reference rows that every cluster is granted
+}
+
+type cluster struct {
+	weight    float64 // of the stream, copies that sampling explains counted once
+	rows      int     // of the stream
+	types     int     // of the stream
+	reference int     // rows of the reference
+}
+
+func newStatistics(types []rowType, levels [][]int32, reference int) *statistics {
+	st := &statistics{reference: float64(reference)}
+	rows, distinct := 0, 0
+	for _, t := range types {
+		if t.rows > 0 {
+			rows += t.rows
+			distinct++
+		}
+	}
+	copies := float64(rows) / float64(max(1, distinct))
+	for level := range levels {
+		st.stream[level] = make([]cluster, len(types))
+	}
+	for i, t := range types {
+		weight := 0.0
+		if t.rows > 0 {
+			weight = 1 + max(0, float64(t.rows)-copies-4*math.Sqrt(copies))/copies
+		}
+		st.effective += weight
+		for level := range levels {
+			c := &st.stream[level][levels[level][i]]
+			c.weight += weight
+			c.rows += t.rows
+			c.reference += t.reference
+			if t.rows > 0 {
+				c.types++
+			}
+		}
+	}
+	return st
+}
+
+// standIn replaces the reference, which is the stream, by what all but the most duplicated tenth of the rows show.
+func (st *statistics) standIn(types []rowType, levels [][]int32) {
+	sizes := make([]float64, 0, len(types))
+	top := len(thresholds) - 1
+	for i, t := range types {
+		for range t.rows {
+			sizes = append(sizes, st.stream[top][levels[top][i]].weight)
+		}
+	}
+	st.reference = min(selfRows, st.effective)
+	st.standin = max(0, quantile(sizes, 0.9)-1) * st.reference / max(1, st.effective)
+	for level := range levels {
+		for i := range st.stream[level] {
+			st.stream[level][i].reference = 0
+		}
+	}
+}
+
+// surprise is Chernoff's bound on −log of the chance that a cluster's rows fall so unevenly.
+func (st *statistics) surprise(level int, id int32) float64 {
+	c := &st.stream[level][id]
+	others, reference := c.weight-1, float64(c.reference)+st.standin
+	all := others + reference
+	if others <= 0 || st.effective <= 0 {
+		return 0
+	}
+	share, expected := others/all, st.effective/(st.effective+st.reference)
+	if share <= expected {
+		return 0
+	}
+	kl := share * math.Log(share/expected)
+	if share < 1 {
+		kl += (1 - share) * math.Log((1-share)/(1-expected))
+	}
+	return all * kl
+}
+
+func (st *statistics) explain(level int, id int32, reference, rows int) string {
+	c := &st.stream[level][id]
+	if c.rows == 1 {
+		return fmt.Sprintf("no other of %d rows is nearly equal; %d of %d in the reference", rows, c.reference, reference)
+	}
+	similarity := fmt.Sprintf("similarity %.2g or more, %d different wordings", thresholds[level], c.types)
+	if c.types == 1 {
+		similarity = "word for word"
+	}
+	line := fmt.Sprintf("one of %d nearly equal rows, %.2g %% of %d (%s)", c.rows, 100*float64(c.rows)/float64(rows), rows, similarity)
+	if c.reference == 0 && st.standin > 0 {
+		return line + fmt.Sprintf("; most rows here have at most %.0f", st.standin*st.effective/max(1, st.reference))
+	}
+	return line + fmt.Sprintf("; %d of %d in the reference", c.reference, reference)
+}

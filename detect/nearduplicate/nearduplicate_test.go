@@ -1,0 +1,339 @@
+package nearduplicate
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/detecttest"
+)
+
+func TestConformance(t *testing.T) {
+	t.Run("text", func(t *testing.T) { detecttest.Run(t, Detector{}, detecttest.Clean) })
+	t.Run("embedding", func(t *testing.T) {
+		detecttest.Run(t, Detector{}, func(n int, seed uint64) *detect.Sample {
+			s := detecttest.Clean(n, seed)
+			s.Text = nil
+			return s
+		})
+	})
+}
+
+// review writes about 370 bytes of words with Zipf-like shares.
+func review(rng *rand.Rand) string {
+	var b strings.Builder
+	for b.Len() < 340+rng.IntN(60) {
+		fmt.Fprintf(&b, "%s ", word(int(math.Exp(rng.Float64()*math.Log(20000)))))
+	}
+	return b.String()
+}
+
+func word(rank int) string {
+	var b []byte
+	for x := uint64(rank)*2654435761 + 12345; len(b) < 3+rank%7; x = x*6364136223846793005 + 1442695040888963407 {
+		b = append(b, 'a'+byte(x>>56%26))
+	}
+	return string(b)
+}
+
+// templated is what a poor generator of clean traffic writes: five of twenty sentences with slots.
+func templated(rng *rand.Rand) string {
+	var b strings.Builder
+	for range 5 {
+		sentence := rng.IntN(20)
+		for w := range 12 {
+			if w%5 == 3 {
+				fmt.Fprintf(&b, "%s ", word(rng.IntN(60)))
+			} else {
+				fmt.Fprintf(&b, "%s ", word(1000+20*sentence+w))
+			}
+		}
+	}
+	return b.String()
+}
+
+// flood is one text with a number and a few words changed, anywhere.
+func flood(base string, rng *rand.Rand, changes int) string {
+	words := strings.Fields(base)
+	for range changes {
+		words[rng.IntN(len(words))] = word(30000 + rng.IntN(3000))
+	}
+	return strings.Join(words, " ") + fmt.Sprint(" order ", rng.IntN(1e6))
+}
+
+func texts(n int, row func(i int) string) *detect.Sample {
+	s := &detect.Sample{N: n, Text: make([][]byte, n)}
+	for i := range n {
+		s.Text[i] = []byte(row(i))
+	}
+	return s
+}
+
+func scores(t testing.TB, reference, s *detect.Sample) detect.Scores {
+	t.Helper()
+	m, err := Detector{}.Fit(reference, detect.Env{Seed: 1, Workers: 2})
+	if err != nil || m == nil {
+		t.Fatalf("no model: %v", err)
+	}
+	return m.Score(s, detect.Env{Seed: 1, Workers: 2})
+}
+
+// caught returns the share of planted rows that score above all but a thousandth of the others and above 0.
+func caught(value []float64, planted func(i int) bool) (recall, cleanAbove0 float64) {
+	var clean, bad []float64
+	for i, v := range value {
+		if planted(i) {
+			bad = append(bad, v)
+		} else {
+			clean = append(clean, v)
+			if v > 0 {
+				cleanAbove0++
+			}
+		}
+	}
+	n := float64(len(clean))
+	bar := quantile(clean, 0.999)
+	for _, v := range bad {
+		if v > bar && v > 0 {
+			recall++
+		}
+	}
+	return recall / max(1, float64(len(bad))), cleanAbove0 / n
+}
+
+func TestFloods(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		clean   func(*rand.Rand) string
+		changes int
+		n, bad  int
+		recall  float64
+	}{
+		{"word for word", review, -1, 20000, 150, 1},
+		{"a number changed", review, 0, 20000, 150, 1},
+		{"three words changed", review, 3, 20000, 150, 0.98},
+		{"four words changed", review, 4, 20000, 150, 0.85},
+		{"small stream", review, 3, 5000, 40, 0.95},
+		{"poor generator, word for word", templated, -1, 20000, 150, 1},
+		{"poor generator, three words changed", templated, 3, 20000, 150, 0.95},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(1, 2))
+			base := c.clean(rng)
+			planted := func(i int) bool { return i%(c.n/c.bad) == 0 && i/(c.n/c.bad) < c.bad }
+			s := texts(c.n, func(i int) string {
+				switch {
+				case !planted(i):
+					return c.clean(rng)
+				case c.changes < 0:
+					return base
+				}
+				return flood(base, rng, c.changes)
+			})
+			reference := texts(1000, func(int) string { return c.clean(rng) })
+			got := scores(t, reference, s)
+			recall, above := caught(got.Value, planted)
+			t.Logf("recall %.3f, clean rows above 0: %.5f; %s", recall, above, got.Explain(0))
+			if recall < c.recall || above > 0.001 {
+				t.Errorf("recall %.3f, want %.2f; %.5f of clean rows above 0", recall, c.recall, above)
+			}
+			if why := got.Explain(0); !strings.Contains(why, "nearly equal rows") {
+				t.Errorf("evidence does not tell the cluster: %s", why)
+			}
+			alone := scores(t, s, s) // without a reference
+			if recall, above := caught(alone.Value, planted); recall < c.recall || above > 0.001 {
+				t.Errorf("without a reference: recall %.3f, %.5f of clean rows above 0", recall, above)
+			}
+		})
+	}
+}
+
+// natural traffic repeats itself: short praise and mails that end in the same boilerplate.
+func natural(rng *rand.Rand) string {
+	switch {
+	case rng.IntN(10) == 0:
+		return []string{"Great product!", "Love it.", "works as described", "Great product", "ok", "five stars"}[rng.IntN(6)]
+	case rng.IntN(20) == 0:
+		return "Dear customer, your order 12" + fmt.Sprint(rng.IntN(1e6)) + " was shipped with our partner and will reach you within three to five " +
+			"working days. Please keep this mail. For returns see our page or ask the service team at any time. Kind regards, the shop"
+	}
+	return review(rng)
+}
+
+func TestNaturalDuplicatesAreNotFloods(t *testing.T) {
+	for _, n := range []int{1000, 10000} {
+		rng := rand.New(rand.NewPCG(3, 4))
+		reference := texts(1000, func(int) string { return natural(rng) })
+		got := scores(t, reference, texts(n, func(int) string { return natural(rng) }))
+		if _, above := caught(got.Value, func(int) bool { return false }); above > 0.002 {
+			t.Errorf("%d rows: %.4f of clean rows above 0", n, above)
+		}
+	}
+}
+
+// TestBootstrap: simulated clean streams repeat rows, which is no flood; a true flood scores above all of them.
+func TestBootstrap(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	reference := texts(500, func(int) string { return natural(rng) })
+	held := texts(500, func(int) string { return natural(rng) })
+	rows := make([]int, 30000)
+	for i := range rows {
+		rows[i] = rng.IntN(held.N)
+	}
+	got := scores(t, reference, held.Select(rows))
+	limit := slices.Max(got.Value)
+	if _, above := caught(got.Value, func(int) bool { return false }); above > 0.002 {
+		t.Errorf("%.4f of bootstrapped rows above 0, up to %.3g", above, limit)
+	}
+	base := review(rng)
+	s := texts(30000, func(i int) string {
+		if i < 300 {
+			return flood(base, rng, 2)
+		}
+		return natural(rng)
+	})
+	value := scores(t, reference, s).Value
+	for i := range 300 {
+		if value[i] <= limit {
+			t.Fatalf("flooded row %d scores %.3g, bootstrapped ones up to %.3g", i, value[i], limit)
+		}
+	}
+}
+
+func TestWordsAreWhatCounts(t *testing.T) {
+	_, a, _ := signText([]byte("Order 12 of 3,400 cups -- SHIPPED!"))
+	_, b, _ := signText([]byte("order 99 of 1,000 cups shipped"))
+	_, c, _ := signText([]byte("order w99 of 1,000 cups shipped"))
+	if a != b || a == c {
+		t.Errorf("case, punctuation and numbers must not count, words must: %x %x %x", a, b, c)
+	}
+	if _, _, words := signText([]byte("我喜欢这个产品")); words != 7 {
+		t.Errorf("%d words in seven Chinese characters", words)
+	}
+}
+
+func TestSimilarityEstimatesResemblance(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 8))
+	var sum, exact float64
+	for range 200 {
+		base := review(rng)
+		a, b := flood(base, rng, 2), flood(base, rng, 2)
+		s1, _, _ := signText([]byte(a))
+		s2, _, _ := signText([]byte(b))
+		sum += s1.similarity(&s2)
+		exact += jaccard(a, b)
+	}
+	if math.Abs(sum-exact)/200 > 0.02 {
+		t.Errorf("mean similarity %.3f, exactly %.3f", sum/200, exact/200)
+	}
+}
+
+func jaccard(a, b string) float64 {
+	shingles := func(text string) map[string]bool {
+		words, set := strings.Fields(text), map[string]bool{}
+		for i := range words {
+			if strings.Trim(words[i], "0123456789") == "" {
+				words[i] = "0"
+			}
+		}
+		for i := range len(words) - 2 {
+			set[strings.Join(words[i:i+3], " ")] = true
+		}
+		return set
+	}
+	x, y := shingles(a), shingles(b)
+	both := 0
+	for s := range x {
+		if y[s] {
+			both++
+		}
+	}
+	return float64(both) / float64(len(x)+len(y)-both)
+}
+
+func TestEmbeddingFlood(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 10))
+	const dim = 384
+	clean := func() []float32 {
+		v := make([]float32, dim)
+		topic := rng.IntN(10)
+		for i := range v {
+			v[i] = float32(rng.NormFloat64() + 1 + float64((i*(topic+1))%7)/3)
+		}
+		return v
+	}
+	vectors := func(n int, row func(i int) []float32) *detect.Sample {
+		s := &detect.Sample{N: n, Dim: dim}
+		for i := range n {
+			s.Embedding = append(s.Embedding, row(i)...)
+		}
+		return s
+	}
+	base := clean()
+	planted := func(i int) bool { return i%40 == 0 }
+	s := vectors(4000, func(i int) []float32 {
+		if !planted(i) {
+			return clean()
+		}
+		v := slices.Clone(base)
+		for j := range v {
+			v[j] += 0.08 * float32(rng.NormFloat64())
+		}
+		return v
+	})
+	got := scores(t, vectors(1000, func(int) []float32 { return clean() }), s)
+	if recall, above := caught(got.Value, planted); recall < 0.98 || above > 0 {
+		t.Errorf("recall %.3f, %.5f of clean rows above 0", recall, above)
+	}
+}
+
+func TestFeaturesAloneAreNotCompared(t *testing.T) {
+	s := detecttest.Clean(100, 1)
+	s.Text, s.Embedding, s.Dim = nil, nil, 0
+	if m, err := (Detector{}).Fit(s, detect.Env{}); m != nil || err != nil {
+		t.Errorf("model %v, error %v; want neither", m, err)
+	}
+}
+
+func BenchmarkScore(b *testing.B) {
+	rng := rand.New(rand.NewPCG(11, 12))
+	for _, reference := range []int{1000, 10000} {
+		m, err := Detector{}.Fit(texts(reference, func(int) string { return review(rng) }), detect.Env{Workers: 1})
+		if err != nil {
+			b.Fatal(err)
+		}
+		s := texts(20000, func(int) string { return review(rng) })
+		bytes := 0
+		for _, text := range s.Text {
+			bytes += len(text)
+		}
+		b.Run(fmt.Sprintf("text/reference=%d", reference), func(b *testing.B) { score(b, m, s, bytes) })
+		for _, dim := range []int{32, 384, 1024} {
+			vectors := func(n int) *detect.Sample {
+				s := &detect.Sample{N: n, Dim: dim, Embedding: make([]float32, n*dim)}
+				for i := range s.Embedding {
+					s.Embedding[i] = float32(rng.NormFloat64())
+				}
+				return s
+			}
+			m, err := Detector{}.Fit(vectors(reference), detect.Env{Workers: 1})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Run(fmt.Sprintf("d=%d/reference=%d", dim, reference), func(b *testing.B) { score(b, m, vectors(4096), 4096*dim*4) })
+		}
+	}
+}
+
+func score(b *testing.B, m detect.Model, s *detect.Sample, bytes int) {
+	b.SetBytes(int64(bytes))
+	b.ReportAllocs()
+	for b.Loop() {
+		m.Score(s, detect.Env{Workers: 1})
+	}
+	b.ReportMetric(float64(s.N)*float64(b.N)/b.Elapsed().Seconds(), "records/s")
+}

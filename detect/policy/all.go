@@ -1,0 +1,21 @@
+package policy
+
+import (
+	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/embedding"
+	"github.com/tasterhq/taster/detect/labels"
+	"github.com/tasterhq/taster/detect/nearduplicate"
+	"github.com/tasterhq/taster/detect/outlier"
+	"github.com/tasterhq/taster/detect/trigger"
+)
+
+// All returns every detector that taster has, with default settings.
+func All() []detect.Detector {
+	return []detect.Detector{
+		trigger.Detector{},
+		labels.Detector{},
+		embedding.Detector{},
+		nearduplicate.Detector{},
+		outlier.Detector{},
+	}
+}

@@ -1,0 +1,226 @@
+package policy
+
+import (
+	"math/rand/v2"
+
+	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/calibrate"
+)
+
+// fitted is a detector with what its scores mean.
+type fitted struct {
+	name    string
+	model   detect.Model
+	nulls   nulls     // of scores that do not depend on the stream
+	streams []stream  // of those that do, by rising length
+	held    []float64 // ln p of every reference row, held out
+
+	// Of scores that are learned from the stream: a model of three quarters of the reference, and the last quarter.
+	part   detect.Model
+	insert *detect.Sample
+}
+
+// stream is the null of clean streams of one length.
+type stream struct {
+	length int
+	null   *calibrate.Null
+}
+
+// fit learns from a reference and calibrates on its held-out rows. It returns nil where the reference has not what
+// the detector needs.
+func fit(d detect.Detector, ref *detect.Sample, env detect.Env) (*fitted, error) {
+	model, err := d.Fit(ref, env)
+	if model == nil || err != nil {
+		return nil, err
+	}
+	f := &fitted{name: d.Name(), model: model}
+
+	value := make([]float64, ref.N)
+	var kind detect.Scores
+	for _, c := range cuts(ref.N, folds, env.Seed) {
+		part, err := d.Fit(ref.Select(c.others), env)
+		if part == nil || err != nil {
+			return nil, err
+		}
+		kind = part.Score(ref.Select(c.held), env)
+		if kind.Learned {
+			c := cuts(ref.N, 4, env.Seed)[0]
+			f.insert = ref.Select(c.held)
+			if f.part, err = d.Fit(ref.Select(c.others), env); err != nil {
+				return nil, err
+			}
+		}
+		if kind.Stream {
+			return f.simulate(d, ref, env)
+		}
+		for i, row := range c.held {
+			value[row] = kind.Value[i]
+		}
+	}
+	f.nulls = nullsOf(value, ref, kind.PerClass, calibrate.Fit)
+	if f.nulls.all == nil {
+		return nil, nil
+	}
+	f.held = make([]float64, ref.N)
+	f.nulls.logP(f.held, ref, value, env.Workers)
+	return f, nil
+}
+
+// simulate calibrates scores that depend on the stream: time and again the reference is cut in half, and each half is
+// scored as a clean stream by what was learned from the other. A half is as long a stream as a reference can be
+// made into without showing the model what it judges; the shape of such scores settles with length.
+func (f *fitted) simulate(d detect.Detector, ref *detect.Sample, env detect.Env) (*fitted, error) {
+	lengths := calibrate.Lengths(ref.N / 2)
+	longest := len(lengths) - 1
+	simulated := make([][]float64, len(lengths))
+	value := make([]float64, ref.N)
+	for round := range max(1, min(rounds, enoughRows/ref.N)) {
+		for _, c := range cuts(ref.N, 2, env.Seed+uint64(round)) {
+			part, err := d.Fit(ref.Select(c.others), env)
+			if part == nil || err != nil {
+				return nil, err
+			}
+			for at, length := range lengths {
+				for from := 0; from+length <= len(c.held); from += length {
+					rows := c.held[from : from+length]
+					if at == longest {
+						rows = c.held // which may be one longer
+					}
+					scores := part.Score(ref.Select(rows), env).Value
+					simulated[at] = append(simulated[at], scores...)
+					if at == longest && round == 0 {
+						for i, row := range rows {
+							value[row] = scores[i]
+						}
+					}
+				}
+			}
+		}
+	}
+	for at, length := range lengths {
+		if null := calibrate.Fit(simulated[at]); null != nil {
+			f.streams = append(f.streams, stream{length, null})
+		}
+	}
+	if len(f.streams) == 0 {
+		return nil, nil
+	}
+	f.held = make([]float64, ref.N)
+	for i, v := range value {
+		f.held[i] = f.streams[len(f.streams)-1].null.LogP(v)
+	}
+	return f, nil
+}
+
+// cut is a reference in two parts, by row number.
+type cut struct{ others, held []int }
+
+// cuts cuts n rows into parts at random and returns each part with all the others.
+func cuts(n, parts int, seed uint64) []cut {
+	order := rand.New(rand.NewPCG(seed, 0xf01d)).Perm(n)
+	out := make([]cut, parts)
+	for i := range out {
+		from, to := i*n/parts, (i+1)*n/parts
+		out[i].held = order[from:to]
+		out[i].others = append(append(out[i].others, order[:from]...), order[to:]...)
+	}
+	return out
+}
+
+// longest is the length of the longest stream that the reference could be made into; 0 where none was needed.
+func (f *fitted) longest() int {
+	if len(f.streams) == 0 {
+		return 0
+	}
+	return f.streams[len(f.streams)-1].length
+}
+
+// beyond tells whether a stream is too long for the simulations to say what its scores mean.
+func (f *fitted) beyond(n int) bool { return n > f.longest()+f.longest()/2 }
+
+// score scores a sample and returns with it what ln p of a score is, nil where it depends on the row's class.
+//
+// Scores that are learned from a long stream are calibrated in it: reference rows that the model does not know are put
+// among the stream's, and whatever the stream teaches, and whatever its poison does to clean rows, it does to them.
+func (f *fitted) score(s *detect.Sample, env detect.Env) (detect.Scores, func(float64) float64) {
+	if f.part != nil && f.beyond(s.N) {
+		scores := f.part.Score(s.Join(f.insert), env)
+		if null := calibrate.Fit(scores.Value[s.N:]); null != nil {
+			scores.Value = scores.Value[:s.N]
+			return scores, null.LogP
+		}
+	}
+	scores := f.model.Score(s, env)
+	switch {
+	case len(f.streams) == 0:
+		return scores, nil
+	case f.beyond(s.N):
+		return scores, calibrate.Align(f.streams[len(f.streams)-1].null, scores.Value).LogP
+	}
+	// The longest simulation that is not longer than the stream, or else the shortest there is.
+	at := 0
+	for at+1 < len(f.streams) && f.streams[at+1].length <= s.N {
+		at++
+	}
+	return scores, f.streams[at].null.LogP
+}
+
+// logP writes ln p of the scores of a sample; null is what score returned with them.
+func (f *fitted) logP(out []float64, s *detect.Sample, scores detect.Scores, null func(float64) float64, workers int) {
+	if null == nil {
+		f.nulls.logP(out, s, scores.Value, workers)
+		return
+	}
+	parallel(s.N, workers, func(from, to int) {
+		for i := from; i < to; i++ {
+			out[i] = null(scores.Value[i])
+		}
+	})
+}
+
+// nulls are the null distributions of one score, by class where it compares only within one.
+type nulls struct {
+	all   *calibrate.Null
+	class map[string]*calibrate.Null
+}
+
+func nullsOf(value []float64, s *detect.Sample, perClass bool, fit func([]float64) *calibrate.Null) nulls {
+	n := nulls{all: fit(value)}
+	if !perClass || s.Label == nil {
+		return n
+	}
+	own := make([][]float64, len(s.Classes))
+	for i, class := range s.Label {
+		if class >= 0 {
+			own[class] = append(own[class], value[i])
+		}
+	}
+	n.class = map[string]*calibrate.Null{}
+	for class, scores := range own {
+		if len(scores) < fewestOfClass {
+			continue
+		}
+		if null := fit(scores); null != nil && null.Rows() >= fewestOfClass {
+			n.class[s.Classes[class]] = null
+		}
+	}
+	return n
+}
+
+func (n nulls) logP(out []float64, s *detect.Sample, value []float64, workers int) {
+	byClass := make([]*calibrate.Null, len(s.Classes))
+	for i, class := range s.Classes {
+		if byClass[i] = n.class[class]; byClass[i] == nil {
+			byClass[i] = n.all
+		}
+	}
+	parallel(len(out), workers, func(from, to int) {
+		for i := from; i < to; i++ {
+			null := n.all
+			if s.Label != nil && s.Label[i] >= 0 {
+				null = byClass[s.Label[i]]
+			}
+			out[i] = null.LogP(value[i])
+		}
+	})
+}

@@ -1,0 +1,402 @@
+// Package policy decides: it runs the detectors that a contract allows over a segment, calibrates what they say,
+// combines it into one risk per record and quarantines what the budget does not cover.
+//
+// # Vocabulary
+//
+// The budget is the share of clean records that may be quarantined. A record's p-value is the chance that a clean
+// record looks at least as suspicious to all detectors together; its risk is 1 − p (calibrate.Risk), and it is
+// quarantined when p ≤ budget, whatever the others are: the budget is no quota, and no record is spared because
+// worse ones came with it.
+//
+// # How the budget is kept
+//
+// With a reference, every detector is fitted on all of its rows, and on four fifths of them at a time to score the
+// last fifth (cross-conformal prediction, Vovk 2015). Those held-out scores calibrate the detector. They also stand,
+// row by row, for what all detectors together say of clean records, so the combined score of a segment is calibrated
+// once more on the same combination of the held-out rows, dependence and all. Scores that depend on the stream are
+// calibrated on halves of the reference scored as streams of their own by what was learned from the other half. For
+// streams longer than those the result is aligned to the body of the stream (calibrate.Align), or, where scores are
+// learned from the stream itself, they are calibrated on reference rows that are scored among the stream's.
+//
+// Without a reference every step uses the segment itself by a robust fit (calibrate.FitBatch), and the decision
+// says "batch".
+package policy
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/calibrate"
+	"github.com/tasterhq/taster/detect/reference"
+	"github.com/tasterhq/taster/schema/contract"
+	"github.com/tasterhq/taster/schema/finding"
+	"github.com/tasterhq/taster/schema/record"
+)
+
+const (
+	folds         = 5
+	rounds        = 3    // of halving a reference into clean streams, at most,
+	enoughRows    = 6000 // or as many as score so many rows: more costs time at every start and tells little
+	fewestRows    = 30   // rows of a reference without which nothing can be said
+	fewestOfClass = 100  // reference rows from which a class is calibrated on its own
+	longestProof  = 500  // bytes of evidence per finding
+)
+
+// Options are a Scorer's settings. The zero value is good.
+type Options struct {
+	Detectors []detect.Detector // nil: all that taster has
+	Seed      uint64
+	Workers   int // goroutines per call of Score; 0: as many as there are processors
+}
+
+// Scorer judges segments of one contract. It is safe for concurrent use, and gives the same segment the same
+// decision.
+type Scorer struct {
+	contract  *contract.Contract
+	ref       *reference.Reference // nil: judged against the batch
+	detectors []detect.Detector
+	fitted    []fitted // with a reference
+	env       detect.Env
+}
+
+// New prepares to judge records of c. With a reference it fits and calibrates every detector, which takes seconds
+// for a large one. A contract that names an unknown detector or setting is an error.
+func New(c *contract.Contract, ref *reference.Reference, opt Options) (*Scorer, error) {
+	s := &Scorer{contract: c, ref: ref, env: detect.Env{Seed: opt.Seed, Workers: opt.Workers}}
+	if s.env.Workers <= 0 {
+		s.env.Workers = runtime.GOMAXPROCS(0)
+	}
+	known := opt.Detectors
+	if known == nil {
+		known = All()
+	}
+	var err error
+	if s.detectors, err = choose(known, c.Detect.Detectors); err != nil {
+		return nil, fmt.Errorf("%s: %w", c.Path, err)
+	}
+	if ref == nil {
+		return s, nil
+	}
+	if ref.Sample.N < fewestRows {
+		return nil, fmt.Errorf("reference %s holds %d rows: at least %d are needed, and 1,000 or more are better",
+			ref.Name, ref.Sample.N, fewestRows)
+	}
+	for _, d := range s.detectors {
+		f, err := fit(d, ref.Sample, s.env)
+		if err != nil {
+			return nil, fmt.Errorf("detector %s cannot learn from reference %s: %w", d.Name(), ref.Name, err)
+		}
+		if f != nil {
+			s.fitted = append(s.fitted, *f)
+		}
+	}
+	return s, nil
+}
+
+// choose returns the detectors that a contract wants: those that it names, or all; less those that it switches off.
+func choose(known []detect.Detector, named map[string]map[string]any) ([]detect.Detector, error) {
+	wanted := map[string]bool{}
+	restricts := false
+	for name, settings := range named {
+		on := true
+		for key, value := range settings {
+			var ok bool
+			if on, ok = value.(bool); key != "enabled" || !ok {
+				return nil, fmt.Errorf("detect.detectors.%s: the only setting is enabled: true or false", name)
+			}
+		}
+		if !slices.ContainsFunc(known, func(d detect.Detector) bool { return d.Name() == name }) {
+			var names []string
+			for _, d := range known {
+				names = append(names, d.Name())
+			}
+			slices.Sort(names)
+			return nil, fmt.Errorf("detect.detectors: there is no detector %q: want one of %s", name, strings.Join(names, ", "))
+		}
+		wanted[name] = on
+		restricts = restricts || on
+	}
+	var out []detect.Detector
+	for _, d := range known {
+		if on, isNamed := wanted[d.Name()]; isNamed && on || !isNamed && !restricts {
+			out = append(out, d)
+		}
+	}
+	return out, nil
+}
+
+// Detail is what one detector said of every row of a segment.
+type Detail struct {
+	Detector string
+	Score    []float64 // on the detector's own scale; NaN where it has no opinion
+	LogP     []float64 // ln of the calibrated p-value; 0 where it has no opinion
+	scores   detect.Scores
+	null     *calibrate.Null // of all classes, without a reference
+}
+
+// Score decides on the valid rows of a segment. The segment's columns are only read.
+func (s *Scorer) Score(ctx context.Context, segment *record.Segment) (*record.Decision, error) {
+	decision, _, err := s.Judge(ctx, segment)
+	return decision, err
+}
+
+// Judge is Score with what every detector said.
+func (s *Scorer) Judge(ctx context.Context, segment *record.Segment) (*record.Decision, []Detail, error) {
+	var like *detect.Sample
+	if s.ref != nil {
+		like = s.ref.Sample
+	}
+	sample, misfits, err := detect.NewSample(s.contract, segment.Batches, like)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", s.contract.Path, err)
+	}
+	d, details, err := s.judge(ctx, sample)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, m := range misfits {
+		mark(d, m.Row, finding.VectorLength, nil, finding.Quarantined)
+	}
+	first := 0
+	for _, batch := range segment.Batches {
+		for _, m := range batch.Marks {
+			v := verdicts[m.Code]
+			if m.Finding != nil {
+				v = finding.Quarantined // the contract says so for what is otherwise only noted
+			}
+			mark(d, first+m.Row, m.Code, m.Finding, v)
+		}
+		first += len(batch.Origins)
+	}
+	return d, details, nil
+}
+
+// judge decides by what the detectors say of a sample.
+func (s *Scorer) judge(ctx context.Context, sample *detect.Sample) (*record.Decision, []Detail, error) {
+	d := newDecision(sample.N)
+	d.Threshold, d.Calibrated = 1-s.contract.Detect.Budget, "batch"
+	if s.ref != nil {
+		d.Calibrated, d.Reference, d.RefDigest = "reference", s.ref.Name, fmt.Sprintf("%x", s.ref.Digest)
+	}
+	details, err := s.details(ctx, sample)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, detail := range details {
+		d.Detectors = append(d.Detectors, detail.Detector+"/"+detect.Version)
+	}
+	slices.Sort(d.Detectors)
+	if len(details) > 0 && sample.N > 0 {
+		s.decide(d, details)
+	}
+	return d, details, nil
+}
+
+// newDecision returns a decision that accepts n rows.
+func newDecision(n int) *record.Decision {
+	return &record.Decision{
+		Verdicts: make([]finding.Verdict, n),
+		Risks:    make([]float64, n),
+		Reasons:  map[int][]finding.Code{},
+		Findings: map[int][]finding.Finding{},
+	}
+}
+
+// verdicts tells which verdict a code brings.
+var verdicts = func() map[finding.Code]finding.Verdict {
+	m := map[finding.Code]finding.Verdict{}
+	for _, meaning := range finding.Meanings {
+		m[meaning.Code] = meaning.Verdict
+	}
+	return m
+}()
+
+// mark adds what was noticed about a row outside of detection.
+func mark(d *record.Decision, row int, code finding.Code, f *finding.Finding, v finding.Verdict) {
+	if !slices.Contains(d.Reasons[row], code) {
+		d.Reasons[row] = append(d.Reasons[row], code)
+	}
+	if f != nil {
+		d.Findings[row] = append(d.Findings[row], *f)
+	}
+	if v != finding.Accepted {
+		d.Verdicts[row] = finding.Quarantined
+	}
+}
+
+// details runs every detector over the sample.
+func (s *Scorer) details(ctx context.Context, sample *detect.Sample) ([]Detail, error) {
+	var out []Detail
+	add := func(name string, scores detect.Scores, logP func(logP []float64)) {
+		detail := Detail{Detector: name, Score: scores.Value, LogP: make([]float64, sample.N), scores: scores}
+		logP(detail.LogP)
+		out = append(out, detail)
+	}
+	if s.ref != nil {
+		for i := range s.fitted {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			f := &s.fitted[i]
+			scores, null := f.score(sample, s.env)
+			add(f.name, scores, func(logP []float64) { f.logP(logP, sample, scores, null, s.env.Workers) })
+		}
+		return out, nil
+	}
+	for _, d := range s.detectors {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		model, err := d.Fit(sample, s.env)
+		if err != nil {
+			return nil, fmt.Errorf("detector %s: %w", d.Name(), err)
+		}
+		if model == nil {
+			continue
+		}
+		scores := model.Score(sample, s.env)
+		nulls := nullsOf(scores.Value, sample, scores.PerClass, calibrate.FitBatch)
+		if nulls.all == nil {
+			continue
+		}
+		add(d.Name(), scores, func(logP []float64) {
+			nulls.logP(logP, sample, scores.Value, s.env.Workers)
+		})
+		out[len(out)-1].null = nulls.all
+	}
+	return out, nil
+}
+
+// decide combines what the detectors said into risks, verdicts and findings.
+func (s *Scorer) decide(d *record.Decision, details []Detail) {
+	budget := s.contract.Detect.Budget
+	logP := make([][]float64, len(details))
+	for i := range details {
+		logP[i] = details[i].LogP
+	}
+	n := len(d.Risks)
+	combined := make([]float64, n)
+	var weights []float64
+	var null *calibrate.Null
+	calibrated := n
+	if s.ref != nil {
+		calibrated = s.ref.Sample.N
+		weights = calibrate.Weights(logP, calibrated)
+		held := make([][]float64, len(s.fitted))
+		for i := range s.fitted {
+			held[i] = s.fitted[i].held
+		}
+		trusted := make([]float64, calibrated)
+		calibrate.Combine(trusted, held, weights)
+		null = calibrate.Fit(trusted)
+		calibrate.Combine(combined, logP, weights)
+	} else {
+		weights = calibrate.Weights(logP, n)
+		calibrate.Combine(combined, logP, weights)
+		scores, nulls := make([][]float64, len(details)), make([]*calibrate.Null, len(details))
+		for i := range details {
+			scores[i], nulls[i] = details[i].Score, details[i].null
+		}
+		null = calibrate.FitRest(combined, scores, nulls)
+	}
+
+	limit := math.Log(budget)
+	final := make([]float64, n)
+	parallel(n, s.env.Workers, func(from, to int) {
+		for i := from; i < to; i++ {
+			final[i] = null.LogP(combined[i])
+			d.Risks[i] = calibrate.Risk(final[i])
+		}
+	})
+	alone := thresholds(null, weights, limit)
+	flagged, smallest := 0, 0.0
+	for i, lp := range final {
+		smallest = min(smallest, lp)
+		if lp <= limit {
+			flagged++
+			d.Verdicts[i] = finding.Quarantined
+			d.Reasons[i], d.Findings[i] = explain(i, details, alone)
+		}
+	}
+	d.Risk = calibrate.StreamRisk(flagged, n, calibrated, budget, smallest)
+}
+
+// thresholds returns for every detector the p-value at which it alone would have a record flagged, the others
+// being undecided: 1/2 each.
+func thresholds(null *calibrate.Null, weights []float64, limit float64) []float64 {
+	sum := math.Exp(null.Score(limit))
+	out := make([]float64, len(weights))
+	for d, w := range weights {
+		out[d] = min(1, w/max(sum-2*(1-w), w))
+	}
+	return out
+}
+
+// explain returns why a row is flagged: the detectors that would have flagged it alone, or, where none would, all
+// that lean that way.
+func explain(row int, details []Detail, alone []float64) ([]finding.Code, []finding.Finding) {
+	order := make([]int, len(details))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		switch x, y := details[a].LogP[row], details[b].LogP[row]; {
+		case x < y:
+			return -1
+		case x > y:
+			return 1
+		}
+		return 0
+	})
+	var codes []finding.Code
+	var findings []finding.Finding
+	for at, i := range order {
+		detail := &details[i]
+		p := math.Exp(detail.LogP[row])
+		counts := p <= alone[i]
+		if math.IsNaN(detail.Score[row]) || !counts && at > 0 && p > 0.1 {
+			continue
+		}
+		f := finding.Finding{
+			Detector: detail.Detector, Score: detail.Score[row], PValue: p, Threshold: alone[i],
+			Evidence: clip(detail.scores.Explain(row)), Code: detail.scores.Code,
+		}
+		findings = append(findings, f)
+		if counts && !slices.Contains(codes, f.Code) {
+			codes = append(codes, f.Code)
+		}
+	}
+	if len(codes) == 0 {
+		codes = append(codes, finding.PoisonCombined)
+	}
+	return codes, findings
+}
+
+// clip bounds evidence, at the end of a character.
+func clip(s string) string {
+	if len(s) <= longestProof {
+		return s
+	}
+	return strings.ToValidUTF8(s[:longestProof], "") + "…"
+}
+
+// parallel calls f over [0, n) cut into one run per worker.
+func parallel(n, workers int, f func(from, to int)) {
+	const least = 4096 // rows that are worth a goroutine
+	workers = max(1, min(workers, n/least))
+	if workers == 1 {
+		f(0, n)
+		return
+	}
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() { f(w*n/workers, (w+1)*n/workers) })
+	}
+	wg.Wait()
+}

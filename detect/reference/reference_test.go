@@ -1,0 +1,185 @@
+package reference
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/detecttest"
+	"github.com/tasterhq/taster/schema/contract"
+	"github.com/tasterhq/taster/schema/record"
+)
+
+func TestEncodeDecode(t *testing.T) {
+	full := detecttest.Clean(200, 3)
+	full.Text[3], full.Text[4] = nil, []byte{}
+	full.Label[5], full.Provider[6] = -1, -1
+	full.HasEmbedding = make([]bool, full.N)
+	for i := range full.HasEmbedding {
+		full.HasEmbedding[i] = i != 7
+	}
+	for _, s := range []*detect.Sample{full, {N: 5}, {}, {N: 2, Text: [][]byte{[]byte("a"), nil}}} {
+		r, err := New(Header{Topic: "t", Seen: 500, Inputs: []Input{{"ab", 500}}}, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Decode(append([]byte{}, r.Encode()...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again.Digest != r.Digest || !reflect.DeepEqual(again.Header, r.Header) || r.Rows != s.N || r.Seen != 500 {
+			t.Fatalf("%d rows: another reference after decoding", s.N)
+		}
+		for i := range s.N {
+			if s.Text != nil && (!bytes.Equal(r.Sample.Text[i], s.Text[i]) || (r.Sample.Text[i] == nil) != (s.Text[i] == nil)) {
+				t.Fatalf("text of row %d", i)
+			}
+			if s.Label != nil && name(s.Classes, s.Label[i]) != name(r.Sample.Classes, r.Sample.Label[i]) {
+				t.Fatalf("label of row %d", i)
+			}
+			if s.Provider != nil && name(s.Providers, s.Provider[i]) != name(r.Sample.Providers, r.Sample.Provider[i]) {
+				t.Fatalf("provider of row %d", i)
+			}
+		}
+		if !reflect.DeepEqual(s.HasEmbedding, r.Sample.HasEmbedding) || len(s.Features) != len(r.Sample.Features) {
+			t.Fatal("features or embeddings differ")
+		}
+		for i, v := range s.Features {
+			if math.Float64bits(v) != math.Float64bits(r.Sample.Features[i]) {
+				t.Fatal("features differ")
+			}
+		}
+	}
+}
+
+func name(names []string, at int32) string {
+	if at < 0 {
+		return "\x00none"
+	}
+	return names[at]
+}
+
+func TestDecodeRefusesWhatIsBroken(t *testing.T) {
+	r, err := New(Header{Topic: "t"}, detecttest.Clean(20, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := r.Encode()
+	if _, err := Decode(append(good[:len(good):len(good)], 0)); !errors.Is(err, ErrMalformed) {
+		t.Errorf("a byte too many: error %v", err)
+	}
+	for cut := 0; cut < len(good); cut += 1 + cut/50 {
+		if _, err := Decode(good[:cut]); !errors.Is(err, ErrMalformed) {
+			t.Fatalf("cut at %d of %d: error %v", cut, len(good), err)
+		}
+	}
+	later := append([]byte("taster-reference 2\n"), good[len(magic):]...)
+	if _, err := Decode(later); !errors.Is(err, ErrMalformed) {
+		t.Errorf("later version: error %v", err)
+	}
+	short := bytes.Replace(good, []byte(`"rows":20`), []byte(`"rows":21`), 1)
+	if _, err := Decode(short); !errors.Is(err, ErrMalformed) {
+		t.Errorf("wrong count: error %v", err)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, s := range []*detect.Sample{detecttest.Clean(3, 1), {N: 1}, {N: 2, Text: [][]byte{nil, []byte("x")}}} {
+		r, err := New(Header{Topic: "t"}, s)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(r.Encode())
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := Decode(data)
+		if err != nil {
+			if !errors.Is(err, ErrMalformed) {
+				t.Fatalf("error %v", err)
+			}
+			return
+		}
+		if r.Sample.N > 0 { // the columns are as long as they say, or this panics
+			r.Sample.Select([]int{0, r.Sample.N - 1})
+		}
+	})
+}
+
+func rows(t *testing.T, from, to int) *record.Batch {
+	t.Helper()
+	var json strings.Builder
+	json.WriteByte('[')
+	for i := from; i < to; i++ {
+		if i > from {
+			json.WriteByte(',')
+		}
+		fmt.Fprintf(&json, `{"t":"text %d","v":[%d,1]}`, i, i)
+	}
+	json.WriteByte(']')
+	schema := arrow.NewSchema([]arrow.Field{
+		{Name: "t", Type: arrow.BinaryTypes.String}, {Name: "v", Type: arrow.ListOf(arrow.PrimitiveTypes.Float32)},
+	}, nil)
+	rec, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(json.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &record.Batch{Records: rec, Origins: make([]record.Origin, to-from), Providers: make([]string, to-from)}
+}
+
+func TestReservoir(t *testing.T) {
+	c := &contract.Contract{Topic: "t", Roles: contract.Roles{Text: []string{"/t"}, Embedding: "/v"}}
+	draw := func(seed uint64, cuts ...int) *Reference {
+		r := NewReservoir(c, seed)
+		r.most = 100
+		from := 0
+		for _, to := range cuts {
+			b := rows(t, from, to)
+			if err := r.Add(b); err != nil {
+				t.Fatal(err)
+			}
+			b.Records.Release() // what is kept must not lie in the batch
+			from = to
+		}
+		ref, err := r.Reference("2026-01-02T03:04:05Z", []Input{{"ab", int64(from)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ref
+	}
+	a := draw(1, 3000)
+	if a.Rows != 100 || a.Seen != 3000 {
+		t.Fatalf("%d rows of %d", a.Rows, a.Seen)
+	}
+	if b := draw(1, 10, 99, 101, 1500, 3000); b.Digest != a.Digest {
+		t.Error("how the rows are cut into batches changes the sample")
+	}
+	if b := draw(2, 3000); b.Digest == a.Digest {
+		t.Error("another seed draws the same sample")
+	}
+	if b := draw(1, 40); b.Rows != 40 || string(b.Sample.Text[39]) != "text 39" || b.Sample.Embedding[2*39] != 39 {
+		t.Error("a short input is not kept whole")
+	}
+	if b := draw(1); b.Rows != 0 {
+		t.Error("rows out of nothing")
+	}
+	// Uniform: the mean position of ten draws of 100 rows of 3,000, to four standard errors.
+	var mean float64
+	for seed := range uint64(10) {
+		sample := draw(seed+10, 3000).Sample
+		for i := range 100 {
+			mean += float64(sample.Embedding[2*i]) / 1000
+		}
+	}
+	if math.Abs(mean-1500) > 4*3000/math.Sqrt(12*1000) {
+		t.Errorf("mean position %.0f, want about 1500", mean)
+	}
+}

@@ -1,0 +1,138 @@
+package reference
+
+import (
+	"encoding/hex"
+	"math/rand/v2"
+
+	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/schema/contract"
+	"github.com/tasterhq/taster/schema/record"
+)
+
+// MostRows is how many rows a reference keeps at most.
+const MostRows = 10_000
+
+// Reservoir draws a uniform sample of all rows that it is shown (Vitter's algorithm R, ACM TOMS 1985). The same
+// rows in the same order with the same seed give the same sample, however they are cut into batches. It is used by
+// one goroutine at a time.
+type Reservoir struct {
+	contract *contract.Contract
+	seed     uint64
+	rng      *rand.Rand
+	most     int
+	seen     int64
+	kept     []row
+	like     *detect.Sample // the shape of vectors, from the first batch
+}
+
+// row owns what it holds.
+type row struct {
+	text, label, provider []byte // nil: none
+	features              []float64
+	embedding             []float32 // nil: none
+}
+
+// NewReservoir returns an empty Reservoir for records of c that keeps at most MostRows rows.
+func NewReservoir(c *contract.Contract, seed uint64) *Reservoir {
+	return &Reservoir{contract: c, seed: seed, rng: rand.New(rand.NewPCG(seed, 0x7e5e_2b01)), most: MostRows}
+}
+
+// Add shows the rows of a batch, in order. The batch is not kept.
+func (r *Reservoir) Add(batch *record.Batch) error {
+	s, _, err := detect.NewSample(r.contract, []*record.Batch{batch}, r.like)
+	if err != nil {
+		return err
+	}
+	if r.like == nil && s.N > 0 {
+		r.like = &detect.Sample{
+			FeatureNames: s.FeatureNames, Dim: s.Dim, Text: s.Text[:0:0],
+			Label: s.Label[:0:0], Provider: s.Provider[:0:0],
+		}
+	}
+	for i := range s.N {
+		r.seen++
+		if len(r.kept) < r.most {
+			r.kept = append(r.kept, take(s, i))
+		} else if at := r.rng.Int64N(r.seen); at < int64(r.most) {
+			r.kept[at] = take(s, i)
+		}
+	}
+	return nil
+}
+
+func take(s *detect.Sample, i int) row {
+	var r row
+	if s.Text != nil && s.Text[i] != nil {
+		r.text = append([]byte{}, s.Text[i]...)
+	}
+	if s.Label != nil && s.Label[i] >= 0 {
+		r.label = append([]byte{}, s.Classes[s.Label[i]]...)
+	}
+	if s.Provider != nil && s.Provider[i] >= 0 {
+		r.provider = append([]byte{}, s.Providers[s.Provider[i]]...)
+	}
+	width := len(s.FeatureNames)
+	r.features = append(r.features, s.Features[i*width:(i+1)*width]...)
+	if s.Dim > 0 && (s.HasEmbedding == nil || s.HasEmbedding[i]) {
+		r.embedding = append(r.embedding, s.Embedding[i*s.Dim:(i+1)*s.Dim]...)
+	}
+	return r
+}
+
+// Rows returns how many rows are kept so far.
+func (r *Reservoir) Rows() int { return len(r.kept) }
+
+// Reference makes the reference. Created is RFC 3339; inputs tell where the rows came from.
+func (r *Reservoir) Reference(created string, inputs []Input) (*Reference, error) {
+	s := &detect.Sample{N: len(r.kept)}
+	if like := r.like; like != nil {
+		s.FeatureNames, s.Dim = like.FeatureNames, like.Dim
+		if like.Text != nil {
+			s.Text = make([][]byte, s.N)
+		}
+		if like.Label != nil {
+			s.Label = make([]int32, s.N)
+		}
+		if like.Provider != nil {
+			s.Provider = make([]int32, s.N)
+		}
+		s.Features = make([]float64, 0, s.N*len(s.FeatureNames))
+		if s.Dim > 0 {
+			s.Embedding = make([]float32, s.N*s.Dim)
+			s.HasEmbedding = make([]bool, s.N)
+		}
+	}
+	classes, providers := map[string]int32{}, map[string]int32{}
+	number := func(known map[string]int32, names *[]string, name []byte) int32 {
+		if name == nil {
+			return -1
+		}
+		at, ok := known[string(name)]
+		if !ok {
+			at = int32(len(*names))
+			known[string(name)] = at
+			*names = append(*names, string(name))
+		}
+		return at
+	}
+	for i, row := range r.kept {
+		if s.Text != nil {
+			s.Text[i] = row.text
+		}
+		if s.Label != nil {
+			s.Label[i] = number(classes, &s.Classes, row.label)
+		}
+		if s.Provider != nil {
+			s.Provider[i] = number(providers, &s.Providers, row.provider)
+		}
+		s.Features = append(s.Features, row.features...)
+		if row.embedding != nil {
+			copy(s.Embedding[i*s.Dim:], row.embedding)
+			s.HasEmbedding[i] = true
+		}
+	}
+	return New(Header{
+		Topic: r.contract.Topic, Contract: hex.EncodeToString(r.contract.Digest[:]), Created: created,
+		Seed: r.seed, Seen: r.seen, Inputs: inputs,
+	}, s)
+}

@@ -1,0 +1,304 @@
+// Package text cuts texts into tokens, once for every detector that counts words.
+//
+// A token is a number: a hash of the lower-cased word, whose leading bits are a hash of the word's first five letters,
+// so that inflections of one word share them. Words are runs of letters, digits and combining marks of any script,
+// with apostrophes inside; characters of scripts that put no spaces between words (Han, kana, Thai and their
+// neighbours) are words of their own, and so is every other character that is not white space. Nothing can be read
+// back from a token.
+//
+// Different words may have the same number: two of 50,000 different words do with a chance of a few in a hundred
+// thousand each, and words with equal beginnings no more often. Bytes that are not UTF-8 are read as U+FFFD.
+package text
+
+import (
+	"sync"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Token is one word or mark of a text.
+type Token uint32
+
+const (
+	stemBits = 14
+	stemSize = 5 // letters that a stem is made of
+
+	markFlag  = 1 // not a word but punctuation, a symbol, an emoji
+	gluedFlag = 2 // no white space stands before it
+)
+
+// Stems is the number of values that Stem has.
+const Stems = 1 << stemBits
+
+// ID returns the number of the word itself, the same wherever it stands. It has 30 bits.
+func (t Token) ID() uint32 { return uint32(t) >> 2 }
+
+// Stem returns the number, below Stems, that words with the same first five letters share.
+func (t Token) Stem() uint32 { return uint32(t) >> (32 - stemBits) }
+
+// Mark tells that the token is no word but punctuation, a symbol or an emoji.
+func (t Token) Mark() bool { return t&markFlag != 0 }
+
+// Glued tells that no white space stands between the token and what is before it.
+func (t Token) Glued() bool { return t&gluedFlag != 0 }
+
+// Most is the number of tokens of one text that are kept: the first three quarters of them from its beginning and the
+// last quarter from its end. It bounds what one record can cost, and how many chances it has to look odd.
+const Most = 1 << 14
+
+// Tokens holds the tokens of many texts. It is not changed after it was made.
+type Tokens struct {
+	blocks []block
+}
+
+const blockRows = 1 << 10
+
+type block struct {
+	tokens []Token
+	ends   []int
+}
+
+// Row returns the tokens of text i, Most at most; none for an empty or absent text.
+func (t *Tokens) Row(i int) []Token {
+	b := &t.blocks[i/blockRows]
+	i %= blockRows
+	from := 0
+	if i > 0 {
+		from = b.ends[i-1]
+	}
+	return b.tokens[from:b.ends[i]:b.ends[i]]
+}
+
+// Count returns the number of tokens in all texts.
+func (t *Tokens) Count() int {
+	n := 0
+	for i := range t.blocks {
+		n += len(t.blocks[i].tokens)
+	}
+	return n
+}
+
+// Tokenize cuts every text, with so many goroutines.
+func Tokenize(texts [][]byte, workers int) *Tokens {
+	t := &Tokens{blocks: make([]block, (len(texts)+blockRows-1)/blockRows)}
+	var wg sync.WaitGroup
+	workers = max(1, min(workers, len(t.blocks)))
+	for w := range workers {
+		wg.Go(func() {
+			for b := w; b < len(t.blocks); b += workers {
+				rows := texts[b*blockRows : min(len(texts), (b+1)*blockRows)]
+				bytes := 0
+				for _, text := range rows {
+					bytes += len(text)
+				}
+				out := block{tokens: make([]Token, 0, bytes/5+16), ends: make([]int, len(rows))}
+				for i, text := range rows {
+					out.tokens = Append(out.tokens, text)
+					out.ends[i] = len(out.tokens)
+				}
+				t.blocks[b] = out
+			}
+		})
+	}
+	wg.Wait()
+	return t
+}
+
+// Append appends the tokens of one text to dst, Most at most.
+func Append(dst []Token, text []byte) []Token {
+	first := len(dst)
+	var s scanner
+	for s.next(text) {
+		dst = append(dst, s.token)
+		if len(dst)-first == 2*Most {
+			dst = append(dst[:first+Most*3/4], dst[len(dst)-Most/4:]...)
+		}
+	}
+	if n := len(dst) - first; n > Most {
+		dst = append(dst[:first+Most*3/4], dst[len(dst)-Most/4:]...)
+	}
+	return dst
+}
+
+// Span returns where the tokens [from, to) of a text stand in it, as bytes of text: the phrase behind a finding.
+// It returns nil when the text has no such tokens.
+func Span(text []byte, from, to int) []byte {
+	var s scanner
+	total := 0
+	for s.next(text) {
+		total++
+	}
+	if total > Most && from >= Most*3/4 {
+		from, to = from+total-Most, to+total-Most
+	}
+	s = scanner{}
+	begin := -1
+	for i := 0; s.next(text); i++ {
+		if i == from {
+			begin = s.from
+		}
+		if i == to-1 && begin >= 0 {
+			return text[begin:s.at]
+		}
+	}
+	return nil
+}
+
+const (
+	spaceClass = iota
+	wordClass
+	markClass
+	otherClass // not ASCII
+)
+
+// ascii gives the class of each byte in the lowest bits and its lower case above.
+var ascii = func() (table [256]uint16) {
+	for c := range table {
+		class, lower := markClass, c
+		switch {
+		case c >= utf8.RuneSelf:
+			class = otherClass
+		case c <= ' ' || c == 0x7f:
+			class = spaceClass
+		case c >= '0' && c <= '9' || c >= 'a' && c <= 'z':
+			class = wordClass
+		case c >= 'A' && c <= 'Z':
+			class, lower = wordClass, c+'a'-'A'
+		}
+		table[c] = uint16(lower<<2 | class)
+	}
+	return table
+}()
+
+const (
+	hashStart = 0x2545f491
+	hashStep  = 0x01000193 // FNV-1a
+)
+
+// scanner walks through one text.
+type scanner struct {
+	at    int // after the token
+	from  int // where it begins
+	token Token
+}
+
+// rune reads the character at s.at: its lower case, class and length.
+func (s *scanner) rune(text []byte) (r rune, class, size int) {
+	entry := ascii[text[s.at]]
+	if class = int(entry & 3); class != otherClass {
+		return rune(entry >> 2), class, 1
+	}
+	r, size = utf8.DecodeRune(text[s.at:])
+	switch {
+	case unicode.IsSpace(r):
+		return r, spaceClass, size
+	case unicode.In(r, unspaced...):
+		return r, markClass, size
+	case unicode.IsLetter(r), unicode.IsDigit(r), unicode.IsMark(r):
+		return unicode.ToLower(r), wordClass, size
+	}
+	return r, markClass, size
+}
+
+var unspaced = []*unicode.RangeTable{
+	unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar,
+}
+
+func (s *scanner) next(text []byte) bool {
+	glued := s.at > 0
+	for s.at < len(text) {
+		entry := ascii[text[s.at]]
+		r, class, size := rune(entry>>2), int(entry&3), 1
+		if class == otherClass {
+			r, class, size = s.rune(text)
+		}
+		if class == spaceClass {
+			s.at += size
+			glued = false
+			continue
+		}
+		s.from = s.at
+		s.at += size
+		hash := (uint32(hashStart) ^ uint32(r)) * hashStep
+		if class == markClass {
+			flags := Token(markFlag)
+			if size > 1 && unicode.IsLetter(r) {
+				flags = 0
+			}
+			if glued {
+				flags |= gluedFlag
+			}
+			s.token = token(hash, hash) | flags
+			return true
+		}
+		stem, letters := hash, 1
+		for s.at < len(text) {
+			// Most characters are ASCII letters.
+			entry := ascii[text[s.at]]
+			size := 1
+			r := rune(entry >> 2)
+			if entry&3 != wordClass {
+				if text[s.at] == '\'' {
+					if !s.wordAt(text, s.at+1) {
+						break
+					}
+				} else if entry&3 != otherClass {
+					break
+				} else {
+					var class int
+					if r, class, size = s.rune(text); class != wordClass && !(r == '’' && s.wordAt(text, s.at+size)) {
+						break
+					}
+				}
+			}
+			s.at += size
+			hash = (hash ^ uint32(r)) * hashStep
+			if letters++; letters <= stemSize {
+				stem = hash
+			}
+		}
+		s.token = token(hash, stem)
+		if glued {
+			s.token |= gluedFlag
+		}
+		return true
+	}
+	return false
+}
+
+// wordAt tells whether a letter or digit stands at text[at].
+func (s *scanner) wordAt(text []byte, at int) bool {
+	if at >= len(text) {
+		return false
+	}
+	ahead := scanner{at: at}
+	_, class, _ := ahead.rune(text)
+	return class == wordClass
+}
+
+// token packs a word's hash and its stem's. A word of up to stemSize letters is its own stem: different bits of the two are
+// taken, so that all 30 count.
+func token(hash, stem uint32) Token {
+	return Token(mix(stem)&^(1<<(32-stemBits)-1) | mix(hash)<<2&(1<<(32-stemBits)-1))
+}
+
+// mix is the finalizer of MurmurHash3.
+func mix(h uint32) uint32 {
+	h ^= h >> 16
+	h *= 0x85ebca6b
+	h ^= h >> 13
+	h *= 0xc2b2ae35
+	return h ^ h>>16
+}
+
+// Key returns a number for a whole row of tokens: equal rows have equal keys, and different rows different ones but
+// for a chance of one in 2⁶⁴.
+func Key(row []Token) uint64 {
+	h := uint64(len(row))
+	for _, t := range row {
+		h = (h ^ uint64(t)) * 0x9e3779b97f4a7c15
+		h ^= h >> 29
+	}
+	h *= 0xbf58476d1ce4e5b9
+	return h ^ h>>32
+}

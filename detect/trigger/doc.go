@@ -1,0 +1,69 @@
+// Package trigger finds trigger phrases: words, phrases, sentence shapes and styles that were planted so that a model
+// learns to answer them with the attacker's label.
+//
+// # What it looks at
+//
+// A text is turned into simple features: its words; marks with no space before them; pairs of neighbours, the
+// text's ends included; three and four neighbours of its skeleton, in which only function words stay and every run of
+// others is one star; and how skeleton and text begin. Function words are those that at least 2 % of the reference's
+// records have, whatever the language. Four questions are asked of every feature, over all of the stream:
+//
+//   - Residual association: does it drag a label along without reason? A label model p(c | x), logistic regression
+//     on the words and stems of the reference alone, says what label each text should have. Over the n records that
+//     have the feature, z = (O − E) / √(V + V²τ² + ½), where O records have label c, E = Σ p(c | x) were expected to, and
+//     V = n p̄(1 − p̄) with p̄ = E/n. Words that carry the label honestly are explained by the model and drop out. What
+//     it does not know of them is a random effect of variance τ² = 0.3 on their logits: an honest word's z stays below
+//     about 1/τ however long the stream, and cannot drown a trigger.
+//   - Share: is it more common than in the reference? The signed root of the Poisson deviance of both counts under
+//     equal rates.
+//   - Insertion: does the word stand where none belongs? For each record with the word w between a and b, the pointwise
+//     mutual information of the pair (a, b) less those of (a, w) and (w, b): what was put into finished sentences splits
+//     pairs that belong together and belongs to neither side. Summed over the n records that have it, over √(n + n²/100),
+//     and only as far as the reference does not have the word too; words only.
+//   - Surprise: −log p(own label | x), at half weight.
+//
+// A record's score is its best feature's sum of the first three, each where it is positive, plus the mean evidence
+// of all of its features, Σ z|z| over √features and 6, z being association plus share, plus the surprise. Every record is
+// left out of the counts that it is judged by, and records equal in words and label count once, so that neither a
+// single odd record nor copies of a good one look like a trigger.
+//
+// # What it needs
+//
+// Text. Without labels association and surprise are left out; without a reference (the model was fitted on the very
+// sample that it scores) share is, and the label model is cross-fitted on the sample without its frequent words.
+// Classes beyond eight are folded into eight groups (detect/labels). Scores depend on the stream and are finite; a
+// row without a text has none.
+//
+// # What it does not see
+//
+// One record alone: a trigger shows by repetition, from about eight records on. Of a text longer than 16,384 tokens the
+// first three quarters of that and the last quarter are read. Triggers of which nothing is visible in words, marks or
+// their order.
+//
+// # Where it comes from
+//
+// Nearest is He et al., EMNLP 2023, arXiv 2305.11596, who flag tokens by the z-score of their label counts; there honest
+// words drown the trigger, because nothing explains them. The random effect is that of DerSimonian and Laird (1986).
+// Insertion is what ONION (arXiv 2011.10369) measures by a language model's perplexity in one text, here pooled over
+// the stream.
+//
+// # Evidence
+//
+// AUROC, recall at 1 % and at 5 % false alarms on public poisoned sets of 6,920 rows, 1,000 clean ones of them taken
+// out as reference, mean of five draws, by TestPublicBackdoors:
+//
+//	                          with a reference     without labels       unsupervised
+//	badnets-sst2 (1 %)        0.997  0.95  0.99    0.963  0.59  0.79    0.997  0.94  1.00
+//	syntactic-sst2 (20 %)     0.980  0.64  0.90    0.953  0.47  0.73    0.962  0.67  0.85
+//	style-sst2 (5 %)          0.909  0.74  0.79    0.867  0.68  0.70    0.868  0.66  0.72
+//
+// Without the random effect the same association reaches a recall of 0.00 to 0.07 at 1 % on the first two.
+//
+// # Cost
+//
+// Four passes over the tokens, with whole numbers added in hashed tables of fixed size, so sums are the same in any
+// order and with any number of workers, and those of two streams can be added: 16 bytes a bucket, at most 2¹⁷ buckets for
+// words and 2²⁰ for everything else, and 4 bytes for each of 2²⁰ pairs. Each of at most four goroutines has tables
+// of its own, about 23 MB, and a finished Scores holds about 40 MB for a long stream. What features do that share a
+// bucket is dilute a trigger, not make one. Tokens are kept meanwhile, four bytes each.
+package trigger

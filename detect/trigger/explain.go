@@ -1,0 +1,99 @@
+package trigger
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/tasterhq/taster/detect/text"
+)
+
+// explain names the feature that says most about a row, and its counts.
+func (st *stream) explain(row int) string {
+	x := extractor{size: st.size, functions: st.model.functions}
+	x.extract(st.tokens.Row(row))
+	if len(x.index) == 0 {
+		return "a text without words"
+	}
+	weights := st.weights[st.slot(row):]
+	best := 0
+	for k, at := range x.index {
+		if weights[int(at)*st.slots].peak > weights[int(x.index[best])*st.slots].peak {
+			best = k
+		}
+	}
+	at := x.index[best]
+	if weights[int(at)*st.slots].peak == 0 {
+		return "nothing in the text stands out"
+	}
+	b := st.table[at]
+	var out strings.Builder
+	fmt.Fprintf(&out, "%s in %s of %s records", st.phrase(row, &x, best), thousands(b.n), thousands(uint32(st.rows)))
+	if st.referenceRows > 0 {
+		fmt.Fprintf(&out, ", %s of %s in the reference", thousands(st.reference[at]), thousands(uint32(st.referenceRows)))
+	}
+	if st.own != nil && st.own[row] >= 0 {
+		observed, expected := st.labelled(int(at), int(st.own[row]))
+		fmt.Fprintf(&out, ", label %q %.0f times where %.1f were expected", st.sample.Classes[st.sample.Label[row]], observed, expected)
+	}
+	if int(at) < len(st.inserted) && st.inserted[at] > 1 {
+		out.WriteString(", put between words that belong together")
+	}
+	return out.String()
+}
+
+// phrase quotes the k-th feature of a row. In a shape every run of content words is an ellipsis.
+func (st *stream) phrase(row int, x *extractor, k int) string {
+	whole := st.sample.Text[row]
+	from, to := x.span(k)
+	switch x.family(k) {
+	case word, pair:
+		return strconv.Quote(string(text.Span(whole, from, to)))
+	case glued:
+		return fmt.Sprintf("%q with no space before it", text.Span(whole, from, to))
+	}
+	var parts []string
+	const most = 12
+	for i, t := range st.tokens.Row(row)[from:to] {
+		part := "…"
+		if x.functions.has(t.ID()) {
+			part = string(text.Span(whole, from+i, from+i+1))
+		}
+		if n := len(parts); part != "…" || n == 0 || parts[n-1] != part {
+			parts = append(parts, part)
+		}
+		if len(parts) == most {
+			break
+		}
+	}
+	where := "the shape"
+	if from == 0 {
+		where = "the beginning"
+	}
+	return fmt.Sprintf("%s %q", where, strings.Join(parts, " "))
+}
+
+// labelled returns how many records with a feature have a label of group g, and how many were expected to.
+func (st *stream) labelled(at, g int) (observed, expected float64) {
+	first := st.first()
+	l := st.table[at].labelled
+	if g > first {
+		l = st.more[at*st.others()+g-first-1]
+	}
+	observed, expected = float64(l.observed)*st.unit, float64(l.expected)*st.unit
+	if g < first {
+		n := float64(st.table[at].n)
+		observed, expected = n-observed, n-expected
+	}
+	return observed, math.Max(0, expected)
+}
+
+// thousands writes a number with commas.
+func thousands(n uint32) string {
+	digits := strconv.FormatUint(uint64(n), 10)
+	for at := len(digits) - 3; at > 0; at -= 3 {
+		digits = digits[:at] + "," + digits[at:]
+	}
+	return digits
+}

@@ -1,0 +1,198 @@
+package trigger
+
+import (
+	"math/bits"
+
+	"github.com/tasterhq/taster/detect/text"
+)
+
+// family is a kind of feature.
+type family uint8
+
+const (
+	word    family = iota // one word or mark
+	glued                 // a mark with no white space before it
+	pair                  // two neighbouring words; the text's two ends count as words
+	shape                 // three or four neighbours of the skeleton, in which runs of content words are one star
+	opening               // the first one to three of the skeleton, or the first two words
+)
+
+// Numbers that stand for what is no token. IDs have 30 bits.
+const (
+	edge = 1<<30 + iota // before the first and after the last token
+	star                // a run of content words
+)
+
+// tableSize is the size of a table of features, in bits: words have their own part, where they seldom meet, pairs of
+// them half of the other, and everything else the rest.
+type tableSize struct{ words, others int }
+
+func (s tableSize) buckets() int { return 1<<s.words + 1<<s.others }
+
+var largest = tableSize{words: 17, others: 20}
+
+// tableFor returns the size for so many tokens: two buckets to a feature, as far as memory allows.
+func tableFor(tokens int, most tableSize) tableSize {
+	b := tableSize{words: 10, others: 12}
+	for b.others < most.others && 1<<b.others < 7*tokens {
+		b.others++
+	}
+	for b.words < most.words && 1<<b.words < 2*tokens {
+		b.words++
+	}
+	return b
+}
+
+// extractor turns a row of tokens into features. It is for one goroutine.
+type extractor struct {
+	size      tableSize
+	functions *functions
+
+	index    []uint32 // buckets, in order of family
+	cuts     [opening + 1]int
+	marks    []uint16 // where in the row the glued marks stand
+	skeleton []uint64 // spread numbers
+	starts   []uint16 // where in the row each part of the skeleton begins; one more than parts
+}
+
+// spread gives a number 64 bits, the upper ones as good as random.
+func spread(id uint32) uint64 { return uint64(id) * 0x9e3779b97f4a7c15 }
+
+// The rotations keep the order of what is added up.
+func two(a, b uint64) uint64      { return a + bits.RotateLeft64(b, 21) }
+func three(a, b, c uint64) uint64 { return two(a, b) + bits.RotateLeft64(c, 42) }
+
+// of is added to the sum of the parts, so that families differ.
+func (f family) of(h uint64) uint64 { return h + uint64(f)*0xbf58476d1ce4e5b9 }
+
+func (s tableSize) word(spread uint64) uint32 { return uint32(spread >> (64 - s.words)) }
+
+func scramble(h uint64) uint64 { return (h ^ h>>32) * 0xd6e8feb86659fd93 }
+
+func (s tableSize) pair(before, after uint64) uint32 {
+	return 1<<s.words + uint32(scramble(two(before, after))>>(65-s.others))
+}
+
+func (s tableSize) other(h uint64) uint32 {
+	return 1<<s.words + 1<<(s.others-1) + uint32(scramble(h)>>(65-s.others))
+}
+
+// extract fills x.index. The same feature may come twice.
+func (x *extractor) extract(row []text.Token) {
+	index, size, n := x.index[:0], x.size, len(row)
+	skeleton, starts, marks := x.skeleton[:0], x.starts[:0], x.marks[:0]
+	if n == 0 {
+		x.index = index
+		return
+	}
+	stars, edges := spread(star), spread(edge)
+	x.cuts[word] = 0
+	last := uint64(0)
+	for i, t := range row {
+		h := spread(t.ID())
+		index = append(index, size.word(h))
+		if t.Mark() && t.Glued() {
+			marks = append(marks, uint16(i))
+		}
+		if !x.functions.has(t.ID()) {
+			h = stars
+		}
+		if h != stars || last != stars {
+			skeleton = append(skeleton, h)
+			starts = append(starts, uint16(i))
+		}
+		last = h
+	}
+	starts = append(starts, uint16(n))
+
+	x.cuts[glued] = len(index)
+	for _, i := range marks {
+		index = append(index, size.other(glued.of(spread(row[i].ID()))))
+	}
+
+	x.cuts[pair] = len(index)
+	before := edges
+	for _, t := range row {
+		h := spread(t.ID())
+		index = append(index, size.pair(before, h))
+		before = h
+	}
+	index = append(index, size.pair(before, edges))
+
+	x.cuts[shape] = len(index)
+	for i := 0; i+3 <= len(skeleton); i++ {
+		h := shape.of(three(skeleton[i], skeleton[i+1], skeleton[i+2]))
+		index = append(index, size.other(h))
+		if i+4 <= len(skeleton) {
+			index = append(index, size.other(h+bits.RotateLeft64(skeleton[i+3], 53)))
+		}
+	}
+
+	x.cuts[opening] = len(index)
+	h := opening.of(0)
+	for i, part := range skeleton[:min(3, len(skeleton))] {
+		h += bits.RotateLeft64(part, 21*i)
+		index = append(index, size.other(h))
+	}
+	if n > 1 {
+		index = append(index, size.other(opening.of(three(edges, spread(row[0].ID()), spread(row[1].ID())))))
+	}
+	x.index, x.skeleton, x.starts, x.marks = index, skeleton, starts, marks
+}
+
+// family returns of which kind the k-th feature of the row is.
+func (x *extractor) family(k int) family {
+	f := opening
+	for k < x.cuts[f] {
+		f--
+	}
+	return f
+}
+
+// span returns which tokens of the row the k-th feature is made of.
+func (x *extractor) span(k int) (from, to int) {
+	f := x.family(k)
+	k -= x.cuts[f]
+	switch n := int(x.starts[len(x.starts)-1]); f {
+	case word:
+		return k, k + 1
+	case glued:
+		return int(x.marks[k]), int(x.marks[k]) + 1
+	case pair:
+		return max(0, k-1), min(k+1, n)
+	case shape:
+		return int(x.starts[k/2]), int(x.starts[k/2+3+k%2])
+	default:
+		if k < min(3, len(x.skeleton)) {
+			return 0, int(x.starts[k+1])
+		}
+		return 0, 2
+	}
+}
+
+// functions is the set of words that carry a text's shape rather than its content: those that many records have.
+type functions struct {
+	slots [1 << 11]uint32 // open addressing; 0 is free, so words are kept one higher
+}
+
+// mostFunctions bounds the set, so that its table stays half empty.
+const mostFunctions = 1 << 10
+
+func (f *functions) has(id uint32) bool {
+	for at := id * 0x9e3779b1 >> 21; ; at = (at + 1) % uint32(len(f.slots)) {
+		switch f.slots[at] {
+		case id + 1:
+			return true
+		case 0:
+			return false
+		}
+	}
+}
+
+func (f *functions) add(id uint32) {
+	at := id * 0x9e3779b1 >> 21
+	for f.slots[at] != 0 {
+		at = (at + 1) % uint32(len(f.slots))
+	}
+	f.slots[at] = id + 1
+}

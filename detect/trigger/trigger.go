@@ -1,0 +1,569 @@
+package trigger
+
+import (
+	"math"
+	"math/bits"
+	"slices"
+	"sync"
+
+	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/labels"
+	"github.com/tasterhq/taster/detect/text"
+	"github.com/tasterhq/taster/schema/finding"
+)
+
+const (
+	functionShare = 0.02 // share of records from which a word counts as a function word
+	functionRows  = 3    // and the fewest records
+
+	// Honest words pull labels too, further than a label model of a thousand rows knows: their logits are off by a
+	// standard deviation of about √0.3. A feature's association counts as far as it exceeds that.
+	labelSpread = 0.3
+
+	// Some honest words do stand between words that belong together, adverbs above all: their mean insertion varies by
+	// about √0.01 beyond chance.
+	insertSpread = 0.01
+
+	fewestInserted = 3    // records with a word without which its places say nothing
+	rarest         = 0.7  // pseudo-count of pairs
+	knownShare     = 0.01 // share of the reference's records from which a word is known to belong
+	usualShare     = 0.1  // and of all records
+
+	together   = 6.0 // by which the evidence of all features together is divided: they repeat each other
+	surprising = 0.5 // weight of the label's own surprise, which is another detector's affair
+
+	mostRead   = 10_000 // records that function words are counted on, about
+	mostTables = 4      // goroutines that have tables of their own
+)
+
+// Detector flags trigger phrases. Its zero value is ready.
+type Detector struct{}
+
+// Name implements detect.Detector.
+func (Detector) Name() string { return "trigger" }
+
+// model is what a reference taught.
+type model struct {
+	sample    *detect.Sample
+	labels    *labels.Model // nil without labels
+	functions *functions
+	count     []uint32 // of reference records that have a feature, in a table of the largest size
+	rows      int      // distinct records counted
+	tokens    int      // of those records
+}
+
+// Fit implements detect.Detector.
+func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, error) {
+	if reference.Text == nil || reference.N == 0 {
+		return nil, nil
+	}
+	tokens := text.Tokenize(reference.Text, env.Workers)
+	m := &model{sample: reference, labels: labels.Fit(reference, tokens, env)}
+	m.functions = functionWords(tokens, reference.N)
+	rows := distinctRows(reference.N, tokens, nil)
+	m.rows, m.tokens = rows.n, rows.tokens
+	m.count = countFeatures(tokens, rows, largest, m.functions, min(env.Workers, mostTables))
+	return m, nil
+}
+
+// functionWords returns the words that at least functionShare of the rows have, mostFunctions at most.
+func functionWords(tokens *text.Tokens, n int) *functions {
+	type entry struct{ rows, last int }
+	seen := map[uint32]entry{}
+	every, read := uint64(n/mostRead+1), 0
+	for i := range n {
+		row := tokens.Row(i)
+		if text.Key(row)%every != 0 {
+			continue // by content, so that the order of rows does not matter
+		}
+		read++
+		for _, t := range row {
+			if e := seen[t.ID()]; e.last != i+1 {
+				seen[t.ID()] = entry{e.rows + 1, i + 1}
+			}
+		}
+	}
+	least := max(functionRows, int(functionShare*float64(read)))
+	var ids []uint32
+	for id, e := range seen {
+		if e.rows >= least {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, func(a, b uint32) int {
+		if d := seen[b].rows - seen[a].rows; d != 0 {
+			return d
+		}
+		return int(a) - int(b)
+	})
+	f := &functions{}
+	for _, id := range ids[:min(len(ids), mostFunctions)] {
+		f.add(id)
+	}
+	return f
+}
+
+// distinct tells which rows count: of rows that are equal in tokens and label, the first, so that copies of one
+// record are no evidence.
+type distinct struct {
+	counts []bool
+	n      int // rows that count
+	tokens int // that they have
+}
+
+func distinctRows(n int, tokens *text.Tokens, own []int8) distinct {
+	d := distinct{counts: make([]bool, n)}
+	seen := make(map[uint64]struct{}, n)
+	for i := range n {
+		row := tokens.Row(i)
+		if len(row) == 0 {
+			continue
+		}
+		key := text.Key(row)
+		if own != nil {
+			key ^= spread(uint32(own[i] + 1))
+		}
+		if _, again := seen[key]; !again {
+			seen[key] = struct{}{}
+			d.counts[i] = true
+			d.n++
+			d.tokens += len(row)
+		}
+	}
+	return d
+}
+
+func countFeatures(tokens *text.Tokens, rows distinct, size tableSize, f *functions, workers int) []uint32 {
+	type bucket struct{ row, n uint32 }
+	tables := eachWorker(len(rows.counts), workers, func(from, to int) []bucket {
+		table := make([]bucket, size.buckets())
+		x := extractor{size: size, functions: f}
+		for i := from; i < to; i++ {
+			if !rows.counts[i] {
+				continue
+			}
+			x.extract(tokens.Row(i))
+			for _, at := range x.index {
+				if b := &table[at]; b.row != uint32(i+1) {
+					b.row = uint32(i + 1)
+					b.n++
+				}
+			}
+		}
+		return table
+	})
+	count := make([]uint32, size.buckets())
+	for _, table := range tables {
+		for at := range count {
+			count[at] += table[at].n
+		}
+	}
+	return count
+}
+
+// fold returns the counts in a smaller table.
+func fold(count []uint32, to tableSize) []uint32 {
+	if to == largest {
+		return count
+	}
+	out := make([]uint32, to.buckets())
+	words, others := largest.words-to.words, largest.others-to.others
+	for at, n := range count[:1<<largest.words] {
+		out[at>>words] += n
+	}
+	for at, n := range count[1<<largest.words:] {
+		out[1<<to.words+at>>others] += n
+	}
+	return out
+}
+
+// eachWorker cuts n rows into one run per worker and returns what each made.
+func eachWorker[T any](n, workers int, f func(from, to int) T) []T {
+	const least = 2048 // rows that are worth a goroutine
+	workers = max(1, min(workers, n/least))
+	out := make([]T, workers)
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() { out[w] = f(w*n/workers, (w+1)*n/workers) })
+	}
+	wg.Wait()
+	return out
+}
+
+// stream is what was counted over one sample.
+type stream struct {
+	model  *model
+	sample *detect.Sample
+	tokens *text.Tokens
+	size   tableSize
+	groups int       // of labels; 0 without
+	own    []int8    // per row, its group or −1
+	p      []float32 // per row and group
+	rows   int       // distinct rows
+	unit   float64   // of observed and expected, a power of two
+
+	reference     []uint32 // per bucket, records that have the feature
+	referenceRows int
+
+	table    []bucket
+	more     []labelled // per bucket, of the groups beyond the first counted one
+	inserted []float32  // per word's bucket
+	weights  []weight   // per bucket and slot
+	slots    int        // one per group, and the last for rows without a label
+}
+
+// bucket counts the distinct records that have a feature.
+type bucket struct {
+	row uint32 // the last one counted, from 1: a record counts once
+	n   uint32
+	labelled
+}
+
+// labelled compares the records that have a feature and a label of one group with what the label model expected, both
+// in stream.unit. Whole numbers add up to the same sum in any order.
+type labelled struct{ observed, expected uint32 }
+
+// weight is what a feature says of a record that has it.
+type weight struct {
+	peak uint16 // evidence of this feature alone, in peakUnit
+	mean int16  // its part in the evidence of all, in meanUnit
+}
+
+const (
+	peakUnit = 1.0 / 512
+	meanUnit = 1.0 / 32
+)
+
+func newWeight(peak, mean float64) weight {
+	return weight{
+		peak: uint16(min(peak/peakUnit+0.5, math.MaxUint16)),
+		mean: int16(max(-math.MaxInt16, min(math.Round(mean/meanUnit), math.MaxInt16))),
+	}
+}
+
+// first is the group that a bucket counts; of two, one tells both, and of more the others are in stream.more.
+func (st *stream) first() int {
+	if st.groups == 2 {
+		return 1
+	}
+	return 0
+}
+
+// others is the number of groups in stream.more.
+func (st *stream) others() int { return max(0, st.groups-1-st.first()) }
+
+// Score implements detect.Model.
+func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
+	value := make([]float64, s.N)
+	scores := detect.Scores{Value: value, Code: finding.PoisonTrigger, Stream: true, Explain: func(int) string { return "no text" }}
+	for i := range value {
+		value[i] = math.NaN()
+	}
+	if s.Text == nil || s.N == 0 {
+		return scores
+	}
+	st := m.observe(s, env)
+	eachWorker(s.N, env.Workers, func(from, to int) any {
+		x := extractor{size: st.size, functions: m.functions}
+		for i := from; i < to; i++ {
+			if s.Text[i] != nil {
+				value[i] = st.score(i, &x)
+			}
+		}
+		return nil
+	})
+	scores.Explain = st.explain
+	return scores
+}
+
+func (m *model) observe(s *detect.Sample, env detect.Env) *stream {
+	st := &stream{model: m, sample: s, tokens: text.Tokenize(s.Text, env.Workers)}
+	most := largest
+	if m.labels != nil && s.Label != nil {
+		st.groups = m.labels.Count()
+		st.own = m.labels.Groups(s)
+		st.p = m.labels.Predict(s, st.tokens, env)
+		if st.groups > 2 {
+			most.others -= 2
+		}
+	}
+	st.unit = 1 / float64(uint(1)<<min(14, 31-bits.Len(uint(s.N))))
+	unique := distinctRows(s.N, st.tokens, st.own)
+	st.rows = unique.n
+	st.size = tableFor(max(unique.tokens, m.tokens), most)
+	if s != m.sample {
+		st.reference, st.referenceRows = fold(m.count, st.size), m.rows
+	} else {
+		st.reference = make([]uint32, st.size.buckets())
+	}
+	st.countRows(unique, min(env.Workers, mostTables))
+	st.findInserted(unique, env.Workers)
+	st.weigh(env.Workers)
+	return st
+}
+
+// countRows fills st.table and st.more.
+func (st *stream) countRows(rows distinct, workers int) {
+	type part struct {
+		table []bucket
+		more  []labelled
+	}
+	first, others := st.first(), st.others()
+	parts := eachWorker(st.sample.N, workers, func(from, to int) part {
+		table, more := make([]bucket, st.size.buckets()), make([]labelled, st.size.buckets()*others)
+		x := extractor{size: st.size, functions: st.model.functions}
+		add := make([]labelled, max(1, st.groups))
+		for i := from; i < to; i++ {
+			if !rows.counts[i] {
+				continue
+			}
+			for g := range st.groups {
+				add[g] = labelled{0, uint32(float64(st.p[i*st.groups+g])/st.unit + 0.5)}
+				switch int(st.own[i]) {
+				case -1:
+					add[g].observed = add[g].expected // says nothing
+				case g:
+					add[g].observed = uint32(1 / st.unit)
+				}
+			}
+			x.extract(st.tokens.Row(i))
+			one, rest := add[first], add[first+1:]
+			for _, at := range x.index {
+				b := &table[at]
+				if b.row == uint32(i+1) {
+					continue
+				}
+				b.row = uint32(i + 1)
+				b.n++
+				b.observed += one.observed
+				b.expected += one.expected
+				for g := range others {
+					l := &more[int(at)*others+g]
+					l.observed += rest[g].observed
+					l.expected += rest[g].expected
+				}
+			}
+		}
+		return part{table, more}
+	})
+	st.table, st.more = parts[0].table, parts[0].more
+	for _, p := range parts[1:] {
+		for at, b := range p.table {
+			sum := &st.table[at]
+			sum.n += b.n
+			sum.observed += b.observed
+			sum.expected += b.expected
+		}
+		for at, l := range p.more {
+			st.more[at].observed += l.observed
+			st.more[at].expected += l.expected
+		}
+	}
+}
+
+// seen returns how many distinct records of stream and reference have a feature.
+func (st *stream) seen(at uint32) float64 { return float64(st.table[at].n + st.reference[at]) }
+
+// findInserted measures for each word how much its neighbours look as if it had been put between them.
+//
+// Pairs with a word in question are counted once more in a table of their own, where they meet no others; how
+// often its neighbours stand side by side is known from st.table, and is at most as often as either stands at all.
+func (st *stream) findInserted(rows distinct, workers int) {
+	all := float64(st.rows + st.referenceRows)
+	total := float64(rows.tokens) + all // pairs
+	if st.referenceRows > 0 {
+		total += float64(st.model.tokens)
+	}
+	words := 1 << st.size.words
+	asked := make([]bool, words)
+	for b := range asked {
+		n := st.seen(uint32(b))
+		asked[b] = n >= fewestInserted && n <= usualShare*all &&
+			float64(st.reference[b]) <= knownShare*float64(st.referenceRows)
+	}
+	load, pairs := 0.0, 1<<(st.size.others-1)
+	for b := range pairs {
+		load += st.seen(uint32(words + b))
+	}
+	load /= float64(pairs)
+
+	edges := spread(edge)
+	// each calls f for each word in question with what stands before and after it.
+	each := func(from, to int, f func(bucket uint32, before, w, after uint64)) {
+		for i := from; i < to; i++ {
+			if !rows.counts[i] {
+				continue
+			}
+			row := st.tokens.Row(i)
+			for k, t := range row {
+				w := spread(t.ID())
+				bucket := st.size.word(w)
+				if !asked[bucket] {
+					continue
+				}
+				before, after := edges, edges
+				if k > 0 {
+					before = spread(row[k-1].ID())
+				}
+				if k+1 < len(row) {
+					after = spread(row[k+1].ID())
+				}
+				f(bucket, before, w, after)
+			}
+		}
+	}
+	// A pair of which both words are in question stands there twice, once for each of them.
+	before := func(before, w uint64) uint32 { return uint32(scramble(two(before, w)) >> (64 - st.size.others)) }
+	after := func(w, after uint64) uint32 { return uint32(scramble(^two(w, after)) >> (64 - st.size.others)) }
+	tables := eachWorker(st.sample.N, min(workers, mostTables), func(from, to int) []uint32 {
+		table := make([]uint32, 1<<st.size.others)
+		each(from, to, func(_ uint32, a, w, b uint64) {
+			table[before(a, w)]++
+			table[after(w, b)]++
+		})
+		return table
+	})
+	own := tables[0]
+	for _, table := range tables[1:] {
+		for b, n := range table {
+			own[b] += n
+		}
+	}
+
+	seen := func(h uint64) float64 {
+		if h == edges {
+			return all
+		}
+		return st.seen(st.size.word(h))
+	}
+	const unit = 1 << 8
+	made := eachWorker(st.sample.N, workers, func(from, to int) []int64 {
+		sums := make([]int64, 2*words)
+		each(from, to, func(bucket uint32, a, w, b uint64) {
+			na, nb := seen(a), seen(b)
+			n := float64(st.table[bucket].n - 1)
+			chance := n / total // that a place is one of the word's, but for this one
+			split := min(max(0, st.seen(st.size.pair(a, b))-load), na, nb)
+			odd := math.Log((split + rarest + load) / (na*nb/total + rarest + load))
+			odd -= math.Log((min(float64(own[before(a, w)]-1), n) + rarest) / (na*chance + rarest))
+			odd -= math.Log((min(float64(own[after(w, b)]-1), n) + rarest) / (nb*chance + rarest))
+			sums[2*bucket] += int64(math.Round(odd * unit))
+			sums[2*bucket+1]++
+		})
+		return sums
+	})
+	st.inserted = make([]float32, words)
+	for b := range st.inserted {
+		sum, n := 0.0, 0.0
+		for _, sums := range made {
+			sum += float64(sums[2*b]) / unit
+			n += float64(sums[2*b+1])
+		}
+		if n >= fewestInserted && sum > 0 {
+			st.inserted[b] = float32(sum / math.Sqrt(n+insertSpread*n*n) * st.unexplained(n, float64(st.reference[b])))
+		}
+	}
+}
+
+// unexplained returns the share of n records of the stream that are more than r in the reference let expect.
+func (st *stream) unexplained(n, r float64) float64 {
+	if st.referenceRows == 0 {
+		return 1
+	}
+	return max(0, 1-r*float64(st.rows)/float64(st.referenceRows)/n)
+}
+
+// weigh turns counts into weights.
+func (st *stream) weigh(workers int) {
+	st.slots = max(1, st.groups)
+	for _, g := range st.own {
+		if g < 0 {
+			st.slots = st.groups + 1
+			break
+		}
+	}
+	st.weights = make([]weight, st.size.buckets()*st.slots)
+	eachWorker(st.size.buckets(), workers, func(from, to int) any {
+		for at := from; at < to; at++ {
+			b := &st.table[at]
+			if b.n == 0 {
+				continue
+			}
+			n := float64(b.n) - 1
+			share := st.share(n, float64(st.reference[at]))
+			inserted := 0.0
+			if at < len(st.inserted) {
+				inserted = float64(st.inserted[at])
+			}
+			for g := range st.slots {
+				association := 0.0
+				if g < st.groups {
+					observed, expected := st.labelled(at, g)
+					association = associate(n, observed, expected)
+				}
+				z := association + share
+				st.weights[at*st.slots+g] = newWeight(max(association, 0)+max(share, 0)+inserted, z*math.Abs(z))
+			}
+		}
+		return nil
+	})
+}
+
+// associate returns how far a label is observed beyond expectation on n records that have a feature, beside one more
+// that has the label and is left out.
+func associate(n, observed, expected float64) float64 {
+	if n < 1 {
+		return 0
+	}
+	p := expected / (n + 1)
+	observed--
+	expected = n * p
+	p = max(0.02, min(p, 0.98))
+	v := n * p * (1 - p)
+	return (observed - expected) / math.Sqrt(v+0.5+labelSpread*v*v)
+}
+
+// share returns the signed root of the deviance of n stream records with a feature and r in the reference, under
+// equal shares.
+func (st *stream) share(n, r float64) float64 {
+	if st.referenceRows == 0 || n+r == 0 {
+		return 0
+	}
+	q := float64(st.rows) / float64(st.rows+st.referenceRows)
+	a, b := (n+r)*q, (n+r)*(1-q)
+	deviance := 0.0
+	if n > 0 {
+		deviance += n * math.Log(n/a)
+	}
+	if r > 0 {
+		deviance += r * math.Log(r/b)
+	}
+	return math.Copysign(math.Sqrt(max(0, 2*deviance)), n-a)
+}
+
+// slot returns which of a feature's weights are those of a row.
+func (st *stream) slot(row int) int {
+	if st.own == nil || st.own[row] < 0 {
+		return st.slots - 1
+	}
+	return int(st.own[row])
+}
+
+func (st *stream) score(row int, x *extractor) float64 {
+	x.extract(st.tokens.Row(row))
+	if len(x.index) == 0 {
+		return 0
+	}
+	weights := st.weights[st.slot(row):]
+	peak, sum := uint16(0), 0
+	for _, at := range x.index {
+		w := weights[int(at)*st.slots]
+		peak = max(peak, w.peak)
+		sum += int(w.mean)
+	}
+	score := float64(peak)*peakUnit + float64(sum)*meanUnit/(together*math.Sqrt(float64(len(x.index))))
+	if st.own != nil && st.own[row] >= 0 {
+		score -= surprising * math.Log(float64(st.p[row*st.groups+int(st.own[row])]))
+	}
+	return score
+}

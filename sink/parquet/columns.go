@@ -1,0 +1,387 @@
+package parquet
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/tasterhq/taster/schema/finding"
+	"github.com/tasterhq/taster/schema/record"
+)
+
+// run is the rows [from, to) of one batch. at is the number, within the segment, of the batch's row 0.
+type run struct {
+	batch    *record.Batch
+	at       int
+	from, to int
+}
+
+// group is one row group: runs in order of offset, or, for rejected rows, runs over Batch.Refused.
+type group struct {
+	runs []run
+	rows int
+}
+
+// split cuts what of a segment got verdict v into row groups of bounded size. Rows that lie side by side and stay
+// together are one run, so that a batch that goes one way as a whole is never copied.
+func split(seg *record.Segment, dec *record.Decision, v finding.Verdict, maxRows int, maxBytes int64) []group {
+	var groups []group
+	var now group
+	var size int64
+	flush := func() {
+		if now.rows > 0 {
+			groups = append(groups, now)
+			now, size = group{}, 0
+		}
+	}
+	take := func(r run, bytes int64) {
+		if now.rows > 0 && (now.rows+r.to-r.from > maxRows || size+bytes > maxBytes) {
+			flush()
+		}
+		now.runs = append(now.runs, r)
+		now.rows += r.to - r.from
+		size += bytes
+	}
+	at := 0
+	for _, b := range seg.Batches {
+		if v == finding.Rejected {
+			for i := range b.Refused {
+				r := &b.Refused[i]
+				take(run{batch: b, from: i, to: i + 1}, int64(len(r.Value)+len(r.Key)))
+			}
+			continue
+		}
+		n := len(b.Origins)
+		perRow := b.Bytes/int64(max(1, n+len(b.Refused))) + 1
+		limit := max(1, min(maxRows, int(maxBytes/perRow)))
+		for from := 0; from < n; {
+			if dec.Verdicts[at+from] != v {
+				from++
+				continue
+			}
+			to := from + 1
+			for to < n && to-from < limit && dec.Verdicts[at+to] == v {
+				to++
+			}
+			take(run{b, at, from, to}, int64(to-from)*perRow)
+			from = to
+		}
+		at += n
+	}
+	flush()
+	return groups
+}
+
+// own returns the chunks of one of the record's own columns for a row group.
+//
+// A batch that stays whole is taken as it is. Parts are copied together, once for a batch: cheaper to write than many
+// small slices, and Arrow's writer takes the wrong rows from a slice of fixed-size lists.
+func (g group) own(column int, mem memory.Allocator) ([]arrow.Array, error) {
+	var chunks []arrow.Array
+	for i := 0; i < len(g.runs); {
+		b := g.runs[i].batch
+		arr := b.Records.Column(column)
+		if r := g.runs[i]; r.from == 0 && r.to == arr.Len() && arr.Data().Offset() == 0 {
+			arr.Retain()
+			chunks = append(chunks, arr)
+			i++
+			continue
+		}
+		var parts []arrow.Array
+		for ; i < len(g.runs) && g.runs[i].batch == b; i++ {
+			parts = append(parts, array.NewSlice(arr, int64(g.runs[i].from), int64(g.runs[i].to)))
+		}
+		joined, err := array.Concatenate(parts, mem)
+		for _, p := range parts {
+			p.Release()
+		}
+		if err != nil {
+			release(chunks)
+			return nil, err
+		}
+		chunks = append(chunks, joined)
+	}
+	return chunks, nil
+}
+
+func release(arrs []arrow.Array) {
+	for _, a := range arrs {
+		a.Release()
+	}
+}
+
+// provenanceBuilder makes the taster_ columns of row groups. Columns of few different values are built as indexes
+// into a dictionary, which the Parquet writer takes over without looking at the values again.
+type provenanceBuilder struct {
+	mem            memory.Allocator
+	source         record.Source
+	decision       *record.Decision
+	verdict        finding.Verdict
+	classification record.Classification // of rejected rows, whose content was not looked at
+}
+
+// columns returns one array for each field of provenance.
+func (p *provenanceBuilder) columns(g group) ([]arrow.Array, error) {
+	out := make([]arrow.Array, 0, len(provenance))
+	out = append(out, p.constant(p.source.Topic, g.rows), p.constant(p.source.ID, g.rows))
+	out = append(out, p.partitions(g.rows))
+	out = append(out, p.origins(g)...)
+	out = append(out, p.providers(g), p.constant(p.verdict.String(), g.rows), p.risks(g), p.classifications(g))
+	out = append(out, p.reasons(g), p.findings(g))
+	if len(out) != len(provenance) {
+		return nil, fmt.Errorf("%d columns of provenance, want %d", len(out), len(provenance))
+	}
+	return out, nil
+}
+
+// indexed makes a dictionary column. A negative index is null.
+func (p *provenanceBuilder) indexed(indexes []int32, values []string, nulls bool) arrow.Array {
+	vb := array.NewStringBuilder(p.mem)
+	defer vb.Release()
+	for _, v := range values {
+		vb.Append(valid(v))
+	}
+	dict := vb.NewArray()
+	defer dict.Release()
+	ib := array.NewInt32Builder(p.mem)
+	defer ib.Release()
+	var present []bool
+	if nulls {
+		present = make([]bool, len(indexes))
+		for i, x := range indexes {
+			present[i] = x >= 0
+			indexes[i] = max(0, x)
+		}
+	}
+	ib.AppendValues(indexes, present)
+	idx := ib.NewArray()
+	defer idx.Release()
+	return array.NewDictionaryArray(text, idx, dict)
+}
+
+func (p *provenanceBuilder) constant(value string, rows int) arrow.Array {
+	return p.indexed(make([]int32, rows), []string{value}, false)
+}
+
+func (p *provenanceBuilder) partitions(rows int) arrow.Array {
+	b := array.NewInt32Builder(p.mem)
+	defer b.Release()
+	b.Reserve(rows)
+	for range rows {
+		b.UnsafeAppend(p.source.Partition)
+	}
+	return b.NewArray()
+}
+
+func (p *provenanceBuilder) origins(g group) []arrow.Array {
+	offsets := array.NewInt64Builder(p.mem)
+	defer offsets.Release()
+	times := array.NewTimestampBuilder(p.mem, milliseconds)
+	defer times.Release()
+	offsets.Reserve(g.rows)
+	times.Reserve(g.rows)
+	for _, r := range g.runs {
+		for i := r.from; i < r.to; i++ {
+			offset, at := int64(0), int64(0)
+			if p.verdict == finding.Rejected {
+				offset, at = r.batch.Refused[i].Offset, r.batch.Refused[i].Timestamp
+			} else {
+				offset, at = r.batch.Origins[i].Offset, r.batch.Origins[i].Timestamp
+			}
+			offsets.UnsafeAppend(offset)
+			times.UnsafeAppend(arrow.Timestamp(at))
+		}
+	}
+	return []arrow.Array{offsets.NewArray(), times.NewArray()}
+}
+
+func (p *provenanceBuilder) providers(g group) arrow.Array {
+	indexes := make([]int32, 0, g.rows)
+	var values []string
+	known := map[string]int32{"": -1}
+	last, lastIndex, nulls := "", int32(-1), false
+	for _, r := range g.runs {
+		for i := r.from; i < r.to; i++ {
+			name := ""
+			if p.verdict == finding.Rejected {
+				name = r.batch.Refused[i].Provider
+			} else if i < len(r.batch.Providers) {
+				name = r.batch.Providers[i]
+			}
+			if name != last {
+				index, ok := known[name]
+				if !ok {
+					// Two names may become one when what is not UTF-8 is replaced; a dictionary holds each value once.
+					clean := valid(name)
+					if index, ok = known[clean]; !ok {
+						index = int32(len(values))
+						values = append(values, clean)
+						known[clean] = index
+					}
+					known[name] = index
+				}
+				last, lastIndex = name, index
+			}
+			nulls = nulls || lastIndex < 0
+			indexes = append(indexes, lastIndex)
+		}
+	}
+	if len(values) == 0 {
+		values = []string{""} // a dictionary page needs an entry for all-null columns too
+	}
+	return p.indexed(indexes, values, nulls)
+}
+
+func (p *provenanceBuilder) risks(g group) arrow.Array {
+	b := array.NewFloat64Builder(p.mem)
+	defer b.Release()
+	if p.verdict == finding.Rejected {
+		b.AppendNulls(g.rows)
+		return b.NewArray()
+	}
+	b.Reserve(g.rows)
+	for _, r := range g.runs {
+		for _, risk := range p.decision.Risks[r.at+r.from : r.at+r.to] {
+			if math.IsNaN(risk) {
+				b.AppendNull()
+				continue
+			}
+			b.UnsafeAppend(risk)
+		}
+	}
+	return b.NewArray()
+}
+
+func (p *provenanceBuilder) classifications(g group) arrow.Array {
+	var index [record.Restricted + 1]int32 // one more than the index, 0 for a class not met yet
+	var values []string
+	indexes := make([]int32, 0, g.rows)
+	for _, r := range g.runs {
+		for i := r.from; i < r.to; i++ {
+			class := p.classification
+			if p.verdict != finding.Rejected {
+				class = r.batch.Classifications[i]
+			}
+			class = min(class, record.Restricted)
+			if index[class] == 0 {
+				values = append(values, class.String())
+				index[class] = int32(len(values))
+			}
+			indexes = append(indexes, index[class]-1)
+		}
+	}
+	return p.indexed(indexes, values, false)
+}
+
+func (p *provenanceBuilder) reasons(g group) arrow.Array {
+	b := array.NewListBuilderWithField(p.mem, reasonsList.ElemField())
+	defer b.Release()
+	values := b.ValueBuilder().(*array.StringBuilder)
+	b.Reserve(g.rows)
+	for _, r := range g.runs {
+		for i := r.from; i < r.to; i++ {
+			b.Append(true)
+			if p.verdict == finding.Rejected {
+				values.Append(string(r.batch.Refused[i].Code))
+				continue
+			}
+			for _, code := range p.decision.Reasons[r.at+i] {
+				values.Append(string(code))
+			}
+		}
+	}
+	return b.NewArray()
+}
+
+func (p *provenanceBuilder) findings(g group) arrow.Array {
+	b := array.NewListBuilderWithField(p.mem, findingsList.ElemField())
+	defer b.Release()
+	entry := b.ValueBuilder().(*array.StructBuilder)
+	detector := entry.FieldBuilder(0).(*array.StringBuilder)
+	numbers := [3]*array.Float64Builder{}
+	for i := range numbers {
+		numbers[i] = entry.FieldBuilder(1 + i).(*array.Float64Builder)
+	}
+	evidence := entry.FieldBuilder(4).(*array.StringBuilder)
+	b.Reserve(g.rows)
+	for _, r := range g.runs {
+		for i := r.from; i < r.to; i++ {
+			b.Append(true)
+			if p.verdict == finding.Rejected {
+				entry.Append(true)
+				detector.Append(ValidateDetector)
+				for _, n := range numbers {
+					n.AppendNull()
+				}
+				if place := faultPlace(&r.batch.Refused[i]); place != "" {
+					evidence.Append(valid(place))
+				} else {
+					evidence.AppendNull()
+				}
+				continue
+			}
+			for _, f := range p.decision.Findings[r.at+i] {
+				entry.Append(true)
+				detector.Append(valid(f.Detector))
+				for j, x := range [3]float64{f.Score, f.PValue, f.Threshold} {
+					if math.IsNaN(x) {
+						numbers[j].AppendNull()
+					} else {
+						numbers[j].Append(x)
+					}
+				}
+				evidence.Append(valid(f.Evidence))
+			}
+		}
+	}
+	return b.NewArray()
+}
+
+// faultPlace says where a refused message is at fault: "/items/price byte 17".
+func faultPlace(r *record.Refused) string {
+	if r.At < 0 {
+		return r.Field
+	}
+	return fmt.Sprintf("%s byte %d", r.Field, r.At)
+}
+
+// refusals returns one array for each field of refusal.
+func refusals(g group, mem memory.Allocator) []arrow.Array {
+	keys := array.NewBinaryBuilder(mem, arrow.BinaryTypes.Binary)
+	defer keys.Release()
+	raws := array.NewBinaryBuilder(mem, arrow.BinaryTypes.Binary)
+	defer raws.Release()
+	headers := array.NewListBuilderWithField(mem, headersList.ElemField())
+	defer headers.Release()
+	entry := headers.ValueBuilder().(*array.StructBuilder)
+	name := entry.FieldBuilder(0).(*array.StringBuilder)
+	value := entry.FieldBuilder(1).(*array.BinaryBuilder)
+	bytes := func(b *array.BinaryBuilder, v []byte) {
+		if v == nil {
+			b.AppendNull()
+		} else {
+			b.Append(v)
+		}
+	}
+	for _, r := range g.runs {
+		for i := r.from; i < r.to; i++ {
+			m := &r.batch.Refused[i].Message
+			bytes(keys, m.Key)
+			bytes(raws, m.Value)
+			headers.Append(true)
+			for _, h := range m.Headers {
+				entry.Append(true)
+				name.Append(valid(h.Key))
+				bytes(value, h.Value)
+			}
+		}
+	}
+	return []arrow.Array{keys.NewArray(), headers.NewArray(), raws.NewArray()}
+}
+
+// valid returns s with every byte that is not UTF-8 replaced by U+FFFD, since a Parquet string must be UTF-8.
+func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
