@@ -53,7 +53,25 @@ func NewSample(c *contract.Contract, batches []*record.Batch, like *Sample) (*Sa
 		}
 	}
 	if r.Embedding != "" {
-		if err := b.embedding(r.Embedding, like.Dim); err != nil {
+		var err error
+		if s.Embedding, s.Dim, s.HasEmbedding, err = b.matrix("embedding", r.Embedding, like.Dim); err != nil {
+			return nil, nil, err
+		}
+	}
+	if r.Probabilities != "" {
+		var err error
+		if s.Probabilities, s.Outcomes, _, err = b.matrix("probabilities", r.Probabilities, like.Outcomes); err != nil {
+			return nil, nil, err
+		}
+	}
+	if r.Loss != "" {
+		if err := b.loss(r.Loss); err != nil {
+			return nil, nil, err
+		}
+	}
+	if r.Gradient != "" {
+		var err error
+		if s.Gradient, s.GradientDim, _, err = b.matrix("gradient", r.Gradient, like.GradientDim); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -430,41 +448,38 @@ func commonLength(lists []array.ListLike) int {
 	return best
 }
 
-func (b *layout) embedding(pointer string, dim int) error {
-	s := b.sample
-	columns, err := b.columns("embedding", pointer)
+// matrix lays out a role's vectors as n × width values, row after row. width is 0 for whatever length is the most
+// common. has is nil where every row has a vector; a row without has zeros.
+func (b *layout) matrix(role, pointer string, width int) (values []float32, _ int, has []bool, err error) {
+	columns, err := b.columns(role, pointer)
 	if err != nil {
-		return err
+		return nil, 0, nil, err
 	}
-	lists, err := vectors("embedding", pointer, columns)
+	lists, err := vectors(role, pointer, columns)
 	if err != nil {
-		return err
+		return nil, 0, nil, err
 	}
-	if dim == 0 {
-		dim = commonLength(lists)
+	if width == 0 {
+		width = commonLength(lists)
 	}
-	s.Dim = dim
 	if len(lists) == 1 {
-		if values, ok := contiguous(lists[0], dim); ok {
-			s.Embedding = values
-			return nil
+		if values, ok := contiguous(lists[0], width); ok {
+			return values, width, nil, nil
 		}
 	}
-	s.Embedding = make([]float32, 0, s.N*dim)
+	n := b.sample.N
+	values = make([]float32, 0, n*width)
 	row := -1
 	lacking := func() {
-		if s.HasEmbedding == nil {
-			s.HasEmbedding = make([]bool, s.N)
-			for i := range s.HasEmbedding {
-				s.HasEmbedding[i] = true
-			}
+		if has == nil {
+			has = slices.Repeat([]bool{true}, n)
 		}
-		s.HasEmbedding[row] = false
-		s.Embedding = append(s.Embedding, make([]float32, dim)...)
+		has[row] = false
+		values = append(values, make([]float32, width)...)
 	}
 	for _, list := range lists {
-		if values, ok := contiguous(list, dim); ok {
-			s.Embedding = append(s.Embedding, values...)
+		if part, ok := contiguous(list, width); ok {
+			values = append(values, part...)
 			row += list.Len()
 			continue
 		}
@@ -476,16 +491,39 @@ func (b *layout) embedding(pointer string, dim int) error {
 			switch {
 			case list.IsNull(i):
 				lacking()
-			case int(to-from) != dim:
-				b.misfits = append(b.misfits, Misfit{row, pointer, int(to - from), dim})
+			case int(to-from) != width:
+				b.misfits = append(b.misfits, Misfit{row, pointer, int(to - from), width})
 				lacking()
 			case short != nil:
-				s.Embedding = append(s.Embedding, short.Float32Values()[from:to]...)
+				values = append(values, short.Float32Values()[from:to]...)
 			default:
 				for at := from; at < to; at++ {
-					s.Embedding = append(s.Embedding, float32(read(int(at))))
+					values = append(values, float32(read(int(at))))
 				}
 			}
+		}
+	}
+	return values, width, has, nil
+}
+
+func (b *layout) loss(pointer string) error {
+	columns, err := b.columns("loss", pointer)
+	if err != nil {
+		return err
+	}
+	s := b.sample
+	s.Loss = make([]float64, 0, s.N)
+	for _, column := range columns {
+		read := numbersOf(column)
+		if read == nil {
+			return wrongType("loss", pointer, column.DataType(), "a number")
+		}
+		for i := range column.Len() {
+			v := math.NaN()
+			if !column.IsNull(i) {
+				v = read(i)
+			}
+			s.Loss = append(s.Loss, v)
 		}
 	}
 	return nil

@@ -5,7 +5,11 @@
 // given. The same segment, reference and configuration give the same decision, whatever the number of workers.
 package detect
 
-import "github.com/tasterhq/taster/schema/finding"
+import (
+	"encoding"
+
+	"github.com/tasterhq/taster/schema/finding"
+)
 
 // Version is raised whenever the same input may score differently than before; decisions are recorded with it.
 const Version = "1"
@@ -26,6 +30,14 @@ type Sample struct {
 	Embedding    []float32 // n × Dim, row after row; a row without a vector is all zeros and false in HasEmbedding
 	Dim          int
 	HasEmbedding []bool // nil: every row has one
+
+	Probabilities []float32 // n × Outcomes, row after row: a model's class probabilities; a row without is all zeros
+	Outcomes      int       // length of a row of Probabilities; which class an index stands for, the contract's user knows
+
+	Loss []float64 // n, NaN where a row has none
+
+	Gradient    []float32 // n × GradientDim, row after row; a row without one is all zeros
+	GradientDim int
 
 	Provider  []int32 // n indexes into Providers, -1 where there is none
 	Providers []string
@@ -68,7 +80,31 @@ type Scores struct {
 	// sample itself, and so on its length. In a stream longer than any that the reference can simulate, they are
 	// calibrated on reference rows that are scored among the stream's.
 	Learned bool
+	// LogP holds ln p for every row where the method is a test that is valid as it stands (a sequential test against a
+	// known null, say), 0 where it has no opinion. Such scores are not calibrated again. Nil: Value is calibrated.
+	LogP []float64
 	// PerClass says that scores compare only within a class: a row is calibrated on reference rows of its own class,
 	// where that has enough of them.
 	PerClass bool
+}
+
+// Memory is what a model has learned from a stream beyond one segment: sketches of bounded size, which can be added up
+// in any order. It holds no text that is longer than a finding's evidence.
+type Memory interface {
+	// Merge adds what other has seen. Other was made by a model of the same detector and is not changed.
+	Merge(other Memory)
+	// AppendBinary appends an encoding that the model's Memory method reads, the same bytes for the same content.
+	encoding.BinaryAppender
+}
+
+// Remembering is a Model that sees more in a stream than one segment shows.
+type Remembering interface {
+	Model
+	// Memory decodes what AppendBinary wrote; nil data gives an empty memory. An error says that the bytes are of
+	// another version, or broken.
+	Memory(data []byte) (Memory, error)
+	// ScoreWith is Score where before is what the stream has shown until s. Before is not changed.
+	ScoreWith(s *Sample, before Memory, env Env) Scores
+	// Observe returns what s adds to a stream's memory; flagged tells which of its rows are quarantined.
+	Observe(s *Sample, flagged []bool, env Env) Memory
 }

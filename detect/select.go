@@ -15,6 +15,10 @@ func (s *Sample) Select(rows []int) *Sample {
 		HasEmbedding: pick(s.HasEmbedding, rows),
 		Features:     pickRows(s.Features, len(s.FeatureNames), rows),
 		Embedding:    pickRows(s.Embedding, s.Dim, rows),
+
+		Probabilities: pickRows(s.Probabilities, s.Outcomes, rows), Outcomes: s.Outcomes,
+		Loss:     pick(s.Loss, rows),
+		Gradient: pickRows(s.Gradient, s.GradientDim, rows), GradientDim: s.GradientDim,
 	}
 	return out
 }
@@ -49,6 +53,10 @@ func (s *Sample) Join(t *Sample) *Sample {
 		FeatureNames: s.FeatureNames, Dim: s.Dim,
 		Features:  join(s.Features, t.Features, len(s.Features), t.N*len(s.FeatureNames), math.NaN()),
 		Embedding: join(s.Embedding, t.Embedding, len(s.Embedding), t.N*s.Dim, 0),
+
+		Probabilities: join(s.Probabilities, t.Probabilities, len(s.Probabilities), t.N*s.Outcomes, 0), Outcomes: s.Outcomes,
+		Loss:     join(s.Loss, t.Loss, s.N, t.N, math.NaN()),
+		Gradient: join(s.Gradient, t.Gradient, len(s.Gradient), t.N*s.GradientDim, 0), GradientDim: s.GradientDim,
 	}
 	out.Label, out.Classes = joinNumbered(s.Label, s.Classes, t.Label, t.Classes, t.N)
 	out.Provider, out.Providers = joinNumbered(s.Provider, s.Providers, t.Provider, t.Providers, t.N)

@@ -140,14 +140,15 @@ type Detail struct {
 	null     *calibrate.Null // of all classes, without a reference
 }
 
-// Score decides on the valid rows of a segment. The segment's columns are only read.
-func (s *Scorer) Score(ctx context.Context, segment *record.Segment) (*record.Decision, error) {
-	decision, _, err := s.Judge(ctx, segment)
+// Score decides on the valid rows of a segment by what is in it and what was known before. The segment's columns are
+// only read.
+func (s *Scorer) Score(ctx context.Context, segment *record.Segment, known record.Memory) (*record.Decision, error) {
+	decision, _, err := s.Judge(ctx, segment, known)
 	return decision, err
 }
 
 // Judge is Score with what every detector said.
-func (s *Scorer) Judge(ctx context.Context, segment *record.Segment) (*record.Decision, []Detail, error) {
+func (s *Scorer) Judge(ctx context.Context, segment *record.Segment, known record.Memory) (*record.Decision, []Detail, error) {
 	var like *detect.Sample
 	if s.ref != nil {
 		like = s.ref.Sample

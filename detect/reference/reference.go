@@ -15,6 +15,9 @@
 //	    text, label, provider   n lengths + 1, 4 bytes each, 0: the row has none; then all bytes, row after row
 //	    features                n × len(features) float64, row after row, NaN: the row has none
 //	    embedding               n bytes, 0: the row has none; then n × dim float32, row after row
+//	    probabilities           n × outcomes float32, row after row, all 0: the row has none
+//	    loss                    n float64, NaN: the row has none
+//	    gradient                n × gradient_dim float32, row after row, all 0: the row has none
 //
 // Numbers are little endian. Nothing follows the last column.
 //
@@ -50,6 +53,9 @@ type Header struct {
 	Columns  []string `json:"columns"`
 	Features []string `json:"features,omitempty"` // names of the features, from the contract
 	Dim      int      `json:"dim,omitempty"`      // length of an embedding
+	Outcomes int      `json:"outcomes,omitempty"` // length of a row's probabilities
+
+	GradientDim int `json:"gradient_dim,omitempty"` // length of a gradient
 }
 
 // Input is one source of trusted rows.
@@ -73,6 +79,7 @@ func (r *Reference) Encode() []byte { return r.bytes }
 // New makes a reference of the rows of s, at most MostRows. What the header says of the columns follows from s.
 func New(h Header, s *detect.Sample) (*Reference, error) {
 	h.Rows, h.Features, h.Dim = s.N, s.FeatureNames, s.Dim
+	h.Outcomes, h.GradientDim = s.Outcomes, s.GradientDim
 	h.Columns = []string{}
 	var body []byte
 	column := func(name string, present bool, write func()) {
@@ -86,11 +93,7 @@ func New(h Header, s *detect.Sample) (*Reference, error) {
 	})
 	column("label", s.Label != nil, func() { body = appendNumbered(body, s.Label, s.Classes) })
 	column("provider", s.Provider != nil, func() { body = appendNumbered(body, s.Provider, s.Providers) })
-	column("features", len(s.FeatureNames) > 0, func() {
-		for _, v := range s.Features {
-			body = binary.LittleEndian.AppendUint64(body, math.Float64bits(v))
-		}
-	})
+	column("features", len(s.FeatureNames) > 0, func() { body = appendDoubles(body, s.Features) })
 	column("embedding", s.Dim > 0, func() {
 		for i := range s.N {
 			present := byte(0)
@@ -99,16 +102,31 @@ func New(h Header, s *detect.Sample) (*Reference, error) {
 			}
 			body = append(body, present)
 		}
-		for _, v := range s.Embedding {
-			body = binary.LittleEndian.AppendUint32(body, math.Float32bits(v))
-		}
+		body = appendFloats(body, s.Embedding)
 	})
+	column("probabilities", s.Outcomes > 0, func() { body = appendFloats(body, s.Probabilities) })
+	column("loss", s.Loss != nil, func() { body = appendDoubles(body, s.Loss) })
+	column("gradient", s.GradientDim > 0, func() { body = appendFloats(body, s.Gradient) })
 	head, err := json.Marshal(h)
 	if err != nil {
 		return nil, fmt.Errorf("reference: %w", err)
 	}
 	out := binary.LittleEndian.AppendUint32([]byte(magic), uint32(len(head)))
 	return Decode(append(append(out, head...), body...))
+}
+
+func appendDoubles(dst []byte, values []float64) []byte {
+	for _, v := range values {
+		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(v))
+	}
+	return dst
+}
+
+func appendFloats(dst []byte, values []float32) []byte {
+	for _, v := range values {
+		dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(v))
+	}
+	return dst
 }
 
 func appendWords(dst []byte, n int, word func(i int) ([]byte, bool)) []byte {
@@ -153,7 +171,8 @@ func Decode(data []byte) (*Reference, error) {
 		return malformed("the header is cut off")
 	}
 	r := &Reference{Digest: sha256.Sum256(data), bytes: data}
-	if json.Unmarshal(rest[:size], &r.Header) != nil || r.Rows < 0 || r.Rows > MostRows || r.Dim < 0 {
+	if json.Unmarshal(rest[:size], &r.Header) != nil || r.Rows < 0 || r.Rows > MostRows || r.Dim < 0 ||
+		r.Outcomes < 0 || r.GradientDim < 0 {
 		return malformed("the header is not JSON of the expected form")
 	}
 	s := &detect.Sample{N: r.Rows}
@@ -167,20 +186,17 @@ func Decode(data []byte) (*Reference, error) {
 		case "provider":
 			s.Provider, s.Providers = numbered(body.words())
 		case "features":
-			s.FeatureNames = r.Features
-			values := body.take(8, len(r.Features))
-			s.Features = make([]float64, len(values)/8)
-			for i := range s.Features {
-				s.Features[i] = math.Float64frombits(binary.LittleEndian.Uint64(values[8*i:]))
-			}
+			s.FeatureNames, s.Features = r.Features, body.doubles(len(r.Features))
 		case "embedding":
 			s.Dim = r.Dim
 			s.HasEmbedding = presence(body.take(1, 1))
-			values := body.take(4, r.Dim)
-			s.Embedding = make([]float32, len(values)/4)
-			for i := range s.Embedding {
-				s.Embedding[i] = math.Float32frombits(binary.LittleEndian.Uint32(values[4*i:]))
-			}
+			s.Embedding = body.floats(r.Dim)
+		case "probabilities":
+			s.Outcomes, s.Probabilities = r.Outcomes, body.floats(r.Outcomes)
+		case "loss":
+			s.Loss = body.doubles(1)
+		case "gradient":
+			s.GradientDim, s.Gradient = r.GradientDim, body.floats(r.GradientDim)
 		default:
 			return malformed("its header names a column that this version does not know")
 		}
@@ -241,6 +257,24 @@ func (r *reader) take(size, width int) []byte {
 	part := r.rest[:r.rows*size*width]
 	r.rest = r.rest[len(part):]
 	return part
+}
+
+func (r *reader) doubles(width int) []float64 {
+	values := r.take(8, width)
+	out := make([]float64, len(values)/8)
+	for i := range out {
+		out[i] = math.Float64frombits(binary.LittleEndian.Uint64(values[8*i:]))
+	}
+	return out
+}
+
+func (r *reader) floats(width int) []float32 {
+	values := r.take(4, width)
+	out := make([]float32, len(values)/4)
+	for i := range out {
+		out[i] = math.Float32frombits(binary.LittleEndian.Uint32(values[4*i:]))
+	}
+	return out
 }
 
 func (r *reader) words() [][]byte {

@@ -30,6 +30,9 @@ type row struct {
 	text, label, provider []byte // nil: none
 	features              []float64
 	embedding             []float32 // nil: none
+	probabilities         []float32
+	loss                  []float64
+	gradient              []float32
 }
 
 // NewReservoir returns an empty Reservoir for records of c that keeps at most MostRows rows.
@@ -47,6 +50,7 @@ func (r *Reservoir) Add(batch *record.Batch) error {
 		r.like = &detect.Sample{
 			FeatureNames: s.FeatureNames, Dim: s.Dim, Text: s.Text[:0:0],
 			Label: s.Label[:0:0], Provider: s.Provider[:0:0],
+			Outcomes: s.Outcomes, Loss: s.Loss[:0:0], GradientDim: s.GradientDim,
 		}
 	}
 	for i := range s.N {
@@ -76,6 +80,11 @@ func take(s *detect.Sample, i int) row {
 	if s.Dim > 0 && (s.HasEmbedding == nil || s.HasEmbedding[i]) {
 		r.embedding = append(r.embedding, s.Embedding[i*s.Dim:(i+1)*s.Dim]...)
 	}
+	r.probabilities = append(r.probabilities, s.Probabilities[i*s.Outcomes:(i+1)*s.Outcomes]...)
+	if s.Loss != nil {
+		r.loss = append(r.loss, s.Loss[i])
+	}
+	r.gradient = append(r.gradient, s.Gradient[i*s.GradientDim:(i+1)*s.GradientDim]...)
 	return r
 }
 
@@ -87,6 +96,7 @@ func (r *Reservoir) Reference(created string, inputs []Input) (*Reference, error
 	s := &detect.Sample{N: len(r.kept)}
 	if like := r.like; like != nil {
 		s.FeatureNames, s.Dim = like.FeatureNames, like.Dim
+		s.Outcomes, s.GradientDim = like.Outcomes, like.GradientDim
 		if like.Text != nil {
 			s.Text = make([][]byte, s.N)
 		}
@@ -126,6 +136,9 @@ func (r *Reservoir) Reference(created string, inputs []Input) (*Reference, error
 			s.Provider[i] = number(providers, &s.Providers, row.provider)
 		}
 		s.Features = append(s.Features, row.features...)
+		s.Probabilities = append(s.Probabilities, row.probabilities...)
+		s.Loss = append(s.Loss, row.loss...)
+		s.Gradient = append(s.Gradient, row.gradient...)
 		if row.embedding != nil {
 			copy(s.Embedding[i*s.Dim:], row.embedding)
 			s.HasEmbedding[i] = true

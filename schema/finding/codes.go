@@ -56,6 +56,13 @@ const (
 	PoisonEmbedding     Code = "poison_embedding"
 	PoisonNearDuplicate Code = "poison_near_duplicate"
 	PoisonLabel         Code = "poison_label"
+	PoisonSpectral      Code = "poison_spectral"
+	PoisonCluster       Code = "poison_cluster"
+	PoisonLoss          Code = "poison_loss"
+	PoisonGradient      Code = "poison_gradient"
+	PoisonLanguage      Code = "poison_language"
+	PoisonDrift         Code = "poison_drift"
+	PoisonProvider      Code = "poison_provider"
 	PoisonCombined      Code = "poison_combined"
 )
 
@@ -107,5 +114,12 @@ var Meanings = []Meaning{
 	{PoisonEmbedding, Quarantined, "the embedding lies far from everything that is known to be good"},
 	{PoisonNearDuplicate, Quarantined, "one of many nearly equal records"},
 	{PoisonLabel, Quarantined, "the label contradicts what the rest of the record says"},
+	{PoisonSpectral, Quarantined, "the embedding leans far along a direction that few records of its class share"},
+	{PoisonCluster, Quarantined, "the embedding belongs to a small cluster apart from the rest of its class"},
+	{PoisonLoss, Quarantined, "the model's loss on the record is far higher or lower than on its like"},
+	{PoisonGradient, Quarantined, "the gradient opposes its class, is too large, or is too much like the provider's others"},
+	{PoisonLanguage, Quarantined, "the text is not of the language that the reference is written in, or of none"},
+	{PoisonDrift, Quarantined, "the provider's records are moving away from the reference, and this one is far along"},
+	{PoisonProvider, Quarantined, "the provider's records are suspicious far more often than others'"},
 	{PoisonCombined, Quarantined, "no detector alone is sure, all of them together are"},
 }

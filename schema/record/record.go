@@ -140,6 +140,25 @@ type Decision struct {
 	Reference  string   // name@version of the reference, "" without one
 	RefDigest  string   // hex SHA-256 of the reference, "" without one
 	Detectors  []string // name/version of each detector that scored, sorted
+
+	State   []byte   // what the source's own segments have taught so far, this one included; nil where nothing is remembered
+	Recalls []Recall // records accepted earlier that what is known now speaks against
+}
+
+// Memory is what a segment is judged by beside itself: the states that earlier decisions left. A state is opaque to
+// everyone but the scorer that wrote it. The slices must not be changed.
+type Memory struct {
+	Own    []byte   // the State of the source's previous decision; nil at its beginning
+	Others [][]byte // the newest states of the topic's other sources
+}
+
+// Recall names one record that was accepted earlier, in whatever source of the topic, and says what is held against
+// it now. The same record may be recalled more than once, when two instances find out at the same time.
+type Recall struct {
+	Source
+	Offset  int64
+	Code    finding.Code
+	Finding finding.Finding // evidence may be record content
 }
 
 // String returns the classification as contracts spell it.

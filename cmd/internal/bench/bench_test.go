@@ -168,13 +168,13 @@ func (s stage) score(b *testing.B, segment *record.Segment, ref *reference.Refer
 	if err != nil {
 		b.Fatal(err)
 	}
-	decision, err := scorer.Score(b.Context(), segment)
+	decision, err := scorer.Score(b.Context(), segment, record.Memory{})
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Run("score/all", func(b *testing.B) {
 		s.measure(b, "score: all", func() error {
-			_, err := scorer.Score(b.Context(), segment)
+			_, err := scorer.Score(b.Context(), segment, record.Memory{})
 			return err
 		})
 	})

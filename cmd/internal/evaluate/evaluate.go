@@ -120,7 +120,7 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 	if segment.Rows() != len(truth.kept) {
 		return nil, fmt.Errorf("decoder returned %d rows of %d records", segment.Rows(), len(truth.kept))
 	}
-	decision, details, err := scorer.Judge(ctx, segment)
+	decision, details, err := scorer.Judge(ctx, segment, record.Memory{})
 	if err != nil {
 		return nil, err
 	}

@@ -26,9 +26,10 @@ import (
 	"github.com/tasterhq/taster/sink/landing"
 )
 
-// Scorer decides on the valid rows of a segment. It is called by many streams at once.
+// Scorer decides on the valid rows of a segment, by what is in it and by what is known before. It is called by many
+// streams at once.
 type Scorer interface {
-	Score(ctx context.Context, segment *record.Segment) (*record.Decision, error)
+	Score(ctx context.Context, segment *record.Segment, known record.Memory) (*record.Decision, error)
 }
 
 // Lander makes a decided segment durable; landing.Zone is one. Commit returns landing.ErrLost when another writer's

@@ -202,7 +202,7 @@ type judge struct {
 	err     error
 }
 
-func (j *judge) Score(ctx context.Context, seg *record.Segment) (*record.Decision, error) {
+func (j *judge) Score(ctx context.Context, seg *record.Segment, _ record.Memory) (*record.Decision, error) {
 	if j.gate != nil {
 		j.waiting.Add(1)
 		defer j.waiting.Add(-1)

@@ -318,7 +318,7 @@ func (s *stream) judge(piece *piece) (err error) {
 		return s.ctx.Err()
 	}
 	start := time.Now()
-	piece.decision, err = s.topic.Scorer.Score(s.ctx, piece.segment)
+	piece.decision, err = s.topic.Scorer.Score(s.ctx, piece.segment, record.Memory{})
 	piece.judged = time.Since(start)
 	return err
 }
