@@ -28,7 +28,9 @@ const (
 	commonRows  = 10
 )
 
-// Model is a label model p(group | text), multinomial logistic regression on words and stems.
+// Model is a label model p(group | text), multinomial logistic regression on words and stems. Whoever asks whether
+// something drags a label along fits it on a reference (Fit), asks it for the rows of a stream (Predict) and compares
+// with the labels that they have (Groups). It is not changed after it was fitted and is safe for concurrent use.
 type Model struct {
 	groups int
 	group  map[string]int8

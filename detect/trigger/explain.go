@@ -43,11 +43,16 @@ func (st *stream) explain(row int) string {
 	return out.String()
 }
 
-// phrase quotes the k-th feature of a row. In a shape every run of content words is an ellipsis.
+// phrase quotes the k-th feature of a row.
 func (st *stream) phrase(row int, x *extractor, k int) string {
-	whole := st.sample.Text[row]
 	from, to := x.span(k)
-	switch x.family(k) {
+	return x.functions.phrase(st.sample.Text[row], st.tokens.Row(row), x.family(k), from, to)
+}
+
+// phrase quotes a feature that is made of the tokens [from, to) of a text. In a shape every run of content words is an
+// ellipsis.
+func (fs *functions) phrase(whole []byte, row []text.Token, f family, from, to int) string {
+	switch f {
 	case word, pair:
 		return strconv.Quote(string(text.Span(whole, from, to)))
 	case glued:
@@ -55,9 +60,9 @@ func (st *stream) phrase(row int, x *extractor, k int) string {
 	}
 	var parts []string
 	const most = 12
-	for i, t := range st.tokens.Row(row)[from:to] {
+	for i, t := range row[from:to] {
 		part := "…"
-		if x.functions.has(t.ID()) {
+		if fs.has(t.ID()) {
 			part = string(text.Span(whole, from+i, from+i+1))
 		}
 		if n := len(parts); part != "…" || n == 0 || parts[n-1] != part {

@@ -3,6 +3,7 @@ package trigger
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -278,5 +279,43 @@ func TestFoldKeepsCounts(t *testing.T) {
 		if folded[at] < counted[at] {
 			t.Fatalf("bucket %d: %d after folding, %d counted", at, folded[at], counted[at])
 		}
+	}
+}
+
+// The numbers that others count by stand for the same features, as often and in the same places.
+func TestVocabulary(t *testing.T) {
+	reference := reviews(300, 120, 1)
+	v := NewVocabulary(reference, env)
+	x := extractor{size: largest, functions: v.functions}
+	var row []text.Token
+	var numbers []uint64
+	for _, whole := range append(reviews(50, 300, 2).Text, []byte("!"), []byte("the lamp"), nil) {
+		row = text.Append(row[:0], whole)
+		x.extract(row)
+		want, got := map[string]int{}, map[string]int{}
+		for k := range x.index {
+			from, to := x.span(k)
+			want[fmt.Sprint(x.family(k), from, to)]++
+		}
+		v.each(row, func(_ uint64, f family, from, to int) bool {
+			got[fmt.Sprint(f, from, to)]++
+			return true
+		})
+		if !maps.Equal(want, got) {
+			t.Fatalf("%q: features %v, want %v", whole, got, want)
+		}
+		numbers = v.Append(numbers[:0], row)
+		for _, at := range numbers {
+			if v.Phrase(whole, at) == "" {
+				t.Fatalf("%q: no phrase for one of its features", whole)
+			}
+		}
+	}
+	if got := v.Phrase(reference.Text[0], 12345); got != "" {
+		t.Errorf("a feature that the text lacks is quoted as %s", got)
+	}
+	row = text.Append(row[:0], reference.Text[0])
+	if n := testing.AllocsPerRun(10, func() { numbers = v.Append(numbers[:0], row) }); n > 0 {
+		t.Errorf("%v allocations per text", n)
 	}
 }
