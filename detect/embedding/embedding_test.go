@@ -301,3 +301,34 @@ func score(b *testing.B, name string, reference, s *detect.Sample, bytes int) {
 		b.ReportMetric(float64(s.N)*float64(b.N)/b.Elapsed().Seconds(), "records/s")
 	})
 }
+
+func TestTextsAreAlikeWhereTheirWordsAre(t *testing.T) {
+	rows := texts(2500, 9, nil).Text
+	rows[1] = append(slices.Clone(rows[0]), " fine"...)
+	rows[2] = nil
+	values, dim := Texts(rows, 1)
+	if len(values) != len(rows)*dim {
+		t.Fatalf("%d values for %d texts of %d dimensions", len(values), len(rows), dim)
+	}
+	again, _ := Texts(rows, 8)
+	if !slices.Equal(values, again) {
+		t.Error("vectors depend on the number of workers")
+	}
+	cosine := func(a, b int) float64 {
+		var ab, aa, bb float64
+		for i := range dim {
+			x, y := float64(values[a*dim+i]), float64(values[b*dim+i])
+			ab, aa, bb = ab+x*y, aa+x*x, bb+y*y
+		}
+		return ab / math.Sqrt(aa*bb)
+	}
+	if near, far := cosine(0, 1), cosine(0, 3); near < 0.7 || far > near-0.3 {
+		t.Errorf("cosine %.2f to nearly the same text, %.2f to another", near, far)
+	}
+	if slices.ContainsFunc(values[2*dim:3*dim], func(v float32) bool { return v != 0 }) {
+		t.Error("no text has a vector other than zero")
+	}
+	if values, dim := Texts(nil, 4); len(values) != 0 || dim <= 0 {
+		t.Errorf("no texts give %d values of %d dimensions", len(values), dim)
+	}
+}
