@@ -10,6 +10,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -150,22 +151,20 @@ func untouched(t *testing.T, d detect.Detector, makeSample func(int, uint64) *de
 
 // same compares samples bit by bit: NaN equals NaN.
 func same(a, b *detect.Sample) bool {
-	if len(a.Features) != len(b.Features) || len(a.Embedding) != len(b.Embedding) {
+	if !sameBits(a.Features, b.Features, math.Float64bits) || !sameBits(a.Loss, b.Loss, math.Float64bits) ||
+		!sameBits(a.Embedding, b.Embedding, math.Float32bits) || !sameBits(a.Gradient, b.Gradient, math.Float32bits) ||
+		!sameBits(a.Probabilities, b.Probabilities, math.Float32bits) {
 		return false
 	}
-	for i := range a.Features {
-		if math.Float64bits(a.Features[i]) != math.Float64bits(b.Features[i]) {
-			return false
-		}
-	}
-	for i := range a.Embedding {
-		if math.Float32bits(a.Embedding[i]) != math.Float32bits(b.Embedding[i]) {
-			return false
-		}
-	}
 	x, y := *a, *b
-	x.Features, y.Features, x.Embedding, y.Embedding = nil, nil, nil, nil
+	for _, s := range []*detect.Sample{&x, &y} {
+		s.Features, s.Loss, s.Embedding, s.Gradient, s.Probabilities = nil, nil, nil, nil, nil
+	}
 	return reflect.DeepEqual(x, y)
+}
+
+func sameBits[F float32 | float64, B uint32 | uint64](a, b []F, bits func(F) B) bool {
+	return slices.EqualFunc(a, b, func(x, y F) bool { return bits(x) == bits(y) })
 }
 
 // missingRole: a stream may lack what the reference had, and the other way round.
@@ -189,17 +188,23 @@ type named struct {
 	sample *detect.Sample
 }
 
+// stripped returns s without each role in turn, and without any.
 func stripped(s *detect.Sample) []named {
-	noText, noLabel, noFeatures, noEmbedding, noProvider := *s, *s, *s, *s, *s
-	noText.Text = nil
-	noLabel.Label, noLabel.Classes = nil, nil
-	noFeatures.Features, noFeatures.FeatureNames = nil, nil
-	noEmbedding.Embedding, noEmbedding.Dim, noEmbedding.HasEmbedding = nil, 0, nil
-	noProvider.Provider, noProvider.Providers = nil, nil
-	return []named{
-		{"text", &noText}, {"label", &noLabel}, {"features", &noFeatures},
-		{"embedding", &noEmbedding}, {"provider", &noProvider}, {"all", &detect.Sample{N: s.N}},
+	var out []named
+	without := func(name string, f func(s *detect.Sample)) {
+		poor := *s
+		f(&poor)
+		out = append(out, named{"no " + name, &poor})
 	}
+	without("text", func(s *detect.Sample) { s.Text = nil })
+	without("label", func(s *detect.Sample) { s.Label, s.Classes = nil, nil })
+	without("features", func(s *detect.Sample) { s.Features, s.FeatureNames = nil, nil })
+	without("embedding", func(s *detect.Sample) { s.Embedding, s.Dim, s.HasEmbedding = nil, 0, nil })
+	without("probabilities", func(s *detect.Sample) { s.Probabilities, s.Outcomes = nil, 0 })
+	without("loss", func(s *detect.Sample) { s.Loss = nil })
+	without("gradient", func(s *detect.Sample) { s.Gradient, s.GradientDim = nil, 0 })
+	without("provider", func(s *detect.Sample) { s.Provider, s.Providers = nil, nil })
+	return append(out, named{"no role", &detect.Sample{N: s.N}})
 }
 
 // degenerate: each odd sample is fitted and scored against itself, scored by a model of good data, and used as

@@ -1,7 +1,10 @@
 package detecttest
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"hash/fnv"
 	"math"
 	"math/rand/v2"
 	"sort"
@@ -106,8 +109,100 @@ func (repeats) Score(s *detect.Sample, _ detect.Env) detect.Scores {
 	}}
 }
 
+// Recurrent is a plain detector with a memory: how many rows of the stream so far hold the same text, as a logarithm.
+type Recurrent struct{}
+
+// Name implements detect.Detector.
+func (Recurrent) Name() string { return "recurrent" }
+
+// Fit implements detect.Detector.
+func (Recurrent) Fit(s *detect.Sample, _ detect.Env) (detect.Model, error) {
+	if s.Text == nil {
+		return nil, nil
+	}
+	return recurrent{}, nil
+}
+
+// recurrences is how many bytes the memory of Recurrent takes.
+const recurrences = 1 + 4<<12
+
+type recurrent struct{}
+
+// counts are how many texts had a hash, and how many of them there are.
+type counts [1 << 12]uint32
+
+func (c *counts) of(text []byte) *uint32 {
+	h := fnv.New32a()
+	h.Write(text)
+	return &c[h.Sum32()%uint32(len(c))]
+}
+
+// Merge implements detect.Memory.
+func (c *counts) Merge(other detect.Memory) {
+	for i, n := range other.(*counts) {
+		c[i] += n
+	}
+}
+
+// AppendBinary implements encoding.BinaryAppender.
+func (c *counts) AppendBinary(data []byte) ([]byte, error) {
+	data = append(data, 1) // version
+	for _, n := range c {
+		data = binary.LittleEndian.AppendUint32(data, n)
+	}
+	return data, nil
+}
+
+// Score implements detect.Model.
+func (m recurrent) Score(s *detect.Sample, env detect.Env) detect.Scores {
+	return m.ScoreWith(s, &counts{}, env)
+}
+
+// Memory implements detect.Remembering.
+func (recurrent) Memory(data []byte) (detect.Memory, error) {
+	c := &counts{}
+	if len(data) == 0 {
+		return c, nil
+	}
+	if len(data) != recurrences || data[0] != 1 {
+		return nil, errors.New("recurrent: no memory of this version")
+	}
+	for i := range c {
+		c[i] = binary.LittleEndian.Uint32(data[1+4*i:])
+	}
+	return c, nil
+}
+
+// Observe implements detect.Remembering.
+func (recurrent) Observe(s *detect.Sample, _ []bool, _ detect.Env) detect.Memory {
+	c := &counts{}
+	for _, text := range s.Text {
+		if text != nil {
+			*c.of(text)++
+		}
+	}
+	return c
+}
+
+// ScoreWith implements detect.Remembering.
+func (m recurrent) ScoreWith(s *detect.Sample, before detect.Memory, env detect.Env) detect.Scores {
+	now := m.Observe(s, nil, env).(*counts)
+	now.Merge(before)
+	value := make([]float64, s.N)
+	for i := range value {
+		value[i] = math.NaN()
+		if s.Text != nil && s.Text[i] != nil {
+			value[i] = math.Log(float64(max(1, *now.of(s.Text[i]))))
+		}
+	}
+	return detect.Scores{Value: value, Code: finding.PoisonNearDuplicate, Stream: true, Explain: func(row int) string {
+		return fmt.Sprintf("about %.0f equal texts in the stream so far", math.Exp(value[row]))
+	}}
+}
+
 // Clean returns n rows of clean, varied data with every role: four heavy-tailed, correlated features, an
-// embedding of 16 dimensions in two clusters by class, texts of random words and two classes.
+// embedding of 16 dimensions in two clusters by class, texts of random words, two classes, three providers, and what a
+// fairly good model makes of such rows: probabilities, losses and gradients of 12 dimensions.
 func Clean(n int, seed uint64) *detect.Sample {
 	rng := rand.New(rand.NewPCG(seed, 0x7a57e))
 	s := &detect.Sample{
@@ -115,7 +210,11 @@ func Clean(n int, seed uint64) *detect.Sample {
 		Features: make([]float64, 0, 4*n), FeatureNames: []string{"a", "b", "c", "d"},
 		Embedding: make([]float32, 0, 16*n), Dim: 16,
 		Provider: make([]int32, n), Providers: []string{"p", "q", "r"},
+		Probabilities: make([]float32, 0, 2*n), Outcomes: 2,
+		Loss:     make([]float64, 0, n),
+		Gradient: make([]float32, 0, 12*n), GradientDim: 12,
 	}
+	model := rand.New(rand.NewPCG(seed, 0x6d0de1)) // apart, so that rows stay the same when a role is added
 	for i := range n {
 		class := rng.IntN(2)
 		s.Label[i], s.Provider[i] = int32(class), int32(rng.IntN(3))
@@ -134,6 +233,20 @@ func Clean(n int, seed uint64) *detect.Sample {
 			text = fmt.Appendf(text, "w%d ", int(math.Exp(rng.Float64()*math.Log(3000))))
 		}
 		s.Text[i] = fmt.Appendf(text, "%s%d", s.Classes[class], rng.IntN(40))
+		own := 1 / (1 + math.Exp(-2.5-1.5*model.NormFloat64())) // the probability of its class
+		if class == 0 {
+			s.Probabilities = append(s.Probabilities, float32(own), float32(1-own))
+		} else {
+			s.Probabilities = append(s.Probabilities, float32(1-own), float32(own))
+		}
+		s.Loss = append(s.Loss, -math.Log(own))
+		for k := range 12 {
+			v := model.NormFloat64()
+			if k == 0 {
+				v += 2 - 4*float64(class)
+			}
+			s.Gradient = append(s.Gradient, float32((1-own)*v))
+		}
 	}
 	return s
 }
