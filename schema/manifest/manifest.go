@@ -59,6 +59,25 @@ type Manifest struct {
 	Counts  Counts                 `json:"counts"`
 	Reasons map[finding.Code]int64 `json:"reasons"`
 	Files   []File                 `json:"files"`
+
+	State   *Sealed  `json:"state,omitempty"`   // what the source has taught until Next; nil where nothing is remembered
+	Judged  []string `json:"judged,omitempty"`  // Content of every state by which the segment was judged, sorted
+	Recalls *Recalls `json:"recalls,omitempty"` // records accepted earlier that the segment speaks against; nil for none
+}
+
+// Sealed is an encrypted object that belongs to a segment and holds no rows.
+type Sealed struct {
+	Name    string `json:"name"`
+	Bytes   int64  `json:"bytes"`
+	SHA256  string `json:"sha256"`  // hex, of the stored bytes
+	Content string `json:"content"` // hex SHA-256 of the plaintext
+	Key     string `json:"key"`     // id of the master key that it needs, with the zone
+}
+
+// Recalls is the object with the recalls of a segment, one JSON object a line.
+type Recalls struct {
+	Count int64 `json:"count"`
+	Sealed
 }
 
 // Counts holds the number of records by verdict.
@@ -253,10 +272,52 @@ func (m *Manifest) check() error {
 			fault("reason %q has %d records", string(code), n)
 		}
 	}
-	if err := m.checkFiles(); err != nil {
-		faults = append(faults, err)
+	for _, err := range []error{m.checkFiles(), m.checkLearned()} {
+		if err != nil {
+			faults = append(faults, err)
+		}
 	}
 	return errors.Join(faults...)
+}
+
+// checkLearned checks what the segment taught and was judged by.
+func (m *Manifest) checkLearned() error {
+	for i, digest := range m.Judged {
+		if !isHex(digest, 64) || i > 0 && digest <= m.Judged[i-1] {
+			return errors.New("judged is not a sorted list of SHA-256")
+		}
+	}
+	if m.State != nil {
+		if err := m.State.check(m, StateFolder); err != nil {
+			return fmt.Errorf("state: %w", err)
+		}
+	}
+	if m.Recalls != nil {
+		if m.Recalls.Count <= 0 {
+			return fmt.Errorf("%d recalls", m.Recalls.Count)
+		}
+		if err := m.Recalls.check(m, RecallsFolder); err != nil {
+			return fmt.Errorf("recalls: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *Sealed) check(m *Manifest, folder string) error {
+	name, err := ParseSealedName(s.Name)
+	switch {
+	case err != nil:
+		return err
+	case name.Folder != folder || name.Source != m.Source() || name.First != m.First || name.Copy != 0:
+		return errors.New("the name belongs to another segment")
+	case s.Bytes <= 0:
+		return fmt.Errorf("size is %d", s.Bytes)
+	case !isHex(s.SHA256, 64) || !isHex(s.Content, 64):
+		return errors.New("sha256 or content is not a SHA-256")
+	case s.Key == "":
+		return errors.New("the key is missing")
+	}
+	return nil
 }
 
 func (m *Manifest) checkFiles() error {

@@ -35,32 +35,52 @@ func example() *Manifest {
 	}
 }
 
-const golden = "testdata/manifest.golden.json"
+const (
+	golden = "testdata/manifest.golden.json"
+	// What a manifest has beside when the segment was judged with memory. The other one stays as it was before there was any.
+	goldenLearned = "testdata/manifest-learned.golden.json"
+)
+
+func learned() *Manifest {
+	m := example()
+	sealed := func(folder string) Sealed {
+		return Sealed{
+			Name: SealedName{Folder: folder, Source: m.Source(), First: m.First, Random: "0123456789012345"}.String(), Bytes: 512,
+			SHA256: strings.Repeat("78", 32), Content: strings.Repeat("9a", 32), Key: "hashivault://one#state",
+		}
+	}
+	state := sealed(StateFolder)
+	m.State, m.Recalls = &state, &Recalls{Count: 3, Sealed: sealed(RecallsFolder)}
+	m.Judged = []string{strings.Repeat("bc", 32), strings.Repeat("de", 32)}
+	return m
+}
 
 // The format is public: this test fails when the bytes of a manifest change.
 func TestEncodeGolden(t *testing.T) {
-	got, err := example().Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if os.Getenv("TASTER_UPDATE_GOLDEN") != "" {
-		if err := os.WriteFile(golden, got, 0o644); err != nil {
+	for golden, m := range map[string]*Manifest{golden: example(), goldenLearned: learned()} {
+		got, err := m.Encode()
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("encoded:\n%s\nwant:\n%s", got, want)
-	}
-	back, err := Decode(want)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if back.Name() != "_commits/reviews/~5FAAAAAAAQACAAAAAAAAAAQ/3/00000000000000000100.json" {
-		t.Errorf("name %s", back.Name())
+		if os.Getenv("TASTER_UPDATE_GOLDEN") != "" {
+			if err := os.WriteFile(golden, got, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("encoded:\n%s\nwant:\n%s", got, want)
+		}
+		back, err := Decode(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back.Name() != "_commits/reviews/~5FAAAAAAAQACAAAAAAAAAAQ/3/00000000000000000100.json" {
+			t.Errorf("name %s", back.Name())
+		}
 	}
 }
 
@@ -115,8 +135,18 @@ func TestEncodeRefusesNonsense(t *testing.T) {
 		"year":          func(m *Manifest) { m.Committed = math.MaxInt64 },
 		"unsorted keys": func(m *Manifest) { m.Files[0].Keys = []string{"b", "a"} },
 		"first file":    func(m *Manifest) { m.First = 0 },
+
+		"judged twice by one":   func(m *Manifest) { m.Judged[1] = m.Judged[0] },
+		"judged by nothing":     func(m *Manifest) { m.Judged[0] = "" },
+		"another's state":       func(m *Manifest) { m.State.Name = strings.Replace(m.State.Name, "/3/", "/4/", 1) },
+		"an earlier state":      func(m *Manifest) { m.State.Name = strings.Replace(m.State.Name, "100.", "099.", 1) },
+		"recalls for a state":   func(m *Manifest) { m.State.Name = m.Recalls.Name },
+		"a copy of a state":     func(m *Manifest) { m.State.Name = strings.Replace(m.State.Name, ".sealed", ".1.sealed", 1) },
+		"a state without bytes": func(m *Manifest) { m.State.Bytes = 0 },
+		"a state without key":   func(m *Manifest) { m.State.Key = "" },
+		"no recalls":            func(m *Manifest) { m.Recalls.Count = 0 },
 	} {
-		m := example()
+		m := learned()
 		change(m)
 		if _, err := m.Encode(); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: got %v, want ErrInvalid", name, err)
@@ -153,6 +183,25 @@ func TestParseFileName(t *testing.T) {
 	}
 	if s, first, err := ParseName(want.Decider()); err != nil || s != source || first != 5 {
 		t.Errorf("%s: got %+v %d %v", want.Decider(), s, first, err)
+	}
+}
+
+func TestParseSealedName(t *testing.T) {
+	want := SealedName{Folder: RecallsFolder, Source: record.Source{Topic: "_a.b/c", ID: ".x.y-_", Partition: 7}, First: 5, Random: "0011223344556677"}
+	for _, copied := range []int{0, 1, 12} {
+		want.Copy = copied
+		if got, err := ParseSealedName(want.String()); err != nil || got != want {
+			t.Errorf("%s: got %+v, %v", want, got, err)
+		}
+	}
+	for _, bad := range []string{
+		"", "_state/", "_state/a/b/0/1.0011223344556677.sealed", "_state/a/b/0/00000000000000000005.sealed", "_state/a/b/0/00000000000000000005.0011223344556677",
+		"_state/a/b/0/00000000000000000005.0011223344556677.0.sealed", "_state/a/b/0/00000000000000000005.0011223344556677.01.sealed",
+		"_states/a/b/0/00000000000000000005.0011223344556677.sealed", "_state/a/b/00000000000000000005.0011223344556677.sealed",
+	} {
+		if got, err := ParseSealedName(bad); err == nil {
+			t.Errorf("%q was read as %+v", bad, got)
+		}
 	}
 }
 

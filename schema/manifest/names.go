@@ -18,6 +18,7 @@ const (
 	AuditFolder     = "_audit/"
 	ReferenceFolder = "_reference/"
 	StateFolder     = "_state/"
+	RecallsFolder   = "_recalls/"
 )
 
 const offsetDigits = 20
@@ -241,6 +242,62 @@ func ParseFileName(name string) (f FileName, err error) {
 		return f, bad
 	}
 	return f, nil
+}
+
+// SealedName is what the name of an encrypted object of a segment says: its state, or its recalls.
+type SealedName struct {
+	Folder string // StateFolder or RecallsFolder
+	Source record.Source
+	First  int64
+	Random string // 16 hex digits: tells attempts apart
+	Copy   int    // 0: the object that a manifest lists; else the number of a copy of it under another master key
+}
+
+// String returns the object name.
+func (n SealedName) String() string {
+	number := ""
+	if n.Copy > 0 {
+		number = "." + strconv.Itoa(n.Copy)
+	}
+	return fmt.Sprintf("%s%s/%0*d.%s%s%s", n.Folder, SourcePath(n.Source), offsetDigits, n.First, n.Random, number, sealedSuffix)
+}
+
+const sealedSuffix = ".sealed"
+
+// ParseSealedName undoes SealedName.String.
+func ParseSealedName(name string) (n SealedName, err error) {
+	bad := fmt.Errorf("%q is not the name of a segment's state or recalls", name)
+	for _, n.Folder = range []string{StateFolder, RecallsFolder} {
+		if strings.HasPrefix(name, n.Folder) {
+			break
+		}
+	}
+	rest, ok := strings.CutPrefix(name, n.Folder)
+	cut := strings.LastIndexByte(rest, '/')
+	if !ok || cut < 0 {
+		return n, bad
+	}
+	base, ok := strings.CutSuffix(rest[cut+1:], sealedSuffix)
+	parts := strings.Split(base, ".")
+	if !ok || len(parts) != 2 && len(parts) != 3 || !isHex(parts[1], 16) {
+		return n, bad
+	}
+	n.Random = parts[1]
+	if len(parts) == 3 {
+		if n.Copy, err = strconv.Atoi(parts[2]); err != nil || n.Copy <= 0 || strconv.Itoa(n.Copy) != parts[2] {
+			return n, bad
+		}
+	}
+	// The rest is as in the name of a manifest.
+	if n.Source, n.First, err = ParseName(CommitsFolder + rest[:cut+1] + parts[0] + ".json"); err != nil {
+		return n, bad
+	}
+	return n, nil
+}
+
+// StatesOf returns the prefix under which the states of a topic stand, whatever its id; of every topic for "".
+func StatesOf(topic string) string {
+	return StateFolder + strings.TrimPrefix(TopicFolder(topic), CommitsFolder)
 }
 
 func parsePartition(s string) (int32, error) {
