@@ -22,7 +22,7 @@ var Names = []string{
 	// A segment on its way (cmd/internal/app/pipeline).
 	"segment_ended", "segment_scored", "commit_begun",
 	// Its files and its manifest (sink/landing).
-	"files_begun", "file_encoded", "file_landed", "files_landed", "manifest_begun", "manifest_doubted", "manifest_landed",
+	"files_begun", "file_encoded", "file_landed", "state_written", "recalls_written", "files_landed", "manifest_begun", "manifest_doubted", "manifest_landed",
 	"commit_lost", "drop_begun", "dropped",
 	// An object on its way to the disk (sink/storage).
 	"temp_created", "temp_written", "temp_synced", "folder_made", "linked", "folder_synced", "temp_closed", "delete_begun", "deleted",

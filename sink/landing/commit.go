@@ -39,6 +39,11 @@ func (z *Zone) Commit(ctx context.Context, seg *record.Segment, dec *record.Deci
 	m := z.draft(seg, dec, c, prev)
 	killpoint.Reach("files_begun")
 	made, err := z.writeFiles(ctx, m, seg, dec, c)
+	if err == nil {
+		var learned []string
+		learned, err = z.writeLearned(ctx, m, dec, c)
+		made = append(made, learned...)
+	}
 	if err != nil {
 		// The manifest was not tried, and nobody but this call would ever write it.
 		return Head{}, errors.Join(err, z.drop(ctx, made))
@@ -101,13 +106,13 @@ func (z *Zone) checkCommit(seg *record.Segment, dec *record.Decision, prev Head)
 	return nil
 }
 
-// draft makes the manifest, all but its files and the time of commit.
+// draft makes the manifest, all but its files, what it taught and the time of commit.
 func (z *Zone) draft(seg *record.Segment, dec *record.Decision, c *contract.Contract, prev Head) *manifest.Manifest {
 	m := &manifest.Manifest{
 		Version: manifest.Version, Topic: seg.Topic, TopicID: seg.ID, Partition: seg.Partition, First: seg.First, Next: seg.Next,
 		Opened: manifest.Time(seg.Opened), Process: z.opt.Process, Writer: randomHex(16), Contract: hex.EncodeToString(c.Digest[:]),
 		Detectors: append([]string{}, dec.Detectors...), Reference: dec.Reference, ReferenceDigest: dec.RefDigest, Calibrated: dec.Calibrated,
-		Risk: dec.Risk, Reasons: map[finding.Code]int64{}, Files: []manifest.File{},
+		Judged: dec.Judged, Risk: dec.Risk, Reasons: map[finding.Code]int64{}, Files: []manifest.File{},
 	}
 	slices.Sort(m.Detectors)
 	if prev.Last != nil {

@@ -16,11 +16,16 @@ import (
 )
 
 // sealedFolders are where sealed objects lie.
-var sealedFolders = []string{manifest.ReferenceFolder, manifest.StateFolder, manifest.AuditFolder + "keys/"}
+var sealedFolders = []string{manifest.ReferenceFolder, manifest.StateFolder, manifest.RecallsFolder, manifest.AuditFolder + "keys/"}
 
 // Sealed objects do not change either. One under a former master key is superseded by another in the same folder, with a
 // higher number in its name: reference.sealed by reference.1.sealed, signing key 1.sealed by 2.sealed.
-const sealedSuffix = ".sealed"
+const (
+	sealedSuffix = ".sealed"
+	// longestNumber is how many digits a copy's number has at most. The offset and the random part in the name of a
+	// state have more, and neither is a number.
+	longestNumber = 6
+)
 
 // SealedCopy returns the name of copy number n of a sealed object; the original is number 0.
 func SealedCopy(name string, n int) string {
@@ -37,7 +42,7 @@ func sealedNumber(name string) (of string, n int, ok bool) {
 		return "", 0, false
 	}
 	at := strings.LastIndexAny(base, "./") + 1
-	if n, err := strconv.Atoi(base[at:]); err == nil && n > 0 {
+	if n, err := strconv.Atoi(base[at:]); err == nil && n > 0 && len(base)-at <= longestNumber {
 		return strings.TrimSuffix(base[:at], "."), n, true
 	}
 	return base, 0, true
@@ -117,7 +122,12 @@ func (z *Zone) sealedBy(ctx context.Context, name string) ([]byte, error) {
 	if _, err := io.ReadFull(io.NewSectionReader(src, 0, src.Size()), head); err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	_, rest, _ := bytes.Cut(head, []byte{'\n'})
+	return materialOf(head), nil
+}
+
+// materialOf returns the key material of a sealed object's bytes.
+func materialOf(sealed []byte) []byte {
+	_, rest, _ := bytes.Cut(sealed, []byte{'\n'})
 	text, _, _ := bytes.Cut(rest, []byte{'\n'})
-	return text, nil
+	return text
 }

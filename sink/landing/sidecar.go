@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/tasterhq/taster/schema/manifest"
 	"github.com/tasterhq/taster/sink/envelope"
@@ -100,6 +101,9 @@ func named(name string, err error) error {
 // Delete removes a file with its sidecar, if it has one. The sidecar goes first: a file without one is found again by
 // its name, and a sidecar without its file never would be.
 func (z *Zone) Delete(ctx context.Context, file string) error {
+	if strings.HasSuffix(file, sealedSuffix) { // has its key material within
+		return z.opt.Store.Delete(ctx, file)
+	}
 	if err := z.opt.Store.Delete(ctx, envelope.SidecarName(file)); err != nil {
 		return err
 	}
