@@ -1,8 +1,12 @@
 // Package report tells a person, or a script, what was found in a landing zone: risk by segment and by provider, the
-// flagged records with their reasons, what was refused, and what to do about it.
+// flagged records with their reasons and their neighbours, what was refused, and what to do about it; as text, as JSON
+// and as one page of HTML that needs nothing from anywhere.
 //
-// A Builder is given manifests and the rows of their files in any order. It keeps what it shows and counts the rest:
-// accepted rows cost no memory.
+// A Builder is given manifests and the rows of their files in any order. Counts are exact. What is shown of single
+// records is chosen by risk and by a hash of their place, so that the same landing zone gives the same report however
+// its files are cut, and memory does not grow with the accepted rows.
+//
+// It does not judge: neither which attack it is (that follows from the reason codes) nor whether a record is poison.
 package report
 
 import (
@@ -12,8 +16,8 @@ import (
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 
+	"github.com/tasterhq/taster/schema/contract"
 	"github.com/tasterhq/taster/schema/finding"
 	"github.com/tasterhq/taster/schema/manifest"
 	"github.com/tasterhq/taster/schema/record"
@@ -27,22 +31,32 @@ type Report struct {
 	Providers []Provider     `json:"providers"`
 	Flagged   []Flagged      `json:"flagged"`
 	Rejected  []Rejected     `json:"rejected"`
+	Recalls   []Recall       `json:"recalls,omitempty"`
 	Reasons   map[string]int `json:"reasons"`
 	Attacks   []Attack       `json:"attacks"`
-	Retained  map[string]int `json:"retained"` // of Records, those that are no more because the time to keep them was over
-	Unlisted  int            `json:"unlisted"` // flagged and rejected records beyond the limit, counted above and not listed
+	Histogram Histogram      `json:"histogram"`
+	Retained  map[string]int `json:"retained"`  // of Records, those that are no more because the time to keep them was over
+	Unlisted  int            `json:"unlisted"`  // flagged and rejected records beyond the limit, counted above and not listed
+	Explained int            `json:"explained"` // flagged records whose neighbours were looked for: the riskiest of each attack
+
+	maps []embeddingMap
 }
 
 // Batch is one committed segment.
 type Batch struct {
-	Topic      string  `json:"topic"`
-	TopicID    string  `json:"topic_id"`
-	Partition  int32   `json:"partition"`
-	First      int64   `json:"first"`
-	Next       int64   `json:"next"`
-	Risk       float64 `json:"risk"`
-	Reference  string  `json:"reference"`
-	Calibrated string  `json:"calibrated"`
+	Topic       string        `json:"topic"`
+	TopicID     string        `json:"topic_id"`
+	Partition   int32         `json:"partition"`
+	First       int64         `json:"first"`
+	Next        int64         `json:"next"`
+	Risk        float64       `json:"risk"`
+	Reference   string        `json:"reference"`
+	Calibrated  string        `json:"calibrated"`
+	Threshold   *float64      `json:"threshold"` // the risk from which a record was quarantined, null: none could be
+	Committed   manifest.Time `json:"committed"`
+	Accepted    int64         `json:"accepted"`
+	Quarantined int64         `json:"quarantined"`
+	Rejected    int64         `json:"rejected"`
 }
 
 // Provider sums up one provider's records. Its risk is the mean risk of its records that were scored.
@@ -52,6 +66,10 @@ type Provider struct {
 	Quarantined int     `json:"quarantined"`
 	Rejected    int     `json:"rejected"`
 	Risk        float64 `json:"risk"`
+	Rate        float64 `json:"rate"`       // Quarantined of the records that were not rejected
+	Low         float64 `json:"rate_low"`   // Wilson's interval around Rate, 95 %: few records prove little
+	High        float64 `json:"rate_high"`  //
+	Peers       float64 `json:"peers_rate"` // the rate of all other providers together
 
 	scored int
 	sums   [len(finding.Verdicts)]float64 // by verdict: the order of files changes when small ones are merged, and with it a common sum
@@ -67,6 +85,26 @@ type Flagged struct {
 	Risk      float64           `json:"risk"`
 	Reasons   []string          `json:"reasons"`
 	Findings  []finding.Finding `json:"findings"`
+
+	Attack         string      `json:"attack"`            // the first that the reasons point to
+	Label          string      `json:"label,omitempty"`   // by roles.label
+	Excerpt        string      `json:"excerpt,omitempty"` // of roles.text, where the evidence is found; or of roles.features
+	Highlights     [][2]int    `json:"highlights,omitempty"`
+	NearestClean   []Neighbour `json:"nearest_clean,omitempty"`   // the most alike of a sample of accepted records
+	NearestFlagged []Neighbour `json:"nearest_flagged,omitempty"` // the most alike of the other explained flagged records
+
+	item
+}
+
+// Neighbour is a record that is much like a flagged one.
+type Neighbour struct {
+	Partition  int32   `json:"partition"`
+	Offset     int64   `json:"offset"`
+	ID         string  `json:"id"`
+	Provider   string  `json:"provider"`
+	Label      string  `json:"label,omitempty"`
+	Similarity float64 `json:"similarity"` // cosine of the vectors, at most 1
+	Excerpt    string  `json:"excerpt"`
 }
 
 // Rejected is one refused record.
@@ -79,47 +117,125 @@ type Rejected struct {
 	Where     string   `json:"where"` // field and byte offset of the fault
 }
 
-// Builder gathers a Report.
-type Builder struct {
-	ids       map[string]string // the pointer of roles.id, by topic
-	limit     int
-	report    Report
-	providers map[string]*Provider
+// Recall is one record that was accepted earlier and that later evidence speaks against.
+type Recall struct {
+	Topic     string  `json:"topic"`
+	TopicID   string  `json:"topic_id"`
+	Partition int32   `json:"partition"`
+	Offset    int64   `json:"offset"`
+	Reason    string  `json:"reason"`
+	Detector  string  `json:"detector"`
+	Score     float64 `json:"score"`
+	PValue    float64 `json:"p_value"`
+	Evidence  string  `json:"evidence"`
+	By        string  `json:"by"` // topic/partition/first of the segment that found out
 }
 
-// NewBuilder makes a Builder. ids gives the pointer of each topic's roles.id; limit bounds how many flagged and how
-// many rejected records are listed, 0 lists all.
-func NewBuilder(ids map[string]string, limit int) *Builder {
-	return &Builder{
-		ids: ids, limit: limit, providers: map[string]*Provider{},
-		report: Report{Records: map[string]int{}, Retained: map[string]int{}, Reasons: map[string]int{}, Batches: []Batch{}, Providers: []Provider{}, Flagged: []Flagged{}, Rejected: []Rejected{}, Attacks: []Attack{}},
+// Histogram counts records by how rare their risk is among clean ones. Bin i holds the records of which a clean one in
+// 10^Decades[i] to 10^Decades[i+1] has as high a risk, going by 1 − risk; the last bin has no upper end. Clean traffic
+// alone falls to 10^−Decades[i] of itself.
+type Histogram struct {
+	Decades     []float64 `json:"decades"`
+	Accepted    []int     `json:"accepted"`
+	Quarantined []int     `json:"quarantined"`
+}
+
+const (
+	binsPerDecade = 4
+	histogramBins = 8*binsPerDecade + 1
+)
+
+func (h *Histogram) add(v finding.Verdict, risk float64) {
+	at := 0
+	if p := 1 - risk; p <= 0 {
+		at = histogramBins - 1
+	} else if p < 1 {
+		at = min(int(-math.Log10(p)*binsPerDecade), histogramBins-1)
+	}
+	if v == finding.Quarantined {
+		h.Quarantined[at]++
+	} else {
+		h.Accepted[at]++
 	}
 }
 
-// AddManifest takes in a committed segment.
-func (b *Builder) AddManifest(m *manifest.Manifest) {
-	b.report.Batches = append(b.report.Batches, Batch{m.Topic, m.TopicID, m.Partition, m.First, m.Next, m.Risk, m.Reference, m.Calibrated})
+// Vectors turns texts into unit vectors whose products say how alike the texts are: len(texts) × dim values, row after
+// row. A row of zeros has no vector.
+type Vectors func(texts [][]byte) (values []float32, dim int)
+
+// Options say what a report shall know beside what stands in the landing zone.
+type Options struct {
+	Roles   map[string]contract.Roles // by topic: where a record's id, text, label and vectors stand
+	Limit   int                       // how many flagged and how many rejected records are listed at most; 0 lists all
+	Vectors Vectors                   // for records without vectors of their own
+	Explain bool                      // look for neighbours, which reads a sample of the accepted records
+}
+
+// Builder gathers a Report.
+type Builder struct {
+	options   Options
+	report    Report
+	flagged   []*Flagged
+	providers map[string]*Provider
+	riskiest  map[string]*best[*Flagged] // by attack: those that are explained
+	clean     *cleanSample
+}
+
+// explainedPerAttack bounds the flagged records of one attack whose neighbours are looked for, and whose vectors are
+// kept for that: enough to show every variety of an attack, few enough for memory (4 KiB a record and role) and time
+// (a product of each with each).
+const explainedPerAttack = 300
+
+// NewBuilder makes a Builder.
+func NewBuilder(o Options) *Builder {
+	b := &Builder{
+		options: o, providers: map[string]*Provider{}, riskiest: map[string]*best[*Flagged]{}, clean: newCleanSample(),
+		report: Report{
+			Records: map[string]int{}, Retained: map[string]int{}, Reasons: map[string]int{}, Batches: []Batch{}, Providers: []Provider{}, Flagged: []Flagged{}, Rejected: []Rejected{}, Attacks: []Attack{},
+			Histogram: Histogram{Decades: make([]float64, histogramBins), Accepted: make([]int, histogramBins), Quarantined: make([]int, histogramBins)},
+		},
+	}
+	for i := range histogramBins {
+		b.report.Histogram.Decades[i] = float64(i) / binsPerDecade
+	}
+	return b
+}
+
+// AddManifest takes in a committed segment, of which gone are no more because the time to keep them was over: those are
+// in none of what is told of providers and single records. All manifests come before the first rows: by them it is
+// decided which accepted rows are sampled.
+func (b *Builder) AddManifest(m *manifest.Manifest, gone manifest.Counts) {
+	b.report.Batches = append(b.report.Batches, Batch{
+		m.Topic, m.TopicID, m.Partition, m.First, m.Next, m.Risk, m.Reference, m.Calibrated, m.Threshold, m.Committed, m.Counts.Accepted, m.Counts.Quarantined, m.Counts.Rejected,
+	})
 	b.report.Risk = max(b.report.Risk, m.Risk)
 	for _, v := range finding.Verdicts {
 		b.report.Records[v.String()] += int(m.Counts.Of(v))
-	}
-	for code, n := range m.Reasons {
-		b.report.Reasons[string(code)] += int(n)
-	}
-}
-
-// AddRetained takes in how many rows of a committed segment are no more because the time to keep them was over. They are
-// in none of what is told of providers and single records.
-func (b *Builder) AddRetained(gone manifest.Counts) {
-	for _, v := range finding.Verdicts {
 		if n := gone.Of(v); n > 0 {
 			b.report.Retained[v.String()] += int(n)
 		}
 	}
+	for code, n := range m.Reasons {
+		b.report.Reasons[string(code)] += int(n)
+	}
+	if b.options.Explain {
+		b.clean.offer(m, m.Counts.Accepted-gone.Accepted)
+	}
 }
 
-// Columns are those that AddRows needs of a file with verdict v; nil stands for all of them.
-func Columns(v finding.Verdict) []string {
+// Columns are those that AddRows needs of a file; nil stands for all of them. sampled says that some of them are needed
+// only for the sample of accepted records: where their key cannot be had, Plain(Accepted) will do.
+func (b *Builder) Columns(f manifest.File) (columns []string, sampled bool) {
+	if f.Verdict == finding.Accepted && b.options.Explain {
+		if name, err := manifest.ParseFileName(f.Name); err == nil && b.clean.reads(name.Source, name.First, name.Next) {
+			return append([]string{"taster_topic", "taster_source", "taster_partition", "taster_offset", "taster_provider", "taster_risk"}, roleColumns(b.options.Roles[name.Source.Topic])...), true
+		}
+	}
+	return Plain(f.Verdict), false
+}
+
+// Plain are the columns that AddRows needs at least of a file with verdict v; nil stands for all of them.
+func Plain(v finding.Verdict) []string {
 	switch v {
 	case finding.Accepted:
 		return []string{"taster_provider", "taster_risk"}
@@ -129,7 +245,7 @@ func Columns(v finding.Verdict) []string {
 	return nil
 }
 
-// AddRows takes in rows of a file with verdict v, with at least Columns(v).
+// AddRows takes in rows of a file with verdict v, with at least Plain(v).
 func (b *Builder) AddRows(v finding.Verdict, rows arrow.RecordBatch) error {
 	provider, err := texts(rows, "taster_provider")
 	if err != nil {
@@ -145,6 +261,7 @@ func (b *Builder) AddRows(v finding.Verdict, rows arrow.RecordBatch) error {
 		if v != finding.Rejected && !math.IsNaN(risk(i)) {
 			p.scored++
 			p.sums[v] += risk(i)
+			b.report.Histogram.add(v, risk(i))
 		}
 		switch v {
 		case finding.Quarantined:
@@ -159,7 +276,7 @@ func (b *Builder) AddRows(v finding.Verdict, rows arrow.RecordBatch) error {
 	case finding.Rejected:
 		return b.addRejected(rows, provider)
 	}
-	return nil
+	return b.addClean(rows, provider)
 }
 
 func (b *Builder) provider(name string) *Provider {
@@ -176,8 +293,6 @@ type place struct {
 	topic     func(int) string
 	partition func(int) int64
 	offset    func(int) int64
-	reasons   func(int) []string
-	findings  func(int) []finding.Finding
 }
 
 func placeOf(rows arrow.RecordBatch) (p place, err error) {
@@ -187,14 +302,22 @@ func placeOf(rows arrow.RecordBatch) (p place, err error) {
 	if p.partition, err = integers(rows, "taster_partition"); err != nil {
 		return p, err
 	}
-	if p.offset, err = integers(rows, "taster_offset"); err != nil {
-		return p, err
-	}
-	if p.reasons, err = lists(rows, "taster_reasons"); err != nil {
-		return p, err
-	}
-	p.findings, err = findings(rows, "taster_findings")
+	p.offset, err = integers(rows, "taster_offset")
 	return p, err
+}
+
+// why is what was found in the rows of a file.
+type why struct {
+	reasons  func(int) []string
+	findings func(int) []finding.Finding
+}
+
+func whyOf(rows arrow.RecordBatch) (w why, err error) {
+	if w.reasons, err = lists(rows, "taster_reasons"); err != nil {
+		return w, err
+	}
+	w.findings, err = findings(rows, "taster_findings")
+	return w, err
 }
 
 func (b *Builder) addFlagged(rows arrow.RecordBatch, provider func(int) string, risk func(int) float64) error {
@@ -202,22 +325,45 @@ func (b *Builder) addFlagged(rows arrow.RecordBatch, provider func(int) string, 
 	if err != nil {
 		return err
 	}
+	because, err := whyOf(rows)
+	if err != nil {
+		return err
+	}
 	source, err := texts(rows, "taster_source")
 	if err != nil {
 		return err
 	}
+	content := b.contents(rows)
 	for i := range int(rows.NumRows()) {
-		if b.limit > 0 && len(b.report.Flagged) >= 4*b.limit {
+		if b.options.Limit > 0 && len(b.flagged) >= 4*b.options.Limit {
 			b.trim()
 		}
-		id, ok := b.id(rows, at.topic(i), i)
-		if !ok {
-			id = fmt.Sprintf("%s/%d/%d", source(i), at.partition(i), at.offset(i))
+		f := &Flagged{
+			Topic: at.topic(i), Partition: int32(at.partition(i)), Offset: at.offset(i), Provider: provider(i),
+			Risk: finite(risk(i)), Reasons: because.reasons(i), Findings: because.findings(i),
 		}
-		b.report.Flagged = append(b.report.Flagged, Flagged{
-			Topic: at.topic(i), Partition: int32(at.partition(i)), Offset: at.offset(i), ID: id, Provider: provider(i),
-			Risk: finite(risk(i)), Reasons: at.reasons(i), Findings: at.findings(i),
-		})
+		c := content(f.Topic)
+		f.ID = b.id(rows, f.Topic, source(i), f.Partition, f.Offset, i)
+		f.Label = c.label(i)
+		f.item = c.item(i)
+		f.order = hash(source(i), f.Partition, f.Offset)
+		f.Excerpt, f.Highlights = excerpt(f.text, f.Findings)
+		f.text = slices.Clone(f.text[:min(len(f.text), textKept)])
+		name := ""
+		if a := attackOf(f.Reasons); a != nil {
+			name = a.Name
+		}
+		f.Attack = name
+		kept := b.riskiest[name]
+		if kept == nil {
+			kept = newBest(explainedPerAttack, riskier, func(f *Flagged) { f.forget() })
+			b.riskiest[name] = kept
+		}
+		if !b.options.Explain {
+			f.forget()
+		}
+		kept.add(f)
+		b.flagged = append(b.flagged, f)
 	}
 	return nil
 }
@@ -227,47 +373,58 @@ func (b *Builder) addRejected(rows arrow.RecordBatch, provider func(int) string)
 	if err != nil {
 		return err
 	}
+	because, err := whyOf(rows)
+	if err != nil {
+		return err
+	}
 	for i := range int(rows.NumRows()) {
-		if b.limit > 0 && len(b.report.Rejected) >= b.limit {
+		if b.options.Limit > 0 && len(b.report.Rejected) >= b.options.Limit {
 			b.report.Unlisted++
 			continue
 		}
 		where := ""
-		if found := at.findings(i); len(found) > 0 {
+		if found := because.findings(i); len(found) > 0 {
 			where = found[0].Evidence
 		}
 		b.report.Rejected = append(b.report.Rejected, Rejected{
-			Topic: at.topic(i), Partition: int32(at.partition(i)), Offset: at.offset(i), Provider: provider(i), Reasons: at.reasons(i), Where: where,
+			Topic: at.topic(i), Partition: int32(at.partition(i)), Offset: at.offset(i), Provider: provider(i), Reasons: because.reasons(i), Where: where,
 		})
 	}
 	return nil
 }
 
-// id is the record's own id, as text, if the contract names one and the record has it.
-func (b *Builder) id(rows arrow.RecordBatch, topic string, row int) (string, bool) {
-	pointer := b.ids[topic]
-	if pointer == "" {
-		return "", false
+// id is the record's own id, as text, if the contract names one and the record has it; otherwise its place.
+func (b *Builder) id(rows arrow.RecordBatch, topic, source string, partition int32, offset int64, row int) string {
+	if pointer := b.options.Roles[topic].ID; pointer != "" {
+		if column, ok := record.Lookup(rows, pointer); ok && !column.IsNull(row) {
+			return column.ValueStr(row)
+		}
 	}
-	column, ok := record.Lookup(rows, pointer)
-	if !ok || column.IsNull(row) {
-		return "", false
-	}
-	return column.ValueStr(row), true
+	return fmt.Sprintf("%s/%d/%d", source, partition, offset)
+}
+
+// riskier orders flagged records by falling risk; where it is the same, as among records of one attack, by chance of
+// their hash, so that the first of many are a mixed sample of them.
+func riskier(x, y *Flagged) int {
+	return cmp.Or(cmp.Compare(y.Risk, x.Risk), cmp.Compare(x.order, y.order), byPlace(x, y))
+}
+
+func byPlace(x, y *Flagged) int {
+	return cmp.Or(cmp.Compare(x.Topic, y.Topic), cmp.Compare(x.Partition, y.Partition), cmp.Compare(x.Offset, y.Offset))
 }
 
 // trim keeps the riskiest records that are to be listed.
 func (b *Builder) trim() {
-	slices.SortStableFunc(b.report.Flagged, func(x, y Flagged) int {
-		return cmp.Or(cmp.Compare(y.Risk, x.Risk), cmp.Compare(x.Topic, y.Topic), cmp.Compare(x.Partition, y.Partition), cmp.Compare(x.Offset, y.Offset))
-	})
-	if b.limit > 0 && len(b.report.Flagged) > b.limit {
-		b.report.Unlisted += len(b.report.Flagged) - b.limit
-		b.report.Flagged = b.report.Flagged[:b.limit]
+	slices.SortStableFunc(b.flagged, func(x, y *Flagged) int { return cmp.Or(cmp.Compare(y.Risk, x.Risk), byPlace(x, y)) })
+	if b.options.Limit > 0 && len(b.flagged) > b.options.Limit {
+		b.report.Unlisted += len(b.flagged) - b.options.Limit
+		clear(b.flagged[b.options.Limit:])
+		b.flagged = b.flagged[:b.options.Limit]
 	}
 }
 
-// Report returns what was gathered: segments in order, providers and flagged records by falling risk.
+// Report returns what was gathered: segments in order, providers and flagged records by falling risk. It is the end of
+// the Builder.
 func (b *Builder) Report() *Report {
 	b.trim()
 	r := &b.report
@@ -277,157 +434,59 @@ func (b *Builder) Report() *Report {
 	slices.SortFunc(r.Rejected, func(x, y Rejected) int {
 		return cmp.Or(cmp.Compare(x.Topic, y.Topic), cmp.Compare(x.Partition, y.Partition), cmp.Compare(x.Offset, y.Offset))
 	})
+	b.rank()
+	r.Attacks = r.Attacks[:0]
+	for _, a := range attacks {
+		if n := r.Reasons[string(a.code)]; n > 0 {
+			a.Records = n
+			if kept := b.riskiest[a.Name]; kept != nil {
+				a.samples = kept.list()
+			}
+			r.Attacks = append(r.Attacks, a)
+		}
+	}
+	if b.options.Explain {
+		b.explain()
+	}
+	r.Flagged = r.Flagged[:0]
+	for _, f := range b.flagged {
+		f.forget()
+		r.Flagged = append(r.Flagged, *f)
+	}
+	return r
+}
+
+// rank sums up the providers.
+func (b *Builder) rank() {
+	r := &b.report
 	r.Providers = r.Providers[:0]
+	judged, quarantined := 0, 0
+	for _, p := range b.providers {
+		judged, quarantined = judged+p.Records-p.Rejected, quarantined+p.Quarantined
+	}
 	for _, p := range b.providers {
 		if p.scored > 0 {
 			p.Risk = (p.sums[finding.Accepted] + p.sums[finding.Quarantined]) / float64(p.scored)
+		}
+		own := p.Records - p.Rejected
+		if own > 0 {
+			p.Rate = float64(p.Quarantined) / float64(own)
+			p.Low, p.High = wilson(p.Quarantined, own)
+		}
+		if others := judged - own; others > 0 {
+			p.Peers = float64(quarantined-p.Quarantined) / float64(others)
 		}
 		r.Providers = append(r.Providers, *p)
 	}
 	slices.SortFunc(r.Providers, func(x, y Provider) int {
 		return cmp.Or(cmp.Compare(y.Risk, x.Risk), cmp.Compare(x.Provider, y.Provider))
 	})
-	r.Attacks = r.Attacks[:0]
-	for _, a := range attacks {
-		if n := r.Reasons[string(a.code)]; n > 0 {
-			found := a.Attack
-			found.Records = n
-			r.Attacks = append(r.Attacks, found)
-		}
-	}
-	return r
 }
 
-func column(rows arrow.RecordBatch, name string) (arrow.Array, error) {
-	at := rows.Schema().FieldIndices(name)
-	if len(at) != 1 {
-		return nil, fmt.Errorf("the file has no column %s", name)
-	}
-	return rows.Column(at[0]), nil
-}
-
-func texts(rows arrow.RecordBatch, name string) (func(int) string, error) {
-	c, err := column(rows, name)
-	if err != nil {
-		return nil, err
-	}
-	return func(i int) string { return textOf(c, i) }, nil
-}
-
-// textOf returns a value as text, "" for null.
-func textOf(c arrow.Array, i int) string {
-	if c.IsNull(i) {
-		return ""
-	}
-	return c.ValueStr(i)
-}
-
-func numbers(rows arrow.RecordBatch, name string) (func(int) float64, error) {
-	c, err := column(rows, name)
-	if err != nil {
-		return nil, err
-	}
-	return numbersOf(c, name)
-}
-
-// numbersOf gives the values of an array of doubles; null is NaN.
-func numbersOf(c arrow.Array, name string) (func(int) float64, error) {
-	values, ok := c.(*array.Float64)
-	if !ok {
-		return nil, fmt.Errorf("column %s does not hold doubles", name)
-	}
-	return func(i int) float64 {
-		if values.IsNull(i) {
-			return math.NaN()
-		}
-		return values.Value(i)
-	}, nil
-}
-
-func integers(rows arrow.RecordBatch, name string) (func(int) int64, error) {
-	c, err := column(rows, name)
-	if err != nil {
-		return nil, err
-	}
-	switch c := c.(type) {
-	case *array.Int64:
-		return c.Value, nil
-	case *array.Int32:
-		return func(i int) int64 { return int64(c.Value(i)) }, nil
-	}
-	return nil, fmt.Errorf("column %s does not hold integers", name)
-}
-
-// finite makes a number one that JSON has: what is no number becomes 0, what is infinite the largest there is. One odd
-// row must not keep a whole report from being written.
-func finite(f float64) float64 {
-	if math.IsNaN(f) {
-		return 0
-	}
-	return min(max(f, -math.MaxFloat64), math.MaxFloat64)
-}
-
-func lists(rows arrow.RecordBatch, name string) (func(int) []string, error) {
-	c, err := column(rows, name)
-	if err != nil {
-		return nil, err
-	}
-	list, ok := c.(array.ListLike)
-	if !ok {
-		return nil, fmt.Errorf("column %s is not a list", name)
-	}
-	return func(i int) []string {
-		values := []string{}
-		if !list.IsNull(i) {
-			for from, to := list.ValueOffsets(i); from < to; from++ {
-				values = append(values, list.ListValues().ValueStr(int(from)))
-			}
-		}
-		return values
-	}, nil
-}
-
-func findings(rows arrow.RecordBatch, name string) (func(int) []finding.Finding, error) {
-	c, err := column(rows, name)
-	if err != nil {
-		return nil, err
-	}
-	list, ok := c.(array.ListLike)
-	if !ok {
-		return nil, fmt.Errorf("column %s is not a list", name)
-	}
-	values, ok := list.ListValues().(*array.Struct)
-	if !ok {
-		return nil, fmt.Errorf("column %s is not a list of structs", name)
-	}
-	member := func(name string) arrow.Array {
-		at, ok := values.DataType().(*arrow.StructType).FieldIdx(name)
-		if !ok {
-			return nil
-		}
-		return values.Field(at)
-	}
-	detector, evidence := member("detector"), member("evidence")
-	if detector == nil || evidence == nil {
-		return nil, fmt.Errorf("column %s holds no findings", name)
-	}
-	var figures [3]func(int) float64
-	for i, figure := range []string{"score", "p_value", "threshold"} {
-		if figures[i], err = numbersOf(member(figure), name); err != nil {
-			return nil, err
-		}
-	}
-	return func(i int) []finding.Finding {
-		found := []finding.Finding{}
-		if list.IsNull(i) {
-			return found
-		}
-		for from, to := list.ValueOffsets(i); from < to; from++ {
-			at := int(from)
-			found = append(found, finding.Finding{
-				Detector: textOf(detector, at), Score: finite(figures[0](at)), PValue: finite(figures[1](at)), Threshold: finite(figures[2](at)), Evidence: textOf(evidence, at),
-			})
-		}
-		return found
-	}, nil
+// wilson is the 95 % score interval of a share of k in n (Wilson, Probable inference, JASA 22, 1927).
+func wilson(k, n int) (low, high float64) {
+	const z = 1.959963984540054
+	p, m := float64(k)/float64(n), float64(n)
+	centre, half := p+z*z/(2*m), z*math.Sqrt(p*(1-p)/m+z*z/(4*m*m))
+	return max(0, (centre-half)/(1+z*z/m)), min(1, (centre+half)/(1+z*z/m))
 }

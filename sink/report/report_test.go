@@ -15,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/tasterhq/taster/schema/contract"
 	"github.com/tasterhq/taster/schema/finding"
 	"github.com/tasterhq/taster/schema/manifest"
 )
@@ -83,11 +84,11 @@ func add(t *testing.T, b *Builder, v finding.Verdict, rows ...row) {
 // sample is a report with a bit of everything, fed out of order.
 func sample(t *testing.T, limit int) *Report {
 	t.Helper()
-	b := NewBuilder(map[string]string{"reviews": "/id", "readings": ""}, limit)
-	b.AddManifest(segment("reviews", 1, 0, 4, 0.2, "reviews@3", manifest.Counts{Accepted: 2, Rejected: 2}, map[finding.Code]int64{finding.JSONTruncated: 1, finding.SchemaType: 1}))
-	b.AddManifest(segment("reviews", 0, 100, 105, 0.75, "", manifest.Counts{Accepted: 2, Quarantined: 3}, map[finding.Code]int64{finding.PoisonTrigger: 2, finding.PoisonLabel: 1, finding.HiddenUnicode: 1}))
-	b.AddManifest(segment("reviews", 0, 0, 100, 0.01, "", manifest.Counts{}, nil))
-	b.AddManifest(segment("readings", 0, 0, 1, 0.5, "", manifest.Counts{Quarantined: 1}, map[finding.Code]int64{finding.PoisonOutlier: 1}))
+	b := NewBuilder(Options{Roles: map[string]contract.Roles{"reviews": {ID: "/id"}}, Limit: limit})
+	b.AddManifest(segment("reviews", 1, 0, 4, 0.2, "reviews@3", manifest.Counts{Accepted: 2, Rejected: 2}, map[finding.Code]int64{finding.JSONTruncated: 1, finding.SchemaType: 1}), manifest.Counts{})
+	b.AddManifest(segment("reviews", 0, 100, 105, 0.75, "", manifest.Counts{Accepted: 2, Quarantined: 3}, map[finding.Code]int64{finding.PoisonTrigger: 2, finding.PoisonLabel: 1, finding.HiddenUnicode: 1}), manifest.Counts{})
+	b.AddManifest(segment("reviews", 0, 0, 100, 0.01, "", manifest.Counts{}, nil), manifest.Counts{})
+	b.AddManifest(segment("readings", 0, 0, 1, 0.5, "", manifest.Counts{Quarantined: 1}, map[finding.Code]int64{finding.PoisonOutlier: 1}), manifest.Counts{})
 
 	at := func(offset int64, provider string, risk float64) row {
 		return row{Topic: "reviews", Source: "id-of-reviews", Offset: offset, ID: word(fmt.Sprintf("r-%d", offset)), Provider: &provider, Risk: number(risk)}
@@ -146,7 +147,7 @@ func TestGolden(t *testing.T) {
 }
 
 func TestEmptyReportHasLists(t *testing.T) {
-	document, err := json.Marshal(NewBuilder(nil, 0).Report())
+	document, err := json.Marshal(NewBuilder(Options{}).Report())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +199,7 @@ func TestLimit(t *testing.T) {
 		}
 	}
 	// Many more than the limit, whatever their order.
-	b := NewBuilder(nil, 10)
+	b := NewBuilder(Options{Limit: 10})
 	for from := range 100 {
 		var rows []row
 		for i := range 100 {
@@ -221,9 +222,9 @@ func TestLimit(t *testing.T) {
 // Whatever a record quotes, it writes nothing on a terminal but letters, and looks like nothing else.
 func TestTextIsSafeForATerminal(t *testing.T) {
 	hostile := "\x1b[2J\x1b]0;owned\x07\r\n\t\b\x00\x7f\u0085\u009b31m\u200b\u200e\u202e\u2028\u2029\u2066\ufeff\u00ad\u061c\U000e0041\xff\xfe"
-	b := NewBuilder(map[string]string{"t": "/id"}, 0)
+	b := NewBuilder(Options{Roles: map[string]contract.Roles{"t": {ID: "/id"}}})
 	m := segment("t"+hostile, 0, 0, 2, 0.5, "", manifest.Counts{Quarantined: 1, Rejected: 1}, nil)
-	b.AddManifest(m)
+	b.AddManifest(m, manifest.Counts{})
 	valid := strings.ToValidUTF8(hostile, "")
 	add(t, b, finding.Quarantined, row{Topic: "t", ID: word("id" + valid), Provider: word("who" + valid), Risk: number(1), Reasons: []string{"poison_trigger"},
 		Findings: []rowFindings{{"trigger", number(1), number(1), number(1), "evidence" + valid + strings.Repeat("long", 1000)}}})
@@ -269,7 +270,7 @@ func TestOddFigures(t *testing.T) {
 	if want := []float64{0, math.MaxFloat64, -math.MaxFloat64, 0.5, 0}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	b := NewBuilder(nil, 0)
+	b := NewBuilder(Options{})
 	add(t, b, finding.Quarantined, row{Topic: "t", Findings: []rowFindings{{Detector: "x"}}})
 	if _, err := json.Marshal(b.Report()); err != nil {
 		t.Error(err)
@@ -287,12 +288,12 @@ func TestForeignColumns(t *testing.T) {
 			}
 		}
 		without := array.NewRecordBatch(arrow.NewSchema(fields, nil), kept, batch.NumRows())
-		if err := NewBuilder(nil, 0).AddRows(finding.Quarantined, without); err == nil || !strings.Contains(err.Error(), name) {
+		if err := NewBuilder(Options{}).AddRows(finding.Quarantined, without); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("without %s: %v", name, err)
 		}
 	}
 	for _, v := range finding.Verdicts {
-		wanted := Columns(v)
+		wanted := Plain(v)
 		if wanted == nil {
 			continue
 		}
@@ -304,8 +305,8 @@ func TestForeignColumns(t *testing.T) {
 				fields, kept = append(fields, f), append(kept, batch.Column(i))
 			}
 		}
-		if err := NewBuilder(nil, 0).AddRows(v, array.NewRecordBatch(arrow.NewSchema(fields, nil), kept, 1)); err != nil {
-			t.Errorf("%v, with Columns alone: %v", v, err)
+		if err := NewBuilder(Options{}).AddRows(v, array.NewRecordBatch(arrow.NewSchema(fields, nil), kept, 1)); err != nil {
+			t.Errorf("%v, with Plain alone: %v", v, err)
 		}
 	}
 }
@@ -318,8 +319,8 @@ func TestEveryAttackIsNamed(t *testing.T) {
 			t.Errorf("%s is named twice", a.code)
 		}
 		named[a.code] = true
-		if a.Name == "" || len(a.ATLAS) == 0 || len(a.OWASP) == 0 || len(a.Mitigations) == 0 {
-			t.Errorf("%s: something is missing: %+v", a.code, a.Attack)
+		if a.Name == "" || a.Means == "" || len(a.ATLAS) == 0 || len(a.OWASP) == 0 || len(a.Mitigations) == 0 {
+			t.Errorf("%s: something is missing: %+v", a.code, a)
 		}
 	}
 	detected := 0
@@ -338,7 +339,7 @@ func TestEveryAttackIsNamed(t *testing.T) {
 
 // The name of a field is a pointer: ids that lie deep, or are numbers, are found as well.
 func TestIDs(t *testing.T) {
-	b := NewBuilder(map[string]string{"t": "/taster_offset", "u": "/none"}, 0)
+	b := NewBuilder(Options{Roles: map[string]contract.Roles{"t": {ID: "/taster_offset"}, "u": {ID: "/none"}}})
 	add(t, b, finding.Quarantined, row{Topic: "t", Source: "s", Offset: 7, Risk: number(1)}, row{Topic: "u", Source: "s", Partition: 2, Offset: 9007199254740993, Risk: number(0.5)})
 	r := b.Report()
 	if r.Flagged[0].ID != "7" || r.Flagged[1].ID != "s/2/9007199254740993" || r.Flagged[1].Offset != 9007199254740993 {

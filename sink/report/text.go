@@ -24,16 +24,16 @@ func (r *Report) Text(w io.Writer) error {
 	if len(r.Attacks) > 0 {
 		b.WriteString("\nWhat it looks like, and what to do\n")
 		for _, a := range r.Attacks {
-			fmt.Fprintf(&b, "\n  %s: %d records\n    %s\n", a.Name, a.Records, strings.Join(slices.Concat(a.ATLAS, a.OWASP), "; "))
+			fmt.Fprintf(&b, "\n  %s: %d records\n    %s\n    %s\n", a.Name, a.Records, a.Means, strings.Join(slices.Concat(a.ATLAS, a.OWASP), "; "))
 			for _, m := range a.Mitigations {
 				fmt.Fprintf(&b, "    - %s\n", m)
 			}
 		}
 	}
 	if len(r.Providers) > 0 {
-		table(&b, "Providers, riskiest first", len(r.Providers), "provider\trecords\tquarantined\trejected\tmean risk", func(w io.Writer, i int) {
+		table(&b, "Providers, riskiest first", len(r.Providers), "provider\trecords\tquarantined\trejected\tmean risk\trate\tothers\t", func(w io.Writer, i int) {
 			p := r.Providers[i]
-			fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%.3f", name(p.Provider), p.Records, p.Quarantined, p.Rejected, p.Risk)
+			fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%.3f\t%s\t%s\t%s", name(p.Provider), p.Records, p.Quarantined, p.Rejected, p.Risk, percent(p.Rate), percent(p.Peers), p.standing())
 		})
 	}
 	if len(r.Batches) > 0 {
@@ -57,16 +57,33 @@ func (r *Report) Text(w io.Writer) error {
 		})
 	}
 	if len(r.Flagged) > 0 {
-		table(&b, "Flagged records, riskiest first", len(r.Flagged), "topic/partition/offset\tid\tprovider\trisk\treasons and evidence", func(w io.Writer, i int) {
+		all := max(len(r.Flagged), r.Records["quarantined"]-r.Retained["quarantined"])
+		tableOf(&b, "Flagged records, riskiest first", len(r.Flagged), all, "topic/partition/offset\tid\tprovider\trisk\treasons and evidence", func(w io.Writer, i int) {
 			f := r.Flagged[i]
 			fmt.Fprintf(w, "%s/%d/%d\t%s\t%s\t%.4f\t%s", name(f.Topic), f.Partition, f.Offset, name(ownID(f)), name(f.Provider), f.Risk, strings.Join(f.Reasons, ", "))
 			for _, found := range f.Findings {
-				fmt.Fprintf(w, "\n  \t\t\t\t  %s: score %.4g, p %.2g: %s", found.Detector, found.Score, found.PValue, name(found.Evidence))
+				fmt.Fprintf(w, "\n  \t\t\t\t  %s: score %.4g, p %.2g (flags from %.2g): %s", found.Detector, found.Score, found.PValue, found.Threshold, name(found.Evidence))
+			}
+			if f.Excerpt != "" {
+				fmt.Fprintf(w, "\n  \t\t\t\t  text: %s", name(f.marked()))
+			}
+			if len(f.NearestClean) > 0 {
+				fmt.Fprintf(w, "\n  \t\t\t\t  nearest clean: %s", f.NearestClean[0].line())
+			}
+			if len(f.NearestFlagged) > 0 {
+				fmt.Fprintf(w, "\n  \t\t\t\t  nearest flagged: %s", f.NearestFlagged[0].line())
 			}
 		})
 	}
+	if len(r.Recalls) > 0 {
+		table(&b, "Recalled: accepted earlier, and suspicious by what is known now", len(r.Recalls), "topic/partition/offset\treason\tfound by\tevidence", func(w io.Writer, i int) {
+			f := r.Recalls[i]
+			fmt.Fprintf(w, "%s/%d/%d\t%s\t%s\t%s: p %.2g: %s", name(f.Topic), f.Partition, f.Offset, f.Reason, name(f.By), f.Detector, f.PValue, name(f.Evidence))
+		})
+	}
 	if len(r.Rejected) > 0 {
-		table(&b, "Rejected records", len(r.Rejected), "topic/partition/offset\tprovider\treason\twhere", func(w io.Writer, i int) {
+		all := max(len(r.Rejected), r.Records["rejected"]-r.Retained["rejected"])
+		tableOf(&b, "Rejected records", len(r.Rejected), all, "topic/partition/offset\tprovider\treason\twhere", func(w io.Writer, i int) {
 			f := r.Rejected[i]
 			fmt.Fprintf(w, "%s/%d/%d\t%s\t%s\t%s", name(f.Topic), f.Partition, f.Offset, name(f.Provider), strings.Join(f.Reasons, ", "), name(f.Where))
 		})
@@ -83,7 +100,58 @@ func ownID(f Flagged) string {
 	return f.ID
 }
 
+// standing says in words how a provider's rate compares with that of all others: only where its interval leaves no doubt.
+func (p Provider) standing() string {
+	switch {
+	case p.Quarantined > 0 && p.Low > p.Peers && p.Peers > 0:
+		return fmt.Sprintf("%.2g times the others", p.Rate/p.Peers)
+	case p.Quarantined > 0 && p.Low > p.Peers:
+		return "the only one"
+	}
+	return ""
+}
+
+// marked is the excerpt with its highlights in brackets, on one line.
+func (f Flagged) marked() string {
+	var b strings.Builder
+	for _, piece := range pieces(f.Excerpt, f.Highlights) {
+		if piece.Hit {
+			b.WriteString("[" + piece.Text + "]")
+		} else {
+			b.WriteString(piece.Text)
+		}
+	}
+	return strings.Join(strings.Fields(b.String()), " ")
+}
+
+// line is a neighbour for a person.
+func (n Neighbour) line() string {
+	label := ""
+	if n.Label != "" {
+		label = fmt.Sprintf(" (%s)", name(n.Label))
+	}
+	return fmt.Sprintf("%.2f alike, %s%s: %s", n.Similarity, name(n.ID), label, name(strings.Join(strings.Fields(n.Excerpt), " ")))
+}
+
+// percent writes a share with two digits that say something.
+func percent(share float64) string {
+	switch {
+	case share == 0:
+		return "0 %"
+	case share < 0.0001:
+		return "<0.01 %"
+	case share < 0.1:
+		return fmt.Sprintf("%.2g %%", 100*share)
+	}
+	return fmt.Sprintf("%.0f %%", 100*share)
+}
+
 func table(b *strings.Builder, title string, rows int, head string, row func(io.Writer, int)) {
+	tableOf(b, title, rows, rows, head, row)
+}
+
+// tableOf shows the first of rows that are at hand, of all that there are.
+func tableOf(b *strings.Builder, title string, rows, all int, head string, row func(io.Writer, int)) {
 	fmt.Fprintf(b, "\n%s\n\n", title)
 	w := tabwriter.NewWriter(b, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "  %s\n", head)
@@ -93,8 +161,8 @@ func table(b *strings.Builder, title string, rows int, head string, row func(io.
 		fmt.Fprintln(w)
 	}
 	_ = w.Flush() // into memory
-	if rows > shown {
-		fmt.Fprintf(b, "  … and %d more; -o json lists them all\n", rows-shown)
+	if all > shown {
+		fmt.Fprintf(b, "  … and %d more; -o json lists them all\n", all-shown)
 	}
 }
 

@@ -8,12 +8,15 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/tasterhq/taster/cmd/internal/config"
 	"github.com/tasterhq/taster/cmd/internal/rows"
+	"github.com/tasterhq/taster/detect/embedding"
+	"github.com/tasterhq/taster/schema/contract"
 	"github.com/tasterhq/taster/schema/finding"
 	"github.com/tasterhq/taster/schema/manifest"
 	"github.com/tasterhq/taster/sink/audit"
@@ -44,9 +47,14 @@ func openZone(ctx context.Context, url string, c *config.Config) (*zoneReader, e
 	return &zoneReader{store, keys, zone}, err
 }
 
-// Report tells what was found in a landing zone. limit bounds the flagged and the rejected records that are listed; 0
-// lists all.
-func Report(ctx context.Context, c *config.Config, url string, limit int, progress func(done int64)) (*report.Report, error) {
+// ReportOptions say what a report shall hold.
+type ReportOptions struct {
+	Limit   int  // how many flagged and how many rejected records are listed at most; 0 lists all
+	Explain bool // with neighbours and maps, for which a sample of the accepted records is read
+}
+
+// Report tells what was found in a landing zone.
+func Report(ctx context.Context, c *config.Config, url string, o ReportOptions, progress func(done int64)) (*report.Report, error) {
 	z, err := openZone(ctx, url, c)
 	if err != nil {
 		return nil, err
@@ -54,20 +62,44 @@ func Report(ctx context.Context, c *config.Config, url string, limit int, progre
 	if err := enter(ctx, url, z.keys, audit.Entry{Event: audit.Decrypt, Subject: "landing", Action: "report", Result: "ok"}); err != nil {
 		return nil, err
 	}
-	ids := map[string]string{}
+	roles := map[string]contract.Roles{}
 	for _, one := range c.Contracts {
-		ids[one.Topic] = one.Roles.ID
+		roles[one.Topic] = one.Roles
 	}
-	b := report.NewBuilder(ids, limit)
-	err = z.walk(ctx, func(s landing.Segment) {
-		b.AddManifest(s.Manifest)
-		b.AddRetained(s.Gone)
-	}, report.Columns, func(f manifest.File, batch arrow.RecordBatch) error {
-		progress(batch.NumRows())
-		return b.AddRows(f.Verdict, batch)
-	})
-	if err != nil {
-		return nil, err
+	b := report.NewBuilder(report.Options{Roles: roles, Limit: o.Limit, Explain: o.Explain, Vectors: func(texts [][]byte) ([]float32, int) {
+		return embedding.Texts(texts, runtime.GOMAXPROCS(0))
+	}})
+	var files []manifest.File
+	for s, err := range z.zone.Segments(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		b.AddManifest(s.Manifest, s.Gone)
+		files = append(files, s.Current...)
+	}
+	for _, f := range files {
+		columns, sampled := b.Columns(f)
+		read := 0
+		rows := func(columns []string) error {
+			for batch, err := range z.zone.Rows(ctx, f, columns) {
+				if err != nil {
+					return err
+				}
+				read++
+				progress(batch.NumRows())
+				if err := b.AddRows(f.Verdict, batch); err != nil {
+					return fmt.Errorf("%s: %w", f.Name, err)
+				}
+			}
+			return nil
+		}
+		err := rows(columns)
+		if sampled && read == 0 && (errors.Is(err, envelope.ErrNoKey) || errors.Is(err, envelope.ErrWrongKey)) {
+			err = rows(report.Plain(f.Verdict)) // who may not see a restricted column sees the rest of the report
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	return b.Report(), nil
 }

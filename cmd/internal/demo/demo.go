@@ -304,7 +304,7 @@ func idsOf(batch arrow.RecordBatch) (func(int) string, error) {
 
 // explain picks one flagged record to show: one with a trigger, if there is one.
 func explain(ctx context.Context, c *config.Config, landing string, truth map[string]*known, result *Result) error {
-	found, err := app.Report(ctx, c, landing, 0, func(int64) {})
+	found, err := app.Report(ctx, c, landing, app.ReportOptions{}, func(int64) {})
 	if err != nil {
 		return err
 	}
