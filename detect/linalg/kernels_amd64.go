@@ -73,3 +73,47 @@ func (t *tileProduct) block(dst []float32, stride, first int) {
 		}
 	}
 }
+
+// tiledProduct sets dst to a·bᵀ, a tile at a time. Points of a block, at most half a megabyte of them, stay in the cache while
+// all of a passes by.
+func tiledProduct(dst, a, b Matrix) {
+	cols := a.Cols
+	wide := min((b.Rows+tileCols-1)/tileCols, max(1, (1<<17)/(tileCols*max(cols, 1)))) * tileCols
+	points, queries := make([]float32, wide*cols+1), make([]float32, tileRows*cols+1)
+	var bias [tileCols]float32
+	var edge [tileRows * tileCols]float32
+	for first := 0; first < b.Rows; first += wide {
+		end := min(first+wide, b.Rows)
+		for p := first; p < end; p += tileCols {
+			pack(points[(p-first)*cols:], b, p, tileCols)
+		}
+		for q := 0; q < a.Rows; q += tileRows {
+			pack(queries, a, q, tileRows)
+			for p := first; p < end; p += tileCols {
+				if q+tileRows <= a.Rows && p+tileCols <= b.Rows {
+					tile(cols, &queries[0], &points[(p-first)*cols], &bias[0], &dst.Data[q*dst.Cols+p], dst.Cols)
+					continue
+				}
+				tile(cols, &queries[0], &points[(p-first)*cols], &bias[0], &edge[0], tileCols)
+				for r := range min(tileRows, a.Rows-q) {
+					copy(dst.Row(q + r)[p:min(p+tileCols, b.Rows)], edge[r*tileCols:])
+				}
+			}
+		}
+	}
+}
+
+// pack writes side rows of m from first on as one panel, those behind the last as zeros.
+func pack(panel []float32, m Matrix, first, side int) {
+	for r := range side {
+		if first+r >= m.Rows {
+			for c := range m.Cols {
+				panel[c*side+r] = 0
+			}
+			continue
+		}
+		for c, x := range m.Row(first + r) {
+			panel[c*side+r] = x
+		}
+	}
+}

@@ -11,3 +11,5 @@ func packPoints(points []float32, cols int, bias []float32) func() product {
 func countAbove(values []float32, bar float32) int { return countAbovePortable(values, bar) }
 
 func markFrom(values []float32, bar float32, marks []uint64) { markFromPortable(values, bar, marks) }
+
+func tiledProduct(dst, a, b Matrix) { gonumProductOf(dst, a, b) }

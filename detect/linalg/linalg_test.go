@@ -371,3 +371,23 @@ func BenchmarkNearest(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkProduct(b *testing.B) {
+	rng := rand.New(rand.NewPCG(17, 18))
+	for _, engine := range []string{"cpu", "portable"} {
+		for _, shape := range [][3]int{{2048, 64, 384}, {2048, 2048, 384}, {384, 384, 4096}} {
+			x, y := random(rng, shape[0], shape[2]), random(rng, shape[1], shape[2])
+			dst := Matrix{shape[0], shape[1], make([]float32, shape[0]*shape[1])}
+			b.Run(fmt.Sprintf("%s/%dx%dx%d", engine, shape[0], shape[1], shape[2]), func(b *testing.B) {
+				b.SetBytes(int64(len(x.Data)+len(y.Data)) * 4)
+				b.ReportAllocs()
+				for b.Loop() {
+					if err := engines[engine].Product(dst, x, y); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(2e-9*float64(shape[0]*shape[1]*shape[2])*float64(b.N)/b.Elapsed().Seconds(), "GFLOPS")
+			})
+		}
+	}
+}
