@@ -108,3 +108,10 @@ type Remembering interface {
 	// Observe returns what s adds to a stream's memory; flagged tells which of its rows are quarantined.
 	Observe(s *Sample, flagged []bool, env Env) Memory
 }
+
+// Suspicion is a row that looks slightly odd, and the few keys by which to know it when more is known.
+type Suspicion struct {
+	Row    int
+	Weight float32  // how much speaks against it; larger is more suspicious
+	Keys   []uint32 // in an encoding of the detector's own
+}

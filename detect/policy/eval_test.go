@@ -177,7 +177,7 @@ func TestBackdoors(t *testing.T) {
 			for seed := range uint64(draws) {
 				ref, stream := all.split(1000, seed)
 				s := scorer(t, 0.01, ref.Sample, nil, 2)
-				d, details, err := s.judge(context.Background(), stream.Sample)
+				d, details, err := s.judge(context.Background(), stream.Sample, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -250,7 +250,7 @@ func TestBudgetHoldsOnRealCleanData(t *testing.T) {
 						known = m
 						s = scorer(t, 0.5, ref.Sample, nil, 2)
 					}
-					details, err := s.details(context.Background(), stream.Sample)
+					details, err := s.details(context.Background(), stream.Sample, nil)
 					if err != nil {
 						t.Fatal(err)
 					}

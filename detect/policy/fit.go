@@ -15,7 +15,8 @@ type fitted struct {
 	streams []stream  // of those that do, by rising length
 	held    []float64 // ln p of every reference row, held out
 
-	// Of scores that are learned from the stream: a model of three quarters of the reference, and the last quarter.
+	// Of scores that are learned from the stream, or from what it showed before: a model of three quarters of the
+	// reference, and the last quarter.
 	part   detect.Model
 	insert *detect.Sample
 }
@@ -43,7 +44,16 @@ func fit(d detect.Detector, ref *detect.Sample, env detect.Env) (*fitted, error)
 			return nil, err
 		}
 		kind = part.Score(ref.Select(c.held), env)
-		if kind.Learned {
+		if kind.LogP != nil {
+			if f.held == nil {
+				f.held = make([]float64, ref.N)
+			}
+			for i, row := range c.held {
+				f.held[row] = kind.LogP[i]
+			}
+			continue
+		}
+		if _, remembers := model.(detect.Remembering); (kind.Learned || remembers) && f.part == nil {
 			c := cuts(ref.N, 4, env.Seed)[0]
 			f.insert = ref.Select(c.held)
 			if f.part, err = d.Fit(ref.Select(c.others), env); err != nil {
@@ -56,6 +66,9 @@ func fit(d detect.Detector, ref *detect.Sample, env detect.Env) (*fitted, error)
 		for i, row := range c.held {
 			value[row] = kind.Value[i]
 		}
+	}
+	if kind.LogP != nil {
+		return f, nil
 	}
 	f.nulls = nullsOf(value, ref, kind.PerClass, calibrate.Fit)
 	if f.nulls.all == nil {
@@ -138,19 +151,30 @@ func (f *fitted) longest() int {
 // beyond tells whether a stream is too long for the simulations to say what its scores mean.
 func (f *fitted) beyond(n int) bool { return n > f.longest()+f.longest()/2 }
 
-// score scores a sample and returns with it what ln p of a score is, nil where it depends on the row's class.
+// score scores a sample by what the stream showed before, nil where it showed nothing or that does not matter. It
+// returns with it what ln p of a score is, nil where it depends on the row's class or is in the scores.
 //
 // Scores that are learned from a long stream are calibrated in it: reference rows that the model does not know are put
-// among the stream's, and whatever the stream teaches, and whatever its poison does to clean rows, it does to them.
-func (f *fitted) score(s *detect.Sample, env detect.Env) (detect.Scores, func(float64) float64) {
-	if f.part != nil && f.beyond(s.N) {
-		scores := f.part.Score(s.Join(f.insert), env)
+// among the stream's, and whatever the stream teaches, and whatever its poison does to clean rows, it does to them. So
+// are all scores that depend on what the stream showed before: reference rows are judged by the same memory.
+func (f *fitted) score(s *detect.Sample, before detect.Memory, env detect.Env) (detect.Scores, func(float64) float64) {
+	score := func(m detect.Model, s *detect.Sample) detect.Scores {
+		if before == nil {
+			return m.Score(s, env)
+		}
+		return m.(detect.Remembering).ScoreWith(s, before, env)
+	}
+	if f.part != nil && (before != nil || f.beyond(s.N)) {
+		scores := score(f.part, s.Join(f.insert))
 		if null := calibrate.Fit(scores.Value[s.N:]); null != nil {
 			scores.Value = scores.Value[:s.N]
 			return scores, null.LogP
 		}
 	}
-	scores := f.model.Score(s, env)
+	scores := score(f.model, s)
+	if scores.LogP != nil {
+		return scores, nil
+	}
 	switch {
 	case len(f.streams) == 0:
 		return scores, nil
@@ -167,7 +191,11 @@ func (f *fitted) score(s *detect.Sample, env detect.Env) (detect.Scores, func(fl
 
 // logP writes ln p of the scores of a sample; null is what score returned with them.
 func (f *fitted) logP(out []float64, s *detect.Sample, scores detect.Scores, null func(float64) float64, workers int) {
-	if null == nil {
+	switch {
+	case scores.LogP != nil:
+		copy(out, scores.LogP)
+		return
+	case null == nil:
 		f.nulls.logP(out, s, scores.Value, workers)
 		return
 	}

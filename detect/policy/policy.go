@@ -20,6 +20,17 @@
 //
 // Without a reference every step uses the segment itself by a robust fit (calibrate.FitBatch), and the decision
 // says "batch".
+//
+// # Memory
+//
+// Models that remember (detect.Remembering) judge a segment by what its source's earlier segments have shown and by what
+// other sources have. A decision carries what its source has taught until then, this segment included, as bytes
+// (detect/memory); whoever lands the decision saves them and gives them back with the next segment. Scores with a
+// memory are not exchangeable with a reference's: they are tests that are valid as they stand (detect.Scores.LogP), or
+// reference rows that the model does not know are scored among the segment's, by the same memory, and calibrate them.
+//
+// Evidence may come late. Accepted records against which a little speaks are kept by offset and a few keys
+// (memory.MostSuspects of each source, the most suspicious), and recalled when what is known would have them flagged.
 package policy
 
 import (
@@ -63,6 +74,7 @@ type Scorer struct {
 	detectors []detect.Detector
 	fitted    []fitted // with a reference
 	env       detect.Env
+	decoded   decodedStates
 }
 
 // New prepares to judge records of c. With a reference it fits and calibrates every detector, which takes seconds
@@ -87,13 +99,24 @@ func New(c *contract.Contract, ref *reference.Reference, opt Options) (*Scorer, 
 		return nil, fmt.Errorf("reference %s holds %d rows: at least %d are needed, and 1,000 or more are better",
 			ref.Name, ref.Sample.N, fewestRows)
 	}
-	for _, d := range s.detectors {
-		f, err := fit(d, ref.Sample, s.env)
-		if err != nil {
-			return nil, fmt.Errorf("detector %s cannot learn from reference %s: %w", d.Name(), ref.Name, err)
+	// What is fitted does not depend on what else is, so detectors are fitted side by side.
+	fits, errs := make([]*fitted, len(s.detectors)), make([]error, len(s.detectors))
+	var wg sync.WaitGroup
+	running := make(chan struct{}, s.env.Workers)
+	for i, d := range s.detectors {
+		wg.Go(func() {
+			running <- struct{}{}
+			defer func() { <-running }()
+			fits[i], errs[i] = fit(d, ref.Sample, s.env)
+		})
+	}
+	wg.Wait()
+	for i, d := range s.detectors {
+		if errs[i] != nil {
+			return nil, fmt.Errorf("detector %s cannot learn from reference %s: %w", d.Name(), ref.Name, errs[i])
 		}
-		if f != nil {
-			s.fitted = append(s.fitted, *f)
+		if fits[i] != nil {
+			s.fitted = append(s.fitted, *fits[i])
 		}
 	}
 	return s, nil
@@ -137,7 +160,8 @@ type Detail struct {
 	Score    []float64 // on the detector's own scale; NaN where it has no opinion
 	LogP     []float64 // ln of the calibrated p-value; 0 where it has no opinion
 	scores   detect.Scores
-	null     *calibrate.Null // of all classes, without a reference
+	null     *calibrate.Null    // of all classes, without a reference
+	model    detect.Remembering // nil where it remembers nothing
 }
 
 // Score decides on the valid rows of a segment by what is in it and what was known before. The segment's columns are
@@ -157,35 +181,50 @@ func (s *Scorer) Judge(ctx context.Context, segment *record.Segment, known recor
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", s.contract.Path, err)
 	}
-	d, details, err := s.judge(ctx, sample)
+	return s.follow(ctx, segment.Source, sample, offsets(segment), known, func(d *record.Decision) {
+		for _, m := range misfits {
+			mark(d, m.Row, finding.VectorLength, nil, finding.Quarantined)
+		}
+		first := 0
+		for _, batch := range segment.Batches {
+			for _, m := range batch.Marks {
+				v := verdicts[m.Code]
+				if m.Finding != nil {
+					v = finding.Quarantined // the contract says so for what is otherwise only noted
+				}
+				mark(d, first+m.Row, m.Code, m.Finding, v)
+			}
+			first += len(batch.Origins)
+		}
+	})
+}
+
+// follow judges the next rows of a source, at the given offsets, and remembers them. Marks adds to the decision what was
+// noticed outside of detection.
+func (s *Scorer) follow(ctx context.Context, source record.Source, sample *detect.Sample, offsets []int64, known record.Memory,
+	marks func(*record.Decision),
+) (*record.Decision, []Detail, error) {
+	before, err := s.recollect(source, known)
+	if err != nil {
+		return nil, nil, fmt.Errorf("what is known of %s partition %d: %w", source.Topic, source.Partition, err)
+	}
+	d, details, err := s.judge(ctx, sample, before)
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, m := range misfits {
-		mark(d, m.Row, finding.VectorLength, nil, finding.Quarantined)
-	}
-	first := 0
-	for _, batch := range segment.Batches {
-		for _, m := range batch.Marks {
-			v := verdicts[m.Code]
-			if m.Finding != nil {
-				v = finding.Quarantined // the contract says so for what is otherwise only noted
-			}
-			mark(d, first+m.Row, m.Code, m.Finding, v)
-		}
-		first += len(batch.Origins)
-	}
+	marks(d)
+	s.remember(d, before, sample, details, offsets)
 	return d, details, nil
 }
 
 // judge decides by what the detectors say of a sample.
-func (s *Scorer) judge(ctx context.Context, sample *detect.Sample) (*record.Decision, []Detail, error) {
+func (s *Scorer) judge(ctx context.Context, sample *detect.Sample, before *recollection) (*record.Decision, []Detail, error) {
 	d := newDecision(sample.N)
 	d.Threshold, d.Calibrated = 1-s.contract.Detect.Budget, "batch"
 	if s.ref != nil {
 		d.Calibrated, d.Reference, d.RefDigest = "reference", s.ref.Name, fmt.Sprintf("%x", s.ref.Digest)
 	}
-	details, err := s.details(ctx, sample)
+	details, err := s.details(ctx, sample, before)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -232,21 +271,24 @@ func mark(d *record.Decision, row int, code finding.Code, f *finding.Finding, v 
 }
 
 // details runs every detector over the sample.
-func (s *Scorer) details(ctx context.Context, sample *detect.Sample) ([]Detail, error) {
+func (s *Scorer) details(ctx context.Context, sample *detect.Sample, before *recollection) ([]Detail, error) {
 	var out []Detail
-	add := func(name string, scores detect.Scores, logP func(logP []float64)) {
-		detail := Detail{Detector: name, Score: scores.Value, LogP: make([]float64, sample.N), scores: scores}
-		logP(detail.LogP)
-		out = append(out, detail)
-	}
 	if s.ref != nil {
 		for i := range s.fitted {
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
 			f := &s.fitted[i]
-			scores, null := f.score(sample, s.env)
-			add(f.name, scores, func(logP []float64) { f.logP(logP, sample, scores, null, s.env.Workers) })
+			detail := Detail{Detector: f.name, LogP: make([]float64, sample.N)}
+			var seen detect.Memory
+			if detail.model, _ = f.model.(detect.Remembering); detail.model != nil {
+				seen = before.of(f.name, detail.model)
+			}
+			var null func(float64) float64
+			detail.scores, null = f.score(sample, seen, s.env)
+			detail.Score = detail.scores.Value
+			f.logP(detail.LogP, sample, detail.scores, null, s.env.Workers)
+			out = append(out, detail)
 		}
 		return out, nil
 	}
@@ -261,15 +303,29 @@ func (s *Scorer) details(ctx context.Context, sample *detect.Sample) ([]Detail, 
 		if model == nil {
 			continue
 		}
-		scores := model.Score(sample, s.env)
-		nulls := nullsOf(scores.Value, sample, scores.PerClass, calibrate.FitBatch)
-		if nulls.all == nil {
-			continue
+		detail := Detail{Detector: d.Name(), LogP: make([]float64, sample.N)}
+		var seen detect.Memory
+		if detail.model, _ = model.(detect.Remembering); detail.model != nil {
+			seen = before.of(d.Name(), detail.model)
 		}
-		add(d.Name(), scores, func(logP []float64) {
-			nulls.logP(logP, sample, scores.Value, s.env.Workers)
-		})
-		out[len(out)-1].null = nulls.all
+		if seen != nil {
+			detail.scores = detail.model.ScoreWith(sample, seen, s.env)
+		} else {
+			detail.scores = model.Score(sample, s.env)
+		}
+		detail.Score = detail.scores.Value
+		if detail.scores.LogP != nil {
+			copy(detail.LogP, detail.scores.LogP)
+		} else {
+			nulls := nullsOf(detail.Score, sample, detail.scores.PerClass, calibrate.FitBatch)
+			if nulls.all == nil && detail.model == nil {
+				continue
+			} else if nulls.all != nil {
+				nulls.logP(detail.LogP, sample, detail.Score, s.env.Workers)
+				detail.null = nulls.all
+			}
+		}
+		out = append(out, detail)
 	}
 	return out, nil
 }
@@ -300,9 +356,12 @@ func (s *Scorer) decide(d *record.Decision, details []Detail) {
 	} else {
 		weights = calibrate.Weights(logP, n)
 		calibrate.Combine(combined, logP, weights)
-		scores, nulls := make([][]float64, len(details)), make([]*calibrate.Null, len(details))
+		var scores [][]float64
+		var nulls []*calibrate.Null
 		for i := range details {
-			scores[i], nulls[i] = details[i].Score, details[i].null
+			if details[i].null != nil {
+				scores, nulls = append(scores, details[i].Score), append(nulls, details[i].null)
+			}
 		}
 		null = calibrate.FitRest(combined, scores, nulls)
 	}

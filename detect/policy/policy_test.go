@@ -40,7 +40,7 @@ func scorer(t testing.TB, budget float64, ref *detect.Sample, detectors []detect
 
 func judge(t testing.TB, s *Scorer, sample *detect.Sample) *record.Decision {
 	t.Helper()
-	d, _, err := s.judge(context.Background(), sample)
+	d, _, err := s.judge(context.Background(), sample, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func TestSameDecision(t *testing.T) {
 			results := make(chan *record.Decision, 3)
 			for range 3 {
 				go func() {
-					d, _, err := s.judge(context.Background(), stream)
+					d, _, err := s.judge(context.Background(), stream, nil)
 					if err != nil {
 						t.Error(err)
 					}
@@ -282,7 +282,7 @@ func TestClip(t *testing.T) {
 func BenchmarkDecide(b *testing.B) {
 	const n = 100_000
 	s := scorer(b, 0.01, detecttest.Clean(10_000, 1), []detect.Detector{noise{1}, noise{2}, noise{3}, noise{4}, noise{5}}, 2)
-	details, err := s.details(context.Background(), detecttest.Clean(n, 2))
+	details, err := s.details(context.Background(), detecttest.Clean(n, 2), nil)
 	if err != nil {
 		b.Fatal(err)
 	}

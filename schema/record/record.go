@@ -143,7 +143,9 @@ type Decision struct {
 
 	State   []byte   // what the source's own segments have taught so far, this one included; nil where nothing is remembered
 	Recalls []Recall // records accepted earlier that what is known now speaks against
-	Judged  []string // hex SHA-256 of each state that it was made by, sorted; whoever gives a scorer its Memory fills it in
+
+	Forgotten []string // name/version of what a state held and this scorer cannot read, sorted: judged without it
+	Judged    []string // hex SHA-256 of each state that it was made by, sorted; whoever gives a scorer its Memory fills it in
 }
 
 // Memory is what a segment is judged by beside itself: the states that earlier decisions left. A state is opaque to
