@@ -26,7 +26,7 @@ func newReport(c *cli) *cobra.Command {
 			}
 			bar := c.progress("reading", -1)
 			defer bar.Finish()
-			report, err := app.Report(cmd.Context(), loaded, args[0], limit, bar.Add)
+			report, err := app.Report(cmd.Context(), loaded, args[0], app.ReportOptions{Limit: limit, Explain: true}, bar.Add)
 			bar.Finish()
 			if err != nil {
 				return outcome(err)
