@@ -2,6 +2,7 @@ package policy
 
 import (
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/consistency"
 	"github.com/tasterhq/taster/detect/embedding"
 	"github.com/tasterhq/taster/detect/labels"
 	"github.com/tasterhq/taster/detect/nearduplicate"
@@ -17,5 +18,6 @@ func All() []detect.Detector {
 		embedding.Detector{},
 		nearduplicate.Detector{},
 		outlier.Detector{},
+		consistency.Detector{},
 	}
 }

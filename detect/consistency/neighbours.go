@@ -1,0 +1,314 @@
+package consistency
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/linalg"
+)
+
+const (
+	ofAll       = 640  // rows of the reference that stand for all classes
+	ofClass     = 256  // rows that stand for one
+	fewestClass = 10   // rows of the reference without which a class is not known
+	few         = 64   // rows of a class up to which it has no index
+	part        = 10   // the nearest one in so many counts
+	fewestNear  = 3    // or so many
+	nothing     = 1e-6 // added to distances: identical vectors have a ratio too
+)
+
+// class is the subsample of one class.
+type class struct {
+	index    linalg.Index  // of a class of more than few rows; an index has room for whole blocks,
+	unit     linalg.Matrix // and a thousand small classes would fill memory with empty ones: their vectors at length 1
+	rows     []int         // of the sample that was fitted
+	k, other int           // rows that count, of its own and of other classes
+	centre   float64       // median score of its rows
+}
+
+// neighbourhoods are subsamples of a reference: of all rows, and of each class.
+type neighbourhoods struct {
+	sample *detect.Sample // in which a row must not meet itself
+	dim    int
+	all    linalg.Index
+	rows   []int    // of all, rows of sample
+	of     []*class // and their classes
+	class  map[string]*class
+	ask    int // neighbours to ask all for
+
+	fitted      []int     // rows that were scored in fitting
+	fittedScore []float64 // and their scores
+}
+
+// newNeighbourhoods returns nil where there are no embeddings, or less than two classes to compare.
+func newNeighbourhoods(engine linalg.Engine, s *detect.Sample, env detect.Env) (*neighbourhoods, error) {
+	if s.Embedding == nil || s.Dim == 0 {
+		return nil, nil
+	}
+	members := make([][]int, len(s.Classes))
+	for _, row := range rand.New(rand.NewPCG(env.Seed, 0xa9ee)).Perm(s.N) {
+		if label := s.Label[row]; label >= 0 && has(s, row) {
+			members[label] = append(members[label], row)
+		}
+	}
+	n := &neighbourhoods{sample: s, dim: s.Dim, class: map[string]*class{}}
+	total, most := 0, 0
+	for _, rows := range members {
+		if len(rows) >= fewestClass {
+			total += len(rows)
+		}
+	}
+	for label, rows := range members {
+		if len(rows) < fewestClass {
+			continue
+		}
+		// A class's share of all, but a small one is not left out.
+		share := min(len(rows), max(fewestNear, ofAll*len(rows)/total))
+		c := &class{rows: rows[:min(len(rows), ofClass)]}
+		for _, row := range rows[:share] {
+			n.rows = append(n.rows, row)
+			n.of = append(n.of, c)
+		}
+		c.k, c.other = max(fewestNear, len(c.rows)/part), share
+		n.class[s.Classes[label]] = c
+		points := vectors(s, c.rows)
+		if len(c.rows) <= few {
+			for i := range points.Rows {
+				toUnit(points.Row(i))
+			}
+			c.unit = points
+			continue
+		}
+		var err error
+		if c.index, err = engine.Load(points, linalg.Cosine); err != nil {
+			return nil, err
+		}
+	}
+	for _, c := range n.class {
+		c.other = max(fewestNear, min(c.other, len(n.rows)-c.other)/part)
+		most = max(most, c.other)
+	}
+	if len(n.class) < 2 {
+		return nil, nil
+	}
+	// Of a row that agrees with its label most of the nearest are of its own class, and how far the others are is of no
+	// interest: it is enough to know that they are farther.
+	n.ask = 2*most + 1
+	var err error
+	if n.all, err = engine.Load(vectors(s, n.rows), linalg.Cosine); err != nil {
+		return nil, err
+	}
+	n.centre(s)
+	return n, nil
+}
+
+// centre sets the classes' medians by their own rows, each without itself.
+func (n *neighbourhoods) centre(s *detect.Sample) {
+	of := make([]*class, len(s.Classes))
+	for label, name := range s.Classes {
+		if of[label] = n.class[name]; of[label] != nil {
+			n.fitted = append(n.fitted, of[label].rows...)
+		}
+	}
+	score := nans(s.N)
+	var scratch scratch
+	for first := 0; first < len(n.fitted); first += chunk {
+		n.scoreRows(score, s, of, slices.Clone(n.fitted[first:min(first+chunk, len(n.fitted))]), &scratch)
+	}
+	for _, c := range of {
+		if c == nil {
+			continue
+		}
+		var own []float64
+		for _, row := range c.rows {
+			if !math.IsNaN(score[row]) {
+				own = append(own, score[row])
+			}
+		}
+		c.centre = median(own)
+	}
+	n.fittedScore = make([]float64, len(n.fitted))
+	for at, row := range n.fitted {
+		n.fittedScore[at] = score[row] - of[s.Label[row]].centre
+	}
+}
+
+func has(s *detect.Sample, row int) bool { return s.HasEmbedding == nil || s.HasEmbedding[row] }
+
+func vectors(s *detect.Sample, rows []int) linalg.Matrix {
+	m := linalg.Matrix{Rows: len(rows), Cols: s.Dim, Data: make([]float32, 0, len(rows)*s.Dim)}
+	for _, row := range rows {
+		m.Data = append(m.Data, s.Embedding[row*s.Dim:(row+1)*s.Dim]...)
+	}
+	return m
+}
+
+// scratch is what one goroutine needs, again and again.
+type scratch struct {
+	rows    []int
+	queries []float32
+}
+
+// score sets dst for the rows from first to end that can be judged.
+func (n *neighbourhoods) score(dst []float64, s *detect.Sample, classes []*class, first, end int, with *scratch) {
+	with.rows = with.rows[:0]
+	for row := first; row < end; row++ {
+		if label := s.Label[row]; label >= 0 && classes[label] != nil && has(s, row) {
+			with.rows = append(with.rows, row)
+		}
+	}
+	n.scoreRows(dst, s, classes, with.rows, with)
+}
+
+// scoreRows sets dst for rows, all of which have a class that is known and a vector. It sorts rows.
+func (n *neighbourhoods) scoreRows(dst []float64, s *detect.Sample, classes []*class, rows []int, with *scratch) {
+	// A class's rows side by side, so that they are one matrix.
+	slices.SortStableFunc(rows, func(a, b int) int { return cmp.Compare(s.Label[a], s.Label[b]) })
+	with.queries = with.queries[:0]
+	for _, row := range rows {
+		with.queries = append(with.queries, s.Embedding[row*s.Dim:(row+1)*s.Dim]...)
+	}
+	queries := linalg.Matrix{Rows: len(rows), Cols: s.Dim, Data: with.queries}
+	others, err := n.all.Nearest(queries, n.ask, 1)
+	if err != nil {
+		return // no opinion
+	}
+	var nearest []float32
+	for lo, hi := 0, 0; lo < len(rows); lo = hi {
+		label := s.Label[rows[lo]]
+		for hi = lo; hi < len(rows) && s.Label[rows[hi]] == label; hi++ {
+		}
+		c := classes[label]
+		own, err := c.nearest(linalg.Matrix{Rows: hi - lo, Cols: s.Dim, Data: queries.Data[lo*s.Dim : hi*s.Dim]})
+		if err != nil {
+			continue
+		}
+		for q := lo; q < hi; q++ {
+			row := rows[q]
+			self := -1
+			if s == n.sample {
+				self = row
+			}
+			nearest = nearest[:0]
+			index, distance := own.Of(q - lo)
+			for at, p := range index {
+				if c.rows[p] != self {
+					nearest = append(nearest, distance[at])
+				}
+			}
+			mine := meanOf(nearest, c.k)
+			nearest = nearest[:0]
+			index, distance = others.Of(q)
+			farthest := float32(0)
+			for at, p := range index {
+				farthest = max(farthest, distance[at])
+				if n.of[p] != c {
+					nearest = append(nearest, distance[at])
+				}
+			}
+			if len(index) == 0 {
+				continue
+			}
+			for len(nearest) < c.other {
+				nearest = append(nearest, farthest)
+			}
+			dst[row] = math.Log(mine+nothing) - math.Log(meanOf(nearest, c.other)+nothing) - c.centre
+		}
+	}
+}
+
+// nearest finds the rows of the class that are nearest to queries, one more than count; of a small class all.
+func (c *class) nearest(queries linalg.Matrix) (linalg.Neighbours, error) {
+	if c.index != nil {
+		return c.index.Nearest(queries, c.k+1, 1)
+	}
+	all := linalg.Neighbours{K: len(c.rows)}
+	query := make([]float32, queries.Cols)
+	for q := range queries.Rows {
+		copy(query, queries.Row(q))
+		sound := toUnit(query)
+		for p := range c.rows {
+			if d := 1 - dot(query, c.unit.Row(p)); sound && d == d {
+				all.Index, all.Distance = append(all.Index, int32(p)), append(all.Distance, d)
+			}
+		}
+		for len(all.Index) < (q+1)*all.K {
+			all.Index, all.Distance = append(all.Index, -1), append(all.Distance, float32(math.NaN()))
+		}
+	}
+	return all, nil
+}
+
+// toUnit scales v to length 1; it reports false where v has no finite length.
+func toUnit(v []float32) bool {
+	var norm float64
+	for _, x := range v {
+		norm += float64(x) * float64(x)
+	}
+	if !(norm <= 1e37) {
+		return false
+	}
+	if norm > 0 {
+		scale := 1 / math.Sqrt(norm)
+		for i, x := range v {
+			v[i] = float32(float64(x) * scale)
+		}
+	}
+	return true
+}
+
+func dot(a, b []float32) float32 {
+	var s0, s1, s2, s3 float32
+	b = b[:len(a)]
+	i := 0
+	for ; i+4 <= len(a); i += 4 {
+		s0 += a[i] * b[i]
+		s1 += a[i+1] * b[i+1]
+		s2 += a[i+2] * b[i+2]
+		s3 += a[i+3] * b[i+3]
+	}
+	for ; i < len(a); i++ {
+		s0 += a[i] * b[i]
+	}
+	return s0 + s1 + s2 + s3
+}
+
+// meanOf returns the mean of the k smallest values, which it sorts; NaN of none.
+func meanOf(values []float32, k int) float64 {
+	slices.Sort(values)
+	values = values[:min(k, len(values))]
+	sum := 0.0
+	for _, v := range values {
+		sum += math.Max(0, float64(v))
+	}
+	return sum / float64(len(values))
+}
+
+func (n *neighbourhoods) explain(s *detect.Sample, row int) string {
+	found, err := n.all.Nearest(vectors(s, []int{row}), n.ask, 1)
+	if err != nil {
+		return "far from its class"
+	}
+	votes := map[*class]int{}
+	own, best, all := n.class[s.Classes[s.Label[row]]], (*class)(nil), 0
+	index, _ := found.Of(0)
+	for _, p := range index {
+		if s == n.sample && n.rows[p] == row {
+			continue
+		}
+		c := n.of[p]
+		all++
+		votes[c]++
+		if c != own && (best == nil || votes[c] > votes[best]) {
+			best = c
+		}
+	}
+	if best == nil {
+		return fmt.Sprintf("far from its class, though all %d nearest reference rows have this label", all)
+	}
+	return fmt.Sprintf("which %d of the %d nearest reference rows have, and %d have %q", votes[own], all, votes[best], n.sample.Classes[n.sample.Label[best.rows[0]]])
+}
