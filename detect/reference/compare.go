@@ -168,7 +168,9 @@ func shares(a []int32, namesA []string, b []int32, namesB []string) (statistic, 
 		cells = append(cells, few)
 	}
 	// The map's order is not: sums of floats must not depend on it.
-	sort.Slice(cells, func(i, j int) bool { return cells[i][0] < cells[j][0] || cells[i][0] == cells[j][0] && cells[i][1] < cells[j][1] })
+	sort.Slice(cells, func(i, j int) bool {
+		return cells[i][0] < cells[j][0] || cells[i][0] == cells[j][0] && cells[i][1] < cells[j][1]
+	})
 	chi := 0.0
 	for _, c := range cells {
 		for k := range c {

@@ -135,6 +135,37 @@ func rows(t *testing.T, from, to int) *record.Batch {
 	return &record.Batch{Records: rec, Origins: make([]record.Origin, to-from), Providers: make([]string, to-from)}
 }
 
+// Rows too large to keep 100 of them are kept in a smaller, still uniform sample.
+func TestReservoirIsBoundedInBytes(t *testing.T) {
+	c := &contract.Contract{Topic: "t", Roles: contract.Roles{Text: []string{"/t"}, Embedding: "/v"}}
+	var places, kept float64
+	for seed := range uint64(200) {
+		r := NewReservoir(c, seed)
+		r.most, r.bound = 100, 800
+		b := rows(t, 0, 2000)
+		if err := r.Add(b); err != nil {
+			t.Fatal(err)
+		}
+		b.Records.Release()
+		if r.bytes > r.bound || len(r.kept) < 20 {
+			t.Fatalf("%d rows of %d bytes are kept", len(r.kept), r.bytes)
+		}
+		var bytes int64
+		for i := range r.kept {
+			bytes += r.kept[i].size()
+			places += float64(r.kept[i].embedding[0])
+			kept++
+		}
+		if bytes != r.bytes {
+			t.Fatalf("%d bytes are counted as %d", bytes, r.bytes)
+		}
+	}
+	// The mean place of a uniform draw of so many rows has a standard error of 2000/√12/√kept.
+	if mean := places / kept; math.Abs(mean-999.5) > 4*2000/math.Sqrt(12*kept) {
+		t.Errorf("rows at a mean place of %.0f are kept, want 1000", mean)
+	}
+}
+
 func TestReservoir(t *testing.T) {
 	c := &contract.Contract{Topic: "t", Roles: contract.Roles{Text: []string{"/t"}, Embedding: "/v"}}
 	draw := func(seed uint64, cuts ...int) *Reference {

@@ -9,8 +9,11 @@ import (
 	"github.com/tasterhq/taster/schema/record"
 )
 
-// MostRows is how many rows a reference keeps at most.
-const MostRows = 10_000
+// MostRows is how many rows a reference keeps at most, and MostBytes how large they may be together.
+const (
+	MostRows  = 10_000
+	MostBytes = 256 << 20
+)
 
 // Reservoir draws a uniform sample of all rows that it is shown (Vitter's algorithm R, ACM TOMS 1985). The same
 // rows in the same order with the same seed give the same sample, however they are cut into batches. It is used by
@@ -22,6 +25,8 @@ type Reservoir struct {
 	most     int
 	seen     int64
 	kept     []row
+	bytes    int64 // of the rows that are kept
+	bound    int64
 	like     *detect.Sample // the shape of vectors, from the first batch
 }
 
@@ -35,9 +40,9 @@ type row struct {
 	gradient              []float32
 }
 
-// NewReservoir returns an empty Reservoir for records of c that keeps at most MostRows rows.
+// NewReservoir returns an empty Reservoir for records of c that keeps at most MostRows rows of MostBytes.
 func NewReservoir(c *contract.Contract, seed uint64) *Reservoir {
-	return &Reservoir{contract: c, seed: seed, rng: rand.New(rand.NewPCG(seed, 0x7e5e_2b01)), most: MostRows}
+	return &Reservoir{contract: c, seed: seed, rng: rand.New(rand.NewPCG(seed, 0x7e5e_2b01)), most: MostRows, bound: MostBytes}
 }
 
 // Add shows the rows of a batch, in order. The batch is not kept.
@@ -57,11 +62,38 @@ func (r *Reservoir) Add(batch *record.Batch) error {
 		r.seen++
 		if len(r.kept) < r.most {
 			r.kept = append(r.kept, take(s, i))
+			r.bytes += r.kept[len(r.kept)-1].size()
 		} else if at := r.rng.Int64N(r.seen); at < int64(r.most) {
+			r.bytes -= r.kept[at].size()
 			r.kept[at] = take(s, i)
+			r.bytes += r.kept[at].size()
+		}
+		for r.bytes > r.bound && len(r.kept) > 1 {
+			r.halve()
 		}
 	}
 	return nil
+}
+
+// halve forgets a random half of what is kept, and keeps no more than that from then on.
+func (r *Reservoir) halve() {
+	r.most = len(r.kept) / 2
+	for i := range r.most {
+		j := i + r.rng.IntN(len(r.kept)-i)
+		r.kept[i], r.kept[j] = r.kept[j], r.kept[i]
+	}
+	clear(r.kept[r.most:])
+	r.kept = r.kept[:r.most]
+	r.bytes = 0
+	for i := range r.kept {
+		r.bytes += r.kept[i].size()
+	}
+}
+
+// size returns about how many bytes a row takes up.
+func (r *row) size() int64 {
+	return int64(len(r.text) + len(r.label) + len(r.provider) + 8*(len(r.features)+len(r.loss)) +
+		4*(len(r.embedding)+len(r.probabilities)+len(r.gradient)))
 }
 
 func take(s *detect.Sample, i int) row {

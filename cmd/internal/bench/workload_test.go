@@ -197,7 +197,7 @@ func fit(ctx context.Context, path, topic, history, contract string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := a.Fit(ctx, c, []string{history}, func(int64) {}); err != nil {
+	if _, err := a.Fit(ctx, c, []string{history}, app.FitOptions{}, func(int64) {}); err != nil {
 		return err
 	}
 	text, err := os.ReadFile(contract)

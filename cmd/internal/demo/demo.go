@@ -167,7 +167,7 @@ func fit(ctx context.Context, o *Options, configPath, folder string) (*app.Fitte
 	if err != nil {
 		return nil, err
 	}
-	fitted, err := a.Fit(ctx, c, []string{history.Name()}, func(int64) {})
+	fitted, err := a.Fit(ctx, c, []string{history.Name()}, app.FitOptions{}, func(int64) {})
 	if err := errors.Join(err, a.Close(ctx, err)); err != nil {
 		return nil, err
 	}
