@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 
+	"github.com/tasterhq/taster/cmd/internal/attack"
 	"github.com/tasterhq/taster/cmd/internal/evaluate"
 	"github.com/tasterhq/taster/ingest/batch"
 	"github.com/tasterhq/taster/ingest/files"
@@ -21,16 +22,37 @@ func Evaluate(ctx context.Context, c *contract.Contract, truth, reference string
 	if err != nil {
 		return nil, err
 	}
-	options := evaluate.Options{
-		Contract: c, Truth: truth, Records: records(ctx, c, inputs, progress),
-		Decode: func(c *contract.Contract) (evaluate.Decoder, error) {
-			return &decoder{builder: batch.NewBuilder(c)}, nil
-		},
-	}
+	options := evaluate.Options{Contract: c, Truth: truth, Records: records(ctx, c, inputs, progress), Decode: newDecoder}
 	if reference != "" {
 		options.Reference = records(ctx, c, []string{reference}, progress)
 	}
 	return evaluate.Run(ctx, options)
+}
+
+// Attacks says what EvaluateAttacks plants.
+type Attacks struct {
+	Attacks []attack.Attack
+	Rates   []float64 // per cent of all records
+	Seed    uint64
+}
+
+// EvaluateAttacks plants attacks in the clean records of inputs and tells how much of them would be found. progress is
+// told how many of all the streams to be judged are judged.
+func EvaluateAttacks(ctx context.Context, c *contract.Contract, what Attacks, reference string, inputs []string, progress func(done, total int)) (*evaluate.AttackResult, error) {
+	c = ofFiles(c)
+	inputs, err := files.Expand(ctx, inputs, Buckets{})
+	if err != nil {
+		return nil, err
+	}
+	silent := func(int64) {}
+	options := evaluate.AttackOptions{
+		Contract: c, Records: records(ctx, c, inputs, silent), Decode: newDecoder,
+		Attacks: what.Attacks, Rates: what.Rates, Seed: what.Seed, Progress: progress,
+	}
+	if reference != "" {
+		options.Reference = records(ctx, c, []string{reference}, silent)
+	}
+	return evaluate.RunAttacks(ctx, options)
 }
 
 // records yields the records of files as JSON, one after the other.
@@ -63,6 +85,10 @@ func yieldFile(ctx context.Context, c *contract.Contract, input string, progress
 		}
 		progress(1)
 	}
+}
+
+func newDecoder(c *contract.Contract) (evaluate.Decoder, error) {
+	return &decoder{builder: batch.NewBuilder(c)}, nil
 }
 
 // decoder decodes records as the pipeline does, sanitising included.

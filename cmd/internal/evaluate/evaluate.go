@@ -53,20 +53,17 @@ type Decoder interface {
 // Result is what taster eval prints. Figures that the data does not define, such as the recall where nothing is
 // poisoned, are null.
 type Result struct {
-	Rows             int      `json:"rows"` // that were judged
-	Poisoned         int      `json:"poisoned"`
-	Rejected         int      `json:"rejected"` // broke the contract; in no other figure
-	RejectedPoisoned int      `json:"rejected_poisoned"`
-	Ranking                   // of the overall risk
-	RecallAtFPR5Pct  *float64 `json:"recall_at_fpr_5pct"`
-	Decision         Decision `json:"decision"`
-	Budget           float64  `json:"budget"`
-	Calibrated       string   `json:"calibrated"` // against what: "reference" or "batch"
-	ReferenceRows    int      `json:"reference_rows"`
-	Detectors        []struct {
-		Name string `json:"name"`
-		Ranking
-	} `json:"detectors"`
+	Rows             int               `json:"rows"` // that were judged
+	Poisoned         int               `json:"poisoned"`
+	Rejected         int               `json:"rejected"` // broke the contract; in no other figure
+	RejectedPoisoned int               `json:"rejected_poisoned"`
+	Ranking                            // of the overall risk
+	RecallAtFPR5Pct  *float64          `json:"recall_at_fpr_5pct"`
+	Decision         Decision          `json:"decision"`
+	Budget           float64           `json:"budget"`
+	Calibrated       string            `json:"calibrated"` // against what: "reference" or "batch"
+	ReferenceRows    int               `json:"reference_rows"`
+	Detectors        []DetectorFigures `json:"detectors"`
 }
 
 // Ranking says how well a score puts poison before clean records. Ties count as ties, never in anyone's favour.
@@ -89,23 +86,9 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 	if !ok || len(path) == 0 {
 		return nil, fmt.Errorf("%w: %q is not a pointer to a field: want /name", ErrNoTruth, opt.Truth)
 	}
-	var ref *reference.Reference
-	if opt.Reference != nil {
-		batches, _, err := read(ctx, opt, opt.Reference, path, false)
-		if err != nil {
-			return nil, fmt.Errorf("reference: %w", err)
-		}
-		defer release(batches)
-		reservoir := reference.NewReservoir(opt.Contract, opt.Seed)
-		for _, b := range batches {
-			if err := reservoir.Add(b); err != nil {
-				return nil, fmt.Errorf("reference: %w", err)
-			}
-		}
-		if ref, err = reservoir.Reference("", nil); err != nil {
-			return nil, err
-		}
-		ref.Name = "the reference file"
+	ref, err := referenceOf(ctx, opt, path)
+	if err != nil {
+		return nil, err
 	}
 	scorer, err := policy.New(opt.Contract, ref, policy.Options{Detectors: opt.Detectors, Seed: opt.Seed, Workers: opt.Workers})
 	if err != nil {
@@ -269,10 +252,7 @@ func result(opt Options, ref *reference.Reference, truth known, d *record.Decisi
 		for i, lp := range detail.LogP {
 			suspicion[i] = math.Abs(lp)
 		}
-		r.Detectors = append(r.Detectors, struct {
-			Name string `json:"name"`
-			Ranking
-		}{detail.Detector, newCurve(suspicion, truth.kept).ranking()})
+		r.Detectors = append(r.Detectors, DetectorFigures{detail.Detector, newCurve(suspicion, truth.kept).ranking()})
 	}
 	return r
 }
