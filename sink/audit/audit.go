@@ -48,7 +48,8 @@ const (
 	Decrypt  = "decrypt"  // rows were decrypted for somebody to see
 	Verify   = "verify"   // a landing zone was checked
 	Fit      = "fit"      // a trusted reference was made
-	Delete   = "delete"   // files were deleted that count no longer (superseded), or never did (orphans)
+	Delete   = "delete"   // files were deleted that count no longer (superseded, states), or never did (orphans)
+	Reseal   = "reseal"   // a state, or recalls, got a copy under another master key
 )
 
 // Entry is one link of a chain.
@@ -139,14 +140,16 @@ func NewProcess(now time.Time) string {
 // gives the same bytes.
 func forCommit(m *manifest.Manifest, digest, previous string) *Entry {
 	number := func(n int64) string { return fmt.Sprint(n) }
+	details := map[string]string{
+		"first": number(m.First), "next": number(m.Next),
+		"accepted": number(m.Counts.Accepted), "quarantined": number(m.Counts.Quarantined), "rejected": number(m.Counts.Rejected),
+	}
+	if m.Recalls != nil {
+		details["recalls"] = number(m.Recalls.Count)
+	}
 	return &Entry{
 		Time: m.Committed, Event: Commit, Actor: m.Process, Subject: manifest.SourcePath(m.Source()), Object: m.Name(), ObjectSHA256: digest,
-		Action: "put", Result: "ok", Policy: "allow contract " + m.Contract,
-		Details: map[string]string{
-			"first": number(m.First), "next": number(m.Next),
-			"accepted": number(m.Counts.Accepted), "quarantined": number(m.Counts.Quarantined), "rejected": number(m.Counts.Rejected),
-		},
-		Previous: previous,
+		Action: "put", Result: "ok", Policy: "allow contract " + m.Contract, Details: details, Previous: previous,
 	}
 }
 

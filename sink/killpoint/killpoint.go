@@ -20,7 +20,7 @@ package killpoint
 // and the code together.
 var Names = []string{
 	// A segment on its way (cmd/internal/app/pipeline).
-	"segment_ended", "segment_scored", "commit_begun",
+	"segment_ended", "state_loaded", "segment_scored", "commit_begun",
 	// Its files and its manifest (sink/landing).
 	"files_begun", "file_encoded", "file_landed", "state_written", "recalls_written", "files_landed", "manifest_begun", "manifest_doubted", "manifest_landed",
 	"commit_lost", "drop_begun", "dropped",

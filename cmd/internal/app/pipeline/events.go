@@ -30,6 +30,8 @@ type Landed struct {
 	Risk        float64
 	Took        time.Duration // to write, commit and audit
 	Oldest      int64         // broker timestamp of its first message, milliseconds since the Unix epoch; 0 for none
+	State       int           // bytes of what the source has taught so far
+	Recalls     map[finding.Code]int
 }
 
 // Lost says that another writer committed the offsets that this one had in hand; Next is where it goes on.
@@ -42,7 +44,7 @@ type Lost struct {
 // Retrying says that a step failed and is tried again.
 type Retrying struct {
 	Source  record.Source
-	Step    string // "commit", "audit", "publish" or "reload"
+	Step    string // "commit", "audit", "publish", "reload" or "state"
 	Attempt int
 	Err     error
 }

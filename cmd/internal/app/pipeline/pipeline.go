@@ -59,10 +59,28 @@ type Feed interface {
 	Rewind(src record.Source, next int64)
 }
 
+// Memory finds what segments are judged by beside themselves; states.Cache is one. It is asked by many streams at once.
+type Memory interface {
+	// Own returns the state that the last manifest of a source lists. An error may pass: the call is repeated until it
+	// does, for rows that were judged without what was known cannot be judged again. What can never be read again is
+	// for the Memory to tell, and comes back empty.
+	Own(ctx context.Context, head landing.Head) (State, error)
+	// Others returns the newest states of the topic's other sources that are known, in an order of their own. It waits
+	// for none that cannot be had.
+	Others(ctx context.Context, src record.Source) []State
+}
+
+// State is what the segments of a source have taught until one of its commits. It must not be changed.
+type State struct {
+	Data   []byte // nil: nothing
+	Digest string // hex SHA-256 of Data; "" for nothing
+}
+
 // Topic is what the pipeline needs to know of one topic.
 type Topic struct {
 	Contract *contract.Contract
 	Scorer   Scorer
+	Memory   Memory // nil: each segment is judged by itself
 }
 
 // Limits say when a segment ends, whichever comes first, and how much memory messages may take.

@@ -2,7 +2,10 @@ package pipeline
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,9 +61,10 @@ type stream struct {
 	scored  *piece // waits to be landed
 	busy    int    // steps that have a piece in hand
 	head    landing.Head
-	epoch   int  // counts rewinds: a step whose piece is from an earlier one throws it away
-	rewound bool // between a rewind and the source's having heard of it
-	dropped bool // messages were given meanwhile
+	own     *State // what was taught until the newest segment that was scored; nil: until head, and to be loaded
+	epoch   int    // counts rewinds: a step whose piece is from an earlier one throws it away
+	rewound bool   // between a rewind and the source's having heard of it
+	dropped bool   // messages were given meanwhile
 	closed  bool
 	failed  error // why the stream closed itself
 }
@@ -287,7 +291,7 @@ func (s *stream) score() {
 		s.mu.Unlock()
 
 		killpoint.Reach("segment_ended")
-		err := s.judge(piece)
+		err := s.judge(piece, epoch)
 		killpoint.Reach("segment_scored")
 
 		s.mu.Lock()
@@ -309,8 +313,18 @@ func (s *stream) score() {
 	}
 }
 
-// judge has a piece scored when it is its turn.
-func (s *stream) judge(piece *piece) (err error) {
+// judge has a piece scored when it is its turn, by what the segments before it have taught and what is known of other
+// sources. A piece of an earlier epoch is left as it is: it is thrown away.
+func (s *stream) judge(piece *piece, epoch int) (err error) {
+	var own State
+	var others []State
+	if s.topic.Memory != nil {
+		var stale bool
+		if own, stale, err = s.taught(epoch); err != nil || stale {
+			return err
+		}
+		others = s.topic.Memory.Others(s.ctx, s.src)
+	}
 	select {
 	case s.p.scoring <- struct{}{}:
 		defer func() { <-s.p.scoring }()
@@ -318,9 +332,72 @@ func (s *stream) judge(piece *piece) (err error) {
 		return s.ctx.Err()
 	}
 	start := time.Now()
-	piece.decision, err = s.topic.Scorer.Score(s.ctx, piece.segment, record.Memory{})
+	known := record.Memory{Own: own.Data}
+	for _, other := range others {
+		known.Others = append(known.Others, other.Data)
+	}
+	piece.decision, err = s.topic.Scorer.Score(s.ctx, piece.segment, known)
 	piece.judged = time.Since(start)
-	return err
+	if err != nil || s.topic.Memory == nil {
+		return err
+	}
+	piece.decision.Judged = digests(own, others)
+	s.learnt(epoch, piece.decision.State)
+	return nil
+}
+
+// taught returns what the segments before the next one to be scored have taught. It is handed on from one to the next,
+// whether the one before has landed yet or not: what a segment taught is landed with it or thrown away with it, and with
+// all that were judged by it. Only the first segment of an epoch goes on from what was committed.
+func (s *stream) taught(epoch int) (own State, stale bool, err error) {
+	s.mu.Lock()
+	known, head := s.own, s.head
+	stale = s.epoch != epoch
+	s.mu.Unlock()
+	if stale || known != nil {
+		if known != nil {
+			own = *known
+		}
+		return own, stale, nil
+	}
+	err = s.retry("state", func(ctx context.Context) (err error) {
+		own, err = s.topic.Memory.Own(ctx, head)
+		return err
+	})
+	killpoint.Reach("state_loaded")
+	return own, false, err
+}
+
+// learnt keeps what was taught until now for the next segment.
+func (s *stream) learnt(epoch int, data []byte) {
+	state := NewState(data)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.epoch == epoch {
+		s.own = &state
+	}
+}
+
+// NewState returns the state with these bytes.
+func NewState(data []byte) State {
+	if data == nil {
+		return State{}
+	}
+	sum := sha256.Sum256(data)
+	return State{Data: data, Digest: hex.EncodeToString(sum[:])}
+}
+
+// digests returns those of all states, sorted, each once.
+func digests(own State, others []State) []string {
+	var out []string
+	if own.Digest != "" {
+		out = append(out, own.Digest)
+	}
+	for _, other := range others {
+		out = append(out, other.Digest)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // land is the third step.
@@ -377,6 +454,10 @@ func (s *stream) commit(piece *piece, head landing.Head) (landing.Head, error) {
 	landed := Landed{
 		Source: s.src, First: piece.segment.First, Next: piece.segment.Next, Bytes: piece.bytes, Risk: piece.decision.Risk,
 		Took: time.Since(start), Oldest: piece.oldest, Reasons: map[finding.Code]int{},
+		State: len(piece.decision.State), Recalls: map[finding.Code]int{},
+	}
+	for i := range piece.decision.Recalls {
+		landed.Recalls[piece.decision.Recalls[i].Code]++
 	}
 	for _, v := range piece.decision.Verdicts {
 		landed.Verdicts[v]++
@@ -447,6 +528,7 @@ func (s *stream) retry(name string, step func(context.Context) error) error {
 func (s *stream) rewind(first int64) error {
 	s.mu.Lock()
 	s.epoch++
+	s.own = nil // what was thrown away has taught nothing
 	s.rewound = true
 	if s.open != nil {
 		s.discard(s.end())
@@ -541,7 +623,7 @@ func (s *stream) abandon() {
 	s.steps.Wait()
 }
 
-// eventsOf lists what the provider is told: every record that was not accepted.
+// eventsOf lists what the provider is told: every record that was not accepted, and every one that is recalled.
 func eventsOf(segment *record.Segment, decision *record.Decision) []finding.Event {
 	var events []finding.Event
 	event := func(offset int64, verdict finding.Verdict, reasons ...finding.Code) {
@@ -560,6 +642,18 @@ func eventsOf(segment *record.Segment, decision *record.Decision) []finding.Even
 		for i := range b.Refused {
 			event(b.Refused[i].Offset, finding.Rejected, b.Refused[i].Code)
 		}
+	}
+	return append(events, RecallEvents(decision.Recalls)...)
+}
+
+// RecallEvents returns what providers are told of recalled records. They stay accepted until somebody decides otherwise.
+func RecallEvents(recalls []record.Recall) []finding.Event {
+	var events []finding.Event
+	for i := range recalls {
+		r := &recalls[i]
+		events = append(events, finding.Event{
+			Topic: r.Topic, TopicID: r.ID, Partition: r.Partition, Offset: r.Offset, Verdict: finding.Accepted, Reasons: []finding.Code{r.Code}, Change: finding.Recall,
+		})
 	}
 	return events
 }
