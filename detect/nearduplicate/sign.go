@@ -131,23 +131,25 @@ func finish(h uint64, kind uint8) uint64 {
 	return mix(h)
 }
 
-// rotation signs vectors by the signs of a random rotation: random sign flips and a Hadamard transform.
+// rotation signs vectors by the signs of random rotations: random sign flips and a Hadamard transform. Short vectors
+// are rotated more than once, for one rotation has no more signs than there are dimensions.
 type rotation struct {
-	dim   int
-	mean  []float32
-	size  int       // a power of two, at least 512
-	flips []float32 // ±1
-	every int       // one in so many coordinates is looked at
+	dim    int
+	mean   []float32
+	size   int       // a power of two, at least dim
+	rounds int       // rotations
+	flips  []float32 // ±1, rounds × dim
+	every  int       // one in so many coordinates is looked at
 }
 
 const signs = 512
 
 func newRotation(s *detect.Sample, seed uint64) *rotation {
-	r := &rotation{dim: s.Dim, mean: make([]float32, s.Dim), size: signs}
+	r := &rotation{dim: s.Dim, mean: make([]float32, s.Dim), size: 8}
 	for r.size < s.Dim {
 		r.size *= 2
 	}
-	r.every = r.size / signs
+	r.rounds, r.every = max(1, signs/r.size), max(1, r.size/signs)
 	sum, n := make([]float64, s.Dim), 0.0
 	for row := range s.N {
 		if v := vector(s, row); v != nil {
@@ -161,7 +163,7 @@ func newRotation(s *detect.Sample, seed uint64) *rotation {
 		r.mean[i] = float32(sum[i] / max(1, n))
 	}
 	rng := rand.New(rand.NewPCG(seed, 0x726f74617465))
-	r.flips = make([]float32, s.Dim)
+	r.flips = make([]float32, r.rounds*s.Dim)
 	for i := range r.flips {
 		r.flips[i] = float32(1 - 2*int(rng.Uint64()>>63))
 	}
@@ -202,11 +204,15 @@ func (r *rotation) content(s *detect.Sample, row int) uint64 {
 }
 
 func (r *rotation) sign(s *detect.Sample, row int) (out signature) {
-	x := make([]float32, r.size)
-	for i, v := range vector(s, row) {
-		x[i] = (v - r.mean[i]) * r.flips[i]
+	x := make([]float32, r.rounds*r.size)
+	v := vector(s, row)
+	for round := range r.rounds {
+		part, flips := x[round*r.size:(round+1)*r.size], r.flips[round*r.dim:]
+		for i, v := range v {
+			part[i] = (v - r.mean[i]) * flips[i]
+		}
+		hadamard(part)
 	}
-	hadamard(x)
 	var packed [64]byte
 	for i := range signs {
 		packed[i/8] |= byte(math.Float32bits(x[i*r.every])>>31) << (i % 8)
