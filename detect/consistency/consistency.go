@@ -63,7 +63,7 @@ func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, e
 	if reference.Label == nil {
 		return nil, nil
 	}
-	m := &model{outcomes: newOutcomes(reference)}
+	m := &model{outcomes: NewOutcomes(reference)}
 	var err error
 	if m.near, err = newNeighbourhoods(linalg.Resilient(d.Engine), reference, env); err != nil {
 		return nil, fmt.Errorf("consistency: %w", err)
@@ -76,7 +76,7 @@ func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, e
 }
 
 type model struct {
-	outcomes *outcomes       // nil: nothing is known of probabilities
+	outcomes *Outcomes       // nil: nothing is known of probabilities
 	near     *neighbourhoods // nil: nothing is known of embeddings
 
 	byModel, byNear float64 // weights
@@ -130,8 +130,8 @@ const chunk = 1024
 func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	value, odds, near := make([]float64, s.N), nans(s.N), nans(s.N)
 	var label []int32 // as outcomes
-	if m.outcomes != nil && s.Label != nil && s.Outcomes == m.outcomes.width && s.Probabilities != nil {
-		label = m.outcomes.all(s)
+	if m.outcomes != nil {
+		label = m.outcomes.Of(s)
 	}
 	byDistance := m.near != nil && s.Label != nil && s.Embedding != nil && s.Dim == m.near.dim
 	var classes []*class

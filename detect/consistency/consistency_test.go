@@ -191,7 +191,7 @@ func TestUselessPart(t *testing.T) {
 // Names of classes meet indexes of probabilities by the data, or not at all.
 func TestWhichClassAnIndexIs(t *testing.T) {
 	index := func(s *detect.Sample) string {
-		o := newOutcomes(s)
+		o := NewOutcomes(s)
 		if o == nil {
 			return "nothing"
 		}

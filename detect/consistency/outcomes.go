@@ -14,19 +14,21 @@ const (
 	least        = 1e-7 // float32 tells no smaller share of 1 from nothing
 )
 
-// outcomes tells which class an index of the probabilities stands for.
-type outcomes struct {
+// Outcomes tells which class an index of the probabilities stands for, as the package comment says. It is not changed
+// after it was made.
+type Outcomes struct {
 	width    int
 	integers bool           // a class is named by its index
 	index    map[string]int // otherwise: the classes that could be told
 }
 
-// newOutcomes returns nil where the reference has no probabilities, or where nothing can be told.
-func newOutcomes(s *detect.Sample) *outcomes {
-	if s.Probabilities == nil || s.Outcomes < 2 || s.Outcomes > mostOutcomes {
+// NewOutcomes learns from a sample which class an index stands for; nil where it has no labels or no probabilities, or
+// where nothing can be told.
+func NewOutcomes(s *detect.Sample) *Outcomes {
+	if s.Label == nil || s.Probabilities == nil || s.Outcomes < 2 || s.Outcomes > mostOutcomes {
 		return nil
 	}
-	o := &outcomes{width: s.Outcomes, integers: true}
+	o := &Outcomes{width: s.Outcomes, integers: true}
 	rows := make([]float64, len(s.Classes))
 	for i, label := range s.Label {
 		if label >= 0 && usable(s.Probabilities[i*s.Outcomes:(i+1)*s.Outcomes]) {
@@ -53,7 +55,7 @@ func newOutcomes(s *detect.Sample) *outcomes {
 }
 
 // number returns the index that a class is named by, or -1.
-func (o *outcomes) number(name string) int {
+func (o *Outcomes) number(name string) int {
 	k, err := strconv.Atoi(name)
 	if err != nil || k < 0 || k >= o.width || strconv.Itoa(k) != name {
 		return -1
@@ -62,7 +64,7 @@ func (o *outcomes) number(name string) int {
 }
 
 // of returns the outcome of a row's label, or -1.
-func (o *outcomes) of(s *detect.Sample, row int) int {
+func (o *Outcomes) of(s *detect.Sample, row int) int {
 	label := s.Label[row]
 	if label < 0 {
 		return -1
@@ -76,8 +78,12 @@ func (o *outcomes) of(s *detect.Sample, row int) int {
 	return -1
 }
 
-// all returns the outcome of every row's label.
-func (o *outcomes) all(s *detect.Sample) []int32 {
+// Of returns the index that stands for every row's label, -1 where that cannot be told; nil for a sample without labels or
+// probabilities of the same length.
+func (o *Outcomes) Of(s *detect.Sample) []int32 {
+	if s.Label == nil || s.Probabilities == nil || s.Outcomes != o.width {
+		return nil
+	}
 	of := make([]int32, len(s.Classes))
 	for class, name := range s.Classes {
 		of[class] = -1
@@ -173,7 +179,7 @@ func oddsAgainst(p []float32, own int) float64 {
 	return math.Log(max(others+2*theirs, least*sum)) - math.Log(max(others+2*mine, least*sum))
 }
 
-func (o *outcomes) explain(s *detect.Sample, row, own int) string {
+func (o *Outcomes) explain(s *detect.Sample, row, own int) string {
 	p := s.Probabilities[row*o.width : (row+1)*o.width]
 	best := 0
 	for k, v := range p {

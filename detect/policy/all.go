@@ -5,6 +5,7 @@ import (
 	"github.com/tasterhq/taster/detect/consistency"
 	"github.com/tasterhq/taster/detect/embedding"
 	"github.com/tasterhq/taster/detect/labels"
+	"github.com/tasterhq/taster/detect/loss"
 	"github.com/tasterhq/taster/detect/nearduplicate"
 	"github.com/tasterhq/taster/detect/outlier"
 	"github.com/tasterhq/taster/detect/trigger"
@@ -19,5 +20,6 @@ func All() []detect.Detector {
 		nearduplicate.Detector{},
 		outlier.Detector{},
 		consistency.Detector{},
+		loss.Detector{},
 	}
 }
