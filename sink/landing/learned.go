@@ -86,13 +86,13 @@ func (z *Zone) putSealed(ctx context.Context, zone envelope.Zone, name string, p
 	}, nil
 }
 
-// State returns what the source of a manifest had taught when it was written; nil if nothing is remembered. The error
-// wraps ErrUnreadable where no repeating helps.
-func (z *Zone) State(ctx context.Context, m *manifest.Manifest) ([]byte, error) {
-	if m.State == nil {
+// State returns what a source had taught when the manifest was written that lists s; nil for nil. The error wraps
+// ErrUnreadable where no repeating helps.
+func (z *Zone) State(ctx context.Context, s *manifest.Sealed) ([]byte, error) {
+	if s == nil {
 		return nil, nil
 	}
-	return z.unsealed(ctx, m.State)
+	return z.unsealed(ctx, s)
 }
 
 // Recalls returns the recalls that a segment brought. The error wraps ErrUnreadable where no repeating helps.
@@ -183,7 +183,7 @@ func (z *Zone) unsealedAs(ctx context.Context, s *manifest.Sealed, name string) 
 	case manifest.Digest(plain) != s.Content:
 		return nil, fmt.Errorf("%s: %w: it does not hold what was committed", name, ErrUnreadable)
 	}
-	return plain, nil
+	return append([]byte{}, plain...), nil // never nil
 }
 
 // recalled is a recall as it is stored: one JSON object a line.

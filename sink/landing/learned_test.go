@@ -54,7 +54,7 @@ func remember(ctx context.Context, z *Zone, end int64) (Head, error) {
 	}
 	var own []byte
 	if h.Last != nil {
-		if own, err = z.State(ctx, h.Last.Manifest); err != nil {
+		if own, err = z.State(ctx, h.Last.State); err != nil {
 			return h, err
 		}
 	}
@@ -101,7 +101,7 @@ func TestStateAndRecallsLandWithTheSegment(t *testing.T) {
 		seg := segment(m.First, m.Next)
 		want := learn(seg, own)
 		seg.Release()
-		got, err := z.State(t.Context(), m.Manifest)
+		got, err := z.State(t.Context(), m.State)
 		if err != nil || !slices.Equal(got, want.State) || !slices.Equal(m.Judged, want.Judged) {
 			t.Errorf("segment %d: state %x judged by %v, want %x by %v: %v", m.First, got, m.Judged, want.State, want.Judged, err)
 		}
@@ -147,7 +147,7 @@ func TestStateAndRecallsLandWithTheSegment(t *testing.T) {
 	if h, err = z.Commit(t.Context(), seg, decide(seg), accepted, h); err != nil {
 		t.Fatal(err)
 	}
-	if state, err := z.State(t.Context(), h.Last.Manifest); h.Last.State != nil || h.Last.Recalls != nil || h.Last.Judged != nil || state != nil || err != nil {
+	if state, err := z.State(t.Context(), h.Last.State); h.Last.State != nil || h.Last.Recalls != nil || h.Last.Judged != nil || state != nil || err != nil {
 		t.Errorf("a segment that taught nothing lists %v, %v, %v: %v", h.Last.State, h.Last.Recalls, h.Last.Judged, err)
 	}
 }
@@ -184,7 +184,7 @@ func TestStateKilledAnywhere(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		state, err := z.State(t.Context(), h.Last.Manifest)
+		state, err := z.State(t.Context(), h.Last.State)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -224,7 +224,7 @@ func TestStateKilledAnywhere(t *testing.T) {
 			if again != nil {
 				t.Fatalf("killed %s operation %d: taking over: %v", effect, kill, again)
 			}
-			if got, err := z.State(t.Context(), h.Last.Manifest); err != nil || !slices.Equal(got, want) {
+			if got, err := z.State(t.Context(), h.Last.State); err != nil || !slices.Equal(got, want) {
 				t.Fatalf("killed %s operation %d: the state is %x, want %x: %v", effect, kill, got, want, err)
 			}
 			n, _, orphansErr := z.DeleteOrphans(t.Context(), z.Orphans(t.Context()))
@@ -261,12 +261,12 @@ func TestUnreadableState(t *testing.T) {
 	}
 	lost := func(what string, z *Zone) {
 		t.Helper()
-		if state, err := z.State(t.Context(), m); !errors.Is(err, ErrUnreadable) || state != nil {
+		if state, err := z.State(t.Context(), m.State); !errors.Is(err, ErrUnreadable) || state != nil {
 			t.Errorf("%s: got %x, %v; want ErrUnreadable", what, state, err)
 		}
 	}
 	good := external(t, store, open("default=a", "-b"))
-	want, err := good.State(t.Context(), m)
+	want, err := good.State(t.Context(), m.State)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +278,7 @@ func TestUnreadableState(t *testing.T) {
 		}
 		return nil
 	}}, open("default=a", "-b"))
-	if _, err := flaky.State(t.Context(), m); errors.Is(err, ErrUnreadable) || !errors.Is(err, storage.ErrUnavailable) {
+	if _, err := flaky.State(t.Context(), m.State); errors.Is(err, ErrUnreadable) || !errors.Is(err, storage.ErrUnavailable) {
 		t.Errorf("the store is away: %v", err)
 	}
 	path := filepath.Join(dir, filepath.FromSlash(m.State.Name))
@@ -292,7 +292,7 @@ func TestUnreadableState(t *testing.T) {
 		if err := os.WriteFile(path, bad, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if state, err := good.State(t.Context(), m); !errors.Is(err, ErrUnreadable) || state != nil {
+		if state, err := good.State(t.Context(), m.State); !errors.Is(err, ErrUnreadable) || state != nil {
 			t.Fatalf("byte %d was changed: %x, %v", at, state, err)
 		}
 	}
@@ -308,13 +308,13 @@ func TestUnreadableState(t *testing.T) {
 	if err := store.Put(t.Context(), name(3), []byte("not sealed at all")); err != nil {
 		t.Fatal(err)
 	}
-	if state, err := copier.State(t.Context(), m); err != nil || !slices.Equal(state, want) {
+	if state, err := copier.State(t.Context(), m.State); err != nil || !slices.Equal(state, want) {
 		t.Errorf("with a copy: %x, %v", state, err)
 	}
 	if err := store.Delete(t.Context(), m.State.Name); err != nil {
 		t.Fatal(err)
 	}
-	if state, err := copier.State(t.Context(), m); err != nil || !slices.Equal(state, want) {
+	if state, err := copier.State(t.Context(), m.State); err != nil || !slices.Equal(state, want) {
 		t.Errorf("with a copy only: %x, %v", state, err)
 	}
 	if err := store.Delete(t.Context(), name(2)); err != nil {

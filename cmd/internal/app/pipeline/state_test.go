@@ -19,7 +19,9 @@ import (
 // notebook is a scorer that remembers which segments it has seen: a state is nothing but their list.
 type notebook struct{ judge }
 
-func note(own []byte, first, next int64) []byte { return fmt.Appendf(slices.Clip(own), "[%d,%d)", first, next) }
+func note(own []byte, first, next int64) []byte {
+	return fmt.Appendf(slices.Clip(own), "[%d,%d)", first, next)
+}
 
 func (n *notebook) Score(ctx context.Context, seg *record.Segment, known record.Memory) (*record.Decision, error) {
 	d, err := n.judge.Score(ctx, seg, known)
