@@ -4,6 +4,7 @@ import (
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/consistency"
 	"github.com/tasterhq/taster/detect/embedding"
+	"github.com/tasterhq/taster/detect/gradient"
 	"github.com/tasterhq/taster/detect/labels"
 	"github.com/tasterhq/taster/detect/loss"
 	"github.com/tasterhq/taster/detect/nearduplicate"
@@ -21,5 +22,6 @@ func All() []detect.Detector {
 		outlier.Detector{},
 		consistency.Detector{},
 		loss.Detector{},
+		gradient.Detector{},
 	}
 }
