@@ -3,6 +3,7 @@ package policy
 import (
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/consistency"
+	"github.com/tasterhq/taster/detect/drip"
 	"github.com/tasterhq/taster/detect/embedding"
 	"github.com/tasterhq/taster/detect/gradient"
 	"github.com/tasterhq/taster/detect/labels"
@@ -20,6 +21,7 @@ func All() []detect.Detector {
 		embedding.Detector{},
 		nearduplicate.Detector{},
 		outlier.Detector{},
+		drip.Detector{},
 		consistency.Detector{},
 		loss.Detector{},
 		gradient.Detector{},

@@ -1,0 +1,674 @@
+// Package drip finds triggers that are dripped into a stream slowly: a few hundred poisoned records among a million, one
+// in each of many segments, none of which looks like an attack by itself.
+//
+// # What it asks
+//
+// A record that a backdoor poisons carries a trigger, the attacker's label, and the text of another class. So of every
+// feature of texts (words, pairs of neighbours, sentence shapes: trigger.Vocabulary) together with every label it asks:
+// of the records that have both, how many have a text that belongs to another class? A label model of the reference
+// (labels.Model) gives each record s = p(own label | text). With h₀ the distribution of s among all records with that
+// label and h₁ that of p(label | text) among records with other labels,
+//
+//	E = Π ((1 − f₁) h₀(s) + f₁ h₁(s)) / ((1 − f₀) h₀(s) + f₀ h₁(s)),  f₀ = 0.2, f₁ = 0.9,
+//
+// over the distinct records that have the feature and the label, is a likelihood ratio: where no more than a fifth of
+// them are of another class its expectation is at most 1, and the chance that it ever exceeds x is at most 1/x, however long
+// the stream and however often one looks (Ville 1939; Grünwald, de Heide, Koolen, "Safe Testing", JRSS B 2024). Honest
+// words that pull a label, known to the model or not, do not raise it: their records have texts of their own class.
+// Nor does a small effect grow with the stream, as a z-score would: f₀ is the size from which an effect counts.
+// Features are chosen by what came before and tested on what comes after, so p = K / E is valid as it stands for the
+// worst of K features that were ever chosen. A record's p-value is that of its best feature.
+//
+// # How it is remembered
+//
+// There are millions of features and only some kilobytes. A count sketch (Charikar, Chen, Farach-Colton, ICALP 2002)
+// of three rows sums, per hashed feature and label, the centred log-likelihood ratio; features whose sum stands out are
+// counted one by one from then on (Memory). Records that came before count once (a hashed set of texts). Features that
+// the reference has often are left out: only an attack that any single segment shows could make half of their records.
+// The oddest records are suspects (detect.Suspicion), by the hashes of their rarest words and most conspicuous features:
+// when a feature is convicted later, they are recalled.
+//
+// # What it needs, and does not see
+//
+// Text and labels of at least two classes; a record without either has no score. What it needs of an attack: about
+// 20 records that share a feature where the model tells classes well, 40 where it is right on 85 %, and more than 100
+// where it is right on two thirds. It does not see triggers whose records keep an honest label, nor triggers made of words
+// that are common in the reference only. Without a reference the label model is cross-fitted on each segment.
+//
+// # Cost
+//
+// Some 5 µs for a record of 70 words, and 3 MB for a stream's memory; encoded it has at most MostBytes.
+package drip
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+
+	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/labels"
+	"github.com/tasterhq/taster/detect/text"
+	"github.com/tasterhq/taster/detect/trigger"
+	"github.com/tasterhq/taster/schema/finding"
+)
+
+const (
+	honest   = 0.2 // f₀: the share of a feature's records that may be of another class
+	poisoned = 0.9 // f₁: the share of a trigger's
+
+	bins     = 16
+	binWidth = 0.5 // of log-odds, the bins' middle at 0
+
+	commonShare = 0.001 // share of the reference's records from which a feature is common
+	commonRows  = 2     // and so many may have it in any case
+	commonBits  = 22    // of the table that tells
+
+	priorRows = 300.0 // that a reference's held-out records weigh at most beside the stream's own
+
+	unit     = 4.0 // of the sketch: quarters of a nat
+	standOut = 3.0 // standard deviations of the sketch's noise from which a feature is counted
+	fewest   = 2.5 // and so many times what one poisoned record adds
+)
+
+// Detector finds slow drips. Its zero value is ready.
+type Detector struct{}
+
+// Name implements detect.Detector.
+func (Detector) Name() string { return "drip" }
+
+type model struct {
+	sample     *detect.Sample
+	vocabulary *trigger.Vocabulary
+	labels     *labels.Model
+	common     []uint64 // bits, by hashed feature
+	prior      shapes   // of the reference's held-out records
+
+	mu   sync.Mutex
+	last *rows // of the sample that was scored last, which is then observed
+}
+
+// Fit implements detect.Detector.
+func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, error) {
+	if reference.Text == nil || reference.Label == nil {
+		return nil, nil
+	}
+	tokens := text.Tokenize(reference.Text, env.Workers)
+	m := &model{sample: reference, labels: labels.Fit(reference, tokens, env)}
+	if m.labels == nil {
+		return nil, nil
+	}
+	m.vocabulary = trigger.NewVocabulary(reference, env)
+	m.findCommon(tokens, reference.N)
+	r := m.analyse(reference, env)
+	m.prior = r.shapes(r.distinct(nil))
+	m.prior.scale(priorRows)
+	return m, nil
+}
+
+// findCommon marks the features that many of the reference's records have.
+func (m *model) findCommon(tokens *text.Tokens, n int) {
+	limit := uint16(min(max(commonRows, int(commonShare*float64(n))), math.MaxUint16-1))
+	count := make([]uint16, 1<<commonBits)
+	m.common = make([]uint64, 1<<commonBits/64)
+	var features []uint64
+	for i := range n {
+		features = m.vocabulary.Append(features[:0], tokens.Row(i))
+		slices.Sort(features)
+		for _, f := range slices.Compact(features) {
+			at := f >> (64 - commonBits)
+			if count[at]++; count[at] > limit {
+				m.common[at/64] |= 1 << (at % 64)
+				count[at] = limit
+			}
+		}
+	}
+}
+
+func (m *model) isCommon(feature uint64) bool {
+	at := feature >> (64 - commonBits)
+	return m.common[at/64]>>(at%64)&1 == 1
+}
+
+// key names a feature together with a label's group.
+func key(feature uint64, group int8) uint32 {
+	h := (feature ^ uint64(group+1)*0x9e3779b97f4a7c15) * 0xd6e8feb86659fd93
+	return uint32(h >> 32)
+}
+
+// rows is what a sample's records are to this detector.
+type rows struct {
+	sample *detect.Sample
+	groups int
+	group  []int8    // of the own label, −1 where there is no label that is known or no text
+	p      []float32 // per row and group
+	id     []uint64  // of text and label
+	runs   []run
+}
+
+// run holds the keys of runRows rows.
+type run struct {
+	keys []uint32
+	ends []int
+}
+
+const runRows = 1 << 10
+
+// keys returns the keys of a row: features that are not common, with its label.
+func (r *rows) keys(row int) []uint32 {
+	b := &r.runs[row/runRows]
+	row %= runRows
+	from := 0
+	if row > 0 {
+		from = b.ends[row-1]
+	}
+	return b.keys[from:b.ends[row]]
+}
+
+// bin returns which bin p(group | text) of a row falls into.
+func (r *rows) bin(row int, group int) int {
+	p := float64(r.p[row*r.groups+group])
+	odds := math.Log(max(p, 1e-6)) - math.Log(max(1-p, 1e-6))
+	return max(0, min(bins/2+int(math.Floor(odds/binWidth)), bins-1))
+}
+
+func (m *model) analyse(s *detect.Sample, env detect.Env) *rows {
+	r := &rows{sample: s, groups: m.labels.Count(), group: make([]int8, s.N), id: make([]uint64, s.N)}
+	for i := range r.group {
+		r.group[i] = -1
+	}
+	if s.Text == nil || s.Label == nil {
+		return r
+	}
+	tokens := text.Tokenize(s.Text, env.Workers)
+	own := m.labels.Groups(s)
+	r.p = m.labels.Predict(s, tokens, env)
+	r.runs = make([]run, (s.N+runRows-1)/runRows)
+	each(len(r.runs), env.Workers, func(at int) {
+		from, to := at*runRows, min((at+1)*runRows, s.N)
+		out := run{ends: make([]int, to-from)}
+		var features []uint64
+		for i := from; i < to; i++ {
+			row := tokens.Row(i)
+			if own[i] >= 0 && len(row) > 0 {
+				r.group[i] = own[i]
+				r.id[i] = text.Key(row) ^ uint64(own[i]+1)*0x9e3779b97f4a7c15
+				features = m.vocabulary.Append(features[:0], row)
+				for _, f := range features {
+					if !m.isCommon(f) {
+						out.keys = append(out.keys, key(f, own[i]))
+					}
+				}
+			}
+			out.ends[i-from] = len(out.keys)
+		}
+		r.runs[at] = out
+	})
+	return r
+}
+
+// each calls f for 0 … n−1 with so many goroutines.
+func each(n, workers int, f func(i int)) {
+	var wg sync.WaitGroup
+	workers = max(1, min(workers, n))
+	for w := range workers {
+		wg.Go(func() {
+			for i := w; i < n; i += workers {
+				f(i)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// distinct tells which rows count: with a label and a text that did not come before, in the sample or in seen.
+func (r *rows) distinct(seen *Memory) []bool {
+	out := make([]bool, len(r.group))
+	known := make(map[uint64]struct{}, len(r.group))
+	for i, g := range r.group {
+		if g < 0 || seen != nil && seen.has(r.id[i]) {
+			continue
+		}
+		if _, again := known[r.id[i]]; !again {
+			known[r.id[i]] = struct{}{}
+			out[i] = true
+		}
+	}
+	return out
+}
+
+// shapes are the distributions of p(group | text), per group: among records with that label, and among the others.
+type shapes struct {
+	own, other [labels.MostGroups][bins]float64
+}
+
+func (r *rows) shapes(counts []bool) shapes {
+	var s shapes
+	for i, own := range r.group {
+		if !counts[i] {
+			continue
+		}
+		for g := range r.groups {
+			if b := r.bin(i, g); g == int(own) {
+				s.own[g][b]++
+			} else {
+				s.other[g][b]++
+			}
+		}
+	}
+	return s
+}
+
+// scale lets no distribution weigh more than so many rows.
+func (s *shapes) scale(most float64) {
+	for g := range s.own {
+		for _, h := range []*[bins]float64{&s.own[g], &s.other[g]} {
+			sum := 0.0
+			for _, n := range h {
+				sum += n
+			}
+			if sum > most {
+				for b := range h {
+					h[b] *= most / sum
+				}
+			}
+		}
+	}
+}
+
+func (s *shapes) add(t *shapes) {
+	for g := range s.own {
+		for b := range s.own[g] {
+			s.own[g][b] += t.own[g][b]
+			s.other[g][b] += t.other[g][b]
+		}
+	}
+}
+
+// evidence says per group and bin what a record adds.
+type evidence struct {
+	log     [labels.MostGroups][bins]int32 // to ln E, in 1/evidenceUnit nats
+	centred [labels.MostGroups][bins]int32 // to the sketch, in 1/unit nats: 0 on average over honest records
+	odd     [labels.MostGroups][bins]bool  // likelier of another class than not, other things being equal
+	one     float64                        // what a poisoned record adds to the sketch on average, in 1/unit nats
+}
+
+const evidenceUnit = 1024
+
+func (m *model) evidence(before *Memory) evidence {
+	s := m.prior
+	s.add(&before.shapes)
+	var e evidence
+	total, poison := 0.0, 0.0
+	for g := range m.labels.Count() {
+		var own, other [bins]float64
+		n, k := 0.0, 0.0
+		for b := range own {
+			own[b], other[b] = s.own[g][b]+0.5, s.other[g][b]+0.5
+			n, k = n+own[b], k+other[b]
+		}
+		mean := 0.0
+		var ln [bins]float64
+		for b := range own {
+			h0, h1 := own[b]/n, other[b]/k
+			ln[b] = math.Log(((1-poisoned)*h0 + poisoned*h1) / ((1-honest)*h0 + honest*h1))
+			mean += h0 * ln[b]
+			e.odd[g][b] = h1 > h0
+			e.log[g][b] = int32(math.Round(evidenceUnit * ln[b]))
+		}
+		for b := range own {
+			e.centred[g][b] = int32(math.Round(unit * (ln[b] - mean)))
+			poison += n * other[b] / k * unit * (ln[b] - mean)
+		}
+		total += n
+	}
+	e.one = max(1, poison/total)
+	return e
+}
+
+// step is what a sample adds to a memory, and what is known with it.
+type step struct {
+	rows     *rows
+	before   *Memory
+	added    *Memory
+	evidence evidence
+}
+
+// follow adds the sample to what was seen before.
+func (m *model) follow(r *rows, before *Memory, env detect.Env) *step {
+	e := m.evidence(before)
+	st := &step{rows: r, before: before, added: newMemory(), evidence: e}
+	add := st.added
+	add.epoch = before.nextEpoch()
+	if add.epoch != before.epoch {
+		faded := *before
+		faded.sums, faded.seen, faded.rows = newMemory().sums, newMemory().seen, 0
+		st.before, before = &faded, &faded
+	}
+	counts := r.distinct(before)
+	add.shapes = r.shapes(counts)
+	for i, c := range counts {
+		if !c {
+			continue
+		}
+		add.mark(r.id[i])
+		add.rows++
+		keys := r.keys(i)
+		v := e.centred[r.group[i]][r.bin(i, int(r.group[i]))]
+		for _, k := range keys {
+			add.sums.add(k, v)
+		}
+	}
+	var counted bitmap
+	for k := range before.trails {
+		counted.set(k)
+	}
+	var done []uint32
+	for i, c := range counts {
+		if !c {
+			continue
+		}
+		done = done[:0]
+		for _, k := range r.keys(i) {
+			if !counted.has(k) || slices.Contains(done, k) {
+				continue
+			}
+			if _, ok := before.trails[k]; !ok {
+				continue
+			}
+			done = append(done, k)
+			t := add.trails[k]
+			t.log += int64(e.log[r.group[i]][r.bin(i, int(r.group[i]))])
+			t.records++
+			if t.phrase == "" && before.trails[k].phrase == "" && before.trails[k].log+t.log >= worthNaming {
+				t.phrase = m.phrase(r.sample.Text[i], r.group[i], k)
+			}
+			add.trails[k] = t
+		}
+	}
+	m.nominate(st, counts)
+	return st
+}
+
+// worthNaming is the evidence from which a feature's words are remembered: it looks like a trigger by itself.
+const worthNaming = 5 * evidenceUnit
+
+// nominate begins to count the features of odd records that stand out.
+func (m *model) nominate(st *step, counts []bool) {
+	r, e := st.rows, &st.evidence
+	noise := noiseOf(st.before.sums, st.added.sums)
+	least := max(standOut*noise, fewest*e.one)
+	type candidate struct {
+		key uint32
+		sum int32
+	}
+	found := map[uint32]int32{}
+	for i, c := range counts {
+		if !c || !e.odd[r.group[i]][r.bin(i, int(r.group[i]))] {
+			continue
+		}
+		for _, k := range r.keys(i) {
+			sum := estimate(k, st.before.sums, st.added.sums)
+			if float64(sum) < least {
+				continue
+			}
+			if _, counted := st.before.trails[k]; !counted {
+				found[k] = sum
+			}
+		}
+	}
+	candidates := make([]candidate, 0, len(found))
+	for k, sum := range found {
+		candidates = append(candidates, candidate{k, sum})
+	}
+	slices.SortFunc(candidates, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(b.sum, a.sum), cmp.Compare(a.key, b.key))
+	})
+	candidates = candidates[:min(len(candidates), mostTrails)]
+	for _, c := range candidates {
+		st.added.trails[c.key] = trail{}
+	}
+	st.added.chosen = uint64(len(candidates))
+}
+
+// phrase quotes the feature of a text behind a key.
+func (m *model) phrase(whole []byte, group int8, k uint32) string {
+	for _, f := range m.vocabulary.Append(nil, text.Append(nil, whole)) {
+		if !m.isCommon(f) && key(f, group) == k {
+			return clip(m.vocabulary.Phrase(whole, f))
+		}
+	}
+	return ""
+}
+
+// Score implements detect.Model.
+func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
+	return m.ScoreWith(s, newMemory(), env)
+}
+
+// take returns the sample's rows, as they were last time where it is the same sample.
+func (m *model) take(s *detect.Sample, env detect.Env) *rows {
+	m.mu.Lock()
+	r := m.last
+	m.mu.Unlock()
+	if r == nil || r.sample != s {
+		r = m.analyse(s, env)
+	}
+	return r
+}
+
+func (m *model) keep(r *rows) {
+	m.mu.Lock()
+	m.last = r
+	m.mu.Unlock()
+}
+
+// ScoreWith implements detect.Remembering.
+func (m *model) ScoreWith(s *detect.Sample, before detect.Memory, env detect.Env) detect.Scores {
+	scores := detect.Scores{
+		Value: make([]float64, s.N), LogP: make([]float64, s.N), Code: finding.PoisonTrigger, Stream: true,
+	}
+	r := m.take(s, env)
+	m.keep(r)
+	st := m.follow(r, before.(*Memory), env)
+	best := make([]uint32, s.N)
+	suspicious := st.suspicious()
+	scores.Explain = func(row int) string {
+		if scores.Value[row] <= 0 || math.IsNaN(scores.Value[row]) {
+			return "no phrase that comes with texts of another class"
+		}
+		return m.explain(st, row, best[row])
+	}
+	tested := st.tested()
+	for i, g := range r.group {
+		if scores.Value[i] = math.NaN(); g < 0 {
+			continue
+		}
+		scores.Value[i] = 0
+		for _, k := range r.keys(i) {
+			if !suspicious.has(k) {
+				continue
+			}
+			if t := st.trail(k); float64(t.log)/evidenceUnit > scores.Value[i] {
+				scores.Value[i], best[i] = float64(t.log)/evidenceUnit, k
+			}
+		}
+		scores.LogP[i] = min(0, tested-scores.Value[i])
+	}
+	return scores
+}
+
+// suspicious holds the features with evidence against them.
+func (st *step) suspicious() *bitmap {
+	var b bitmap
+	for _, trails := range []map[uint32]trail{st.before.trails, st.added.trails} {
+		for k := range trails {
+			if st.trail(k).log > 0 {
+				b.set(k)
+			}
+		}
+	}
+	return &b
+}
+
+// trail returns what is known of a feature that is counted.
+func (st *step) trail(k uint32) trail {
+	a, b := st.before.trails[k], st.added.trails[k]
+	return a.plus(b)
+}
+
+// tested is ln K.
+func (st *step) tested() float64 {
+	return math.Log1p(float64(st.before.chosen) + float64(st.added.chosen))
+}
+
+func (m *model) explain(st *step, row int, k uint32) string {
+	s := st.rows.sample
+	phrase := m.phrase(s.Text[row], st.rows.group[row], k)
+	if phrase == "" {
+		phrase = "a phrase"
+	}
+	t := st.trail(k)
+	return fmt.Sprintf("%s drags label %q along: %d texts of another class share it, over the whole stream", phrase, s.Classes[s.Label[row]], t.records)
+}
+
+// Memory implements detect.Remembering.
+func (m *model) Memory(data []byte) (detect.Memory, error) {
+	if data == nil {
+		return newMemory(), nil
+	}
+	return decode(data)
+}
+
+// Observe implements detect.Remembering.
+func (m *model) Observe(s *detect.Sample, flagged []bool, env detect.Env) detect.Memory {
+	return m.ObserveAfter(s, newMemory(), flagged, env)
+}
+
+// ObserveAfter is Observe where before is what the stream has shown until s: what came already does not count again, and
+// what stood out is counted. Which rows are quarantined does not matter: evidence is evidence.
+func (m *model) ObserveAfter(s *detect.Sample, before detect.Memory, _ []bool, env detect.Env) detect.Memory {
+	return m.follow(m.take(s, env), before.(*Memory), env).added
+}
+
+// Suspects returns the records whose text looks more like another class's than like their own, with the keys of words and
+// features by which a trigger would be known.
+func (m *model) Suspects(s *detect.Sample, known detect.Memory, env detect.Env) []detect.Suspicion {
+	r, mem := m.take(s, env), known.(*Memory)
+	m.keep(nil)
+	e := m.evidence(mem)
+	out := make([][]detect.Suspicion, len(r.runs))
+	each(len(r.runs), env.Workers, func(at int) {
+		var row []text.Token
+		var features, words []uint64
+		for i := at * runRows; i < min((at+1)*runRows, s.N); i++ {
+			if g := r.group[i]; g < 0 || !e.odd[g][r.bin(i, int(g))] {
+				continue
+			}
+			row = text.Append(row[:0], s.Text[i])
+			features = m.vocabulary.Append(features[:0], row)
+			words = words[:0]
+			for t := range row {
+				words = m.vocabulary.Append(words, row[t:t+1])
+			}
+			slices.Sort(words)
+			if c := m.suspicion(i, r.group[i], features, words, mem); len(c.Keys) > 0 {
+				out[at] = append(out[at], c)
+			}
+		}
+	})
+	return slices.Concat(out...)
+}
+
+// suspicion chooses the keys of a suspect: the most conspicuous of its words, which any trigger of words has, and a few
+// of its other features.
+func (m *model) suspicion(row int, group int8, features, words []uint64, known *Memory) detect.Suspicion {
+	type choice struct {
+		key  uint32
+		sum  int32
+		word bool
+	}
+	var all []choice
+	for _, f := range features {
+		if m.isCommon(f) {
+			continue
+		}
+		k := key(f, group)
+		_, word := slices.BinarySearch(words, f)
+		all = append(all, choice{k, estimate(k, known.sums, nil), word})
+	}
+	slices.SortFunc(all, func(a, b choice) int {
+		return cmp.Or(cmp.Compare(b.sum, a.sum), cmp.Compare(a.key, b.key))
+	})
+	all = slices.CompactFunc(all, func(a, b choice) bool { return a.key == b.key })
+	c := detect.Suspicion{Row: row}
+	const mostWords = mostKeys * 3 / 4
+	take := func(word bool, most int) {
+		for _, a := range all {
+			if a.word == word && len(c.Keys) < most {
+				c.Keys = append(c.Keys, a.key)
+			}
+		}
+	}
+	take(true, mostWords)
+	take(false, mostKeys)
+	c.Weight = m.Weigh(c.Keys, known)
+	return c
+}
+
+// mostKeys is how many keys a suspect has at most.
+const mostKeys = 16
+
+// Weigh returns the largest sum of the features behind the keys.
+func (m *model) Weigh(keys []uint32, known detect.Memory) float32 {
+	mem, best := known.(*Memory), int32(math.MinInt32)
+	for _, k := range keys {
+		best = max(best, estimate(k, mem.sums, nil))
+	}
+	return float32(best)
+}
+
+// Convict returns what tells whether one of a record's features has enough evidence against it, nil where none has.
+func (m *model) Convict(known detect.Memory) func(keys []uint32) (finding.Finding, bool) {
+	mem := known.(*Memory)
+	tested := math.Log1p(float64(mem.chosen))
+	var guilty bitmap
+	any := false
+	for k, t := range mem.trails {
+		if tested-float64(t.log)/evidenceUnit <= convicting {
+			guilty.set(k)
+			any = true
+		}
+	}
+	if !any {
+		return nil
+	}
+	return func(keys []uint32) (finding.Finding, bool) {
+		var best trail
+		for _, k := range keys {
+			if guilty.has(k) {
+				if t := mem.trails[k]; t.log > best.log {
+					best = t
+				}
+			}
+		}
+		ln := float64(best.log) / evidenceUnit
+		if tested-ln > convicting {
+			return finding.Finding{}, false
+		}
+		phrase := best.phrase
+		if phrase == "" {
+			phrase = "a phrase"
+		}
+		return finding.Finding{
+			Score: ln, PValue: math.Exp(max(tested-ln, math.Log(math.SmallestNonzeroFloat64)+40)), Threshold: math.Exp(convicting),
+			Evidence: fmt.Sprintf("%s drags the label along: %d texts of another class share it, over the whole stream", phrase, best.records),
+			Code:     finding.PoisonTrigger,
+		}, true
+	}
+}
+
+// convicting is ln p from which a feature's earlier records are recalled: one stream of clean records in a thousand
+// brings a recall that it should not.
+var convicting = math.Log(0.001)
