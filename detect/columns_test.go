@@ -173,12 +173,59 @@ func TestNewSampleProvider(t *testing.T) {
 	}
 }
 
+func TestNewSampleOfAModel(t *testing.T) {
+	fields := []arrow.Field{
+		{Name: "p", Type: floats, Nullable: true}, {Name: "g", Type: floats, Nullable: true},
+		{Name: "l", Type: double, Nullable: true}, {Name: "i", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+	}
+	c := &contract.Contract{Roles: contract.Roles{Probabilities: "/p", Gradient: "/g", Loss: "/l"}}
+	a := batch(t, fields, `[{"p":[0.5,0.5],"g":[1,2,3],"l":0.25,"i":1},{"p":[1,0],"g":[4,5,6],"l":-3,"i":2}]`)
+	s, misfits, err := NewSample(c, []*record.Batch{a}, nil)
+	if err != nil || len(misfits) > 0 {
+		t.Fatal(misfits, err)
+	}
+	if got, want := fmt.Sprint(s.Probabilities, s.Outcomes, s.Gradient, s.GradientDim, s.Loss), "[0.5 0.5 1 0] 2 [1 2 3 4 5 6] 3 [0.25 -3]"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	values := a.Records.Column(0).(*array.List).ListValues().(*array.Float32).Float32Values()
+	if &s.Probabilities[0] != &values[0] {
+		t.Error("probabilities of one length are not read in place")
+	}
+
+	b := batch(t, fields, `[{"p":null,"g":[7],"l":null,"i":null},{"p":[1,2,3],"g":null,"l":2,"i":4}]`)
+	s, misfits, err = NewSample(c, []*record.Batch{a, b}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fmt.Sprint(s.Probabilities, s.Gradient, s.Loss), "[0.5 0.5 1 0 0 0 0 0] [1 2 3 4 5 6 0 0 0 0 0 0] [0.25 -3 NaN 2]"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if got, want := fmt.Sprint(misfits), "[{2 /g 1 3} {3 /p 3 2}]"; got != want {
+		t.Errorf("misfits %s, want %s", got, want)
+	}
+	// A reference's lengths hold, and a contract may name other types for a loss.
+	c.Roles.Loss = "/i"
+	s, misfits, err = NewSample(c, []*record.Batch{a}, &Sample{Outcomes: 3, GradientDim: 2})
+	if err != nil || len(misfits) != 4 || s.Outcomes != 3 || s.GradientDim != 2 || fmt.Sprint(s.Loss) != "[1 2]" {
+		t.Errorf("misfits %v, error %v, losses %v", misfits, err, s.Loss)
+	}
+	// No row at all, and roles that the contract does not name.
+	s, _, err = NewSample(c, []*record.Batch{batch(t, fields, `[]`)}, &Sample{Outcomes: 2, GradientDim: 3})
+	if err != nil || s.N != 0 || s.Outcomes != 2 || s.GradientDim != 3 || len(s.Probabilities)+len(s.Gradient)+len(s.Loss) != 0 {
+		t.Errorf("no row: %+v, error %v", s, err)
+	}
+	if s, _, _ = NewSample(&contract.Contract{}, []*record.Batch{a}, nil); s.Probabilities != nil || s.Gradient != nil || s.Loss != nil {
+		t.Error("columns without roles")
+	}
+}
+
 func TestNewSampleErrors(t *testing.T) {
 	fields := []arrow.Field{{Name: "n", Type: double}, {Name: "s", Type: word}}
 	b := batch(t, fields, `[{"n":1,"s":"secret"}]`)
 	for _, roles := range []contract.Roles{
 		{Text: []string{"/n"}}, {Text: []string{"/gone"}}, {Features: []string{"/s"}}, {Features: []string{"/s", "/n"}},
 		{Embedding: "/n"}, {Embedding: "/s"}, {Label: "/gone"},
+		{Probabilities: "/n"}, {Probabilities: "/gone"}, {Gradient: "/s"}, {Gradient: "/gone"}, {Loss: "/s"}, {Loss: "/gone"},
 	} {
 		_, _, err := NewSample(&contract.Contract{Roles: roles}, []*record.Batch{b}, nil)
 		if err == nil || !strings.Contains(err.Error(), "roles.") || strings.Contains(err.Error(), "secret") {
@@ -192,12 +239,14 @@ func TestSelect(t *testing.T) {
 		N: 3, Text: [][]byte{{1}, nil, {3}}, Label: []int32{0, -1, 1}, Classes: []string{"a", "b"},
 		Features: []float64{1, 2, 3, 4, 5, 6}, FeatureNames: []string{"x", "y"},
 		Embedding: []float32{1, 2, 3}, Dim: 1, HasEmbedding: []bool{true, false, true},
+		Probabilities: []float32{1, 0, 2, 0, 3, 0}, Outcomes: 2, Loss: []float64{7, 8, 9}, Gradient: []float32{4, 5, 6}, GradientDim: 1,
 	}
 	got := s.Select([]int{2, 0, 2})
 	want := &Sample{
 		N: 3, Text: [][]byte{{3}, {1}, {3}}, Label: []int32{1, 0, 1}, Classes: []string{"a", "b"},
 		Features: []float64{5, 6, 1, 2, 5, 6}, FeatureNames: []string{"x", "y"},
 		Embedding: []float32{3, 1, 3}, Dim: 1, HasEmbedding: []bool{true, true, true},
+		Probabilities: []float32{3, 0, 1, 0, 3, 0}, Outcomes: 2, Loss: []float64{9, 7, 9}, Gradient: []float32{6, 4, 6}, GradientDim: 1,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v", got)
@@ -254,5 +303,24 @@ func TestJoin(t *testing.T) {
 	}
 	if poor := (&Sample{N: 1}).Join(b); poor.N != 3 || poor.Text != nil || poor.Label != nil || poor.Embedding != nil {
 		t.Errorf("%+v", poor)
+	}
+}
+
+// Rows that lack what a model makes have nothing there after a Join, and what the first lacks stays lacking.
+func TestJoinOfAModel(t *testing.T) {
+	full := &Sample{
+		N: 1, Probabilities: []float32{0.5, 0.5}, Outcomes: 2, Loss: []float64{1}, Gradient: []float32{3, 4, 5}, GradientDim: 3,
+	}
+	got := full.Join(full).Join(&Sample{N: 1})
+	text := fmt.Sprint(got.N, got.Probabilities, got.Outcomes, got.Loss, got.Gradient, got.GradientDim)
+	if want := "3 [0.5 0.5 0.5 0.5 0 0] 2 [1 1 NaN] [3 4 5 3 4 5 0 0 0] 3"; text != want {
+		t.Errorf("%s, want %s", text, want)
+	}
+	if len(full.Loss) != 1 || len(full.Gradient) != 3 {
+		t.Error("Join changes what it joins")
+	}
+	got = (&Sample{N: 1}).Join(full)
+	if got.N != 2 || got.Probabilities != nil || got.Outcomes != 0 || got.Loss != nil || got.Gradient != nil || got.GradientDim != 0 {
+		t.Errorf("%+v", got)
 	}
 }

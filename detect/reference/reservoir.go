@@ -2,6 +2,7 @@ package reference
 
 import (
 	"encoding/hex"
+	"math"
 	"math/rand/v2"
 
 	"github.com/tasterhq/taster/detect"
@@ -56,6 +57,19 @@ func (r *Reservoir) Add(batch *record.Batch) error {
 			FeatureNames: s.FeatureNames, Dim: s.Dim, Text: s.Text[:0:0],
 			Label: s.Label[:0:0], Provider: s.Provider[:0:0],
 			Outcomes: s.Outcomes, Loss: s.Loss[:0:0], GradientDim: s.GradientDim,
+		}
+	} else if like := r.like; like != nil {
+		// What no row had before has its length from the first that does.
+		if len(like.FeatureNames) == 0 {
+			like.FeatureNames = s.FeatureNames
+		}
+		for _, width := range []struct {
+			known *int
+			now   int
+		}{{&like.Dim, s.Dim}, {&like.Outcomes, s.Outcomes}, {&like.GradientDim, s.GradientDim}} {
+			if *width.known == 0 {
+				*width.known = width.now
+			}
 		}
 	}
 	for i := range s.N {
@@ -167,10 +181,10 @@ func (r *Reservoir) Reference(created string, inputs []Input) (*Reference, error
 		if s.Provider != nil {
 			s.Provider[i] = number(providers, &s.Providers, row.provider)
 		}
-		s.Features = append(s.Features, row.features...)
-		s.Probabilities = append(s.Probabilities, row.probabilities...)
+		s.Features = extend(s.Features, row.features, len(s.FeatureNames), math.NaN())
+		s.Probabilities = extend(s.Probabilities, row.probabilities, s.Outcomes, 0)
 		s.Loss = append(s.Loss, row.loss...)
-		s.Gradient = append(s.Gradient, row.gradient...)
+		s.Gradient = extend(s.Gradient, row.gradient, s.GradientDim, 0)
 		if row.embedding != nil {
 			copy(s.Embedding[i*s.Dim:], row.embedding)
 			s.HasEmbedding[i] = true
@@ -180,4 +194,13 @@ func (r *Reservoir) Reference(created string, inputs []Input) (*Reference, error
 		Topic: r.contract.Topic, Contract: hex.EncodeToString(r.contract.Digest[:]), Created: created,
 		Seed: r.seed, Seen: r.seen, Inputs: inputs,
 	}, s)
+}
+
+// extend appends a row of width values, filled up with what stands for none.
+func extend[T any](column, row []T, width int, missing T) []T {
+	column = append(column, row...)
+	for range width - len(row) {
+		column = append(column, missing)
+	}
+	return column
 }
