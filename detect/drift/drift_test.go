@@ -1,0 +1,282 @@
+package drift
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/detecttest"
+)
+
+func TestConformance(t *testing.T) { detecttest.Run(t, Detector{}, detecttest.Clean) }
+
+func TestMemoryConformance(t *testing.T) {
+	detecttest.RunMemory(t, Detector{}, detecttest.Clean, MaxMemory)
+}
+
+// market writes rows of providers that honestly differ from each other.
+type market struct {
+	rng       *rand.Rand
+	providers int
+	sent      []float64 // rows by provider
+	total     float64
+	shift     func(provider int, sent, total float64) float64 // of the first feature, in standard deviations
+	burst     float64                                         // how much the mean of a provider's rows differs from segment to segment
+}
+
+func newMarket(providers int, seed uint64) *market {
+	return &market{rng: rand.New(rand.NewPCG(seed, 1)), providers: providers, sent: make([]float64, providers)}
+}
+
+func (m *market) segment(n int) *detect.Sample {
+	s := &detect.Sample{N: n, FeatureNames: []string{"price", "weight", "stars"}, Classes: []string{"no", "yes"}}
+	for p := range m.providers {
+		s.Providers = append(s.Providers, fmt.Sprint("provider ", p))
+	}
+	swing := make([]float64, m.providers)
+	for p := range swing {
+		swing[p] = m.burst * m.rng.NormFloat64()
+	}
+	for range n {
+		p := m.rng.IntN(m.providers)
+		own := float64(p) / float64(m.providers)
+		price := m.rng.NormFloat64() + own + swing[p]
+		if m.shift != nil {
+			price += m.shift(p, m.sent[p], m.total)
+		}
+		m.sent[p]++
+		m.total++
+		label := int32(0)
+		if m.rng.Float64() < 0.3+0.4*own {
+			label = 1
+		}
+		s.Provider, s.Label = append(s.Provider, int32(p)), append(s.Label, label)
+		s.Features = append(s.Features, price, m.rng.ExpFloat64()+own, float64(1+m.rng.IntN(5)))
+	}
+	return s
+}
+
+type outcome struct {
+	first   float64 // rows that the drifting provider had sent when the first of its rows was flagged; -1: never
+	flagged []float64
+	rows    []float64
+	// Of the drifting provider's last segments: the share of rows that are flagged above and below its own median, as it
+	// was before the drift.
+	high, low float64
+	evidence  string
+}
+
+// run judges a stream segment by segment; a row is flagged where ln p is at most ln 0.01.
+func run(t testing.TB, reference *detect.Sample, m *market, segments, rows, drifting int) outcome {
+	t.Helper()
+	env := detect.Env{Seed: 1, Workers: 2}
+	fitted, err := Detector{}.Fit(reference, env)
+	if err != nil || fitted == nil {
+		t.Fatalf("no model: %v", err)
+	}
+	model := fitted.(detect.Remembering)
+	memory, err := model.Memory(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := outcome{first: -1, flagged: make([]float64, m.providers), rows: make([]float64, m.providers)}
+	var highs, lows float64
+	for at := range segments {
+		s := m.segment(rows)
+		scores := model.ScoreWith(s, memory, env)
+		for i, lp := range scores.LogP {
+			p := int(s.Provider[i])
+			out.rows[p]++
+			hit := 0.0
+			if lp <= math.Log(0.01) {
+				hit = 1
+				out.flagged[p]++
+				if p == drifting && out.first < 0 {
+					out.first = m.sent[p]
+					out.evidence = scores.Explain(i)
+				}
+			}
+			if p == drifting && at > segments*9/10 {
+				if s.Features[3*i] > float64(p)/float64(m.providers) {
+					highs++
+					out.high += hit
+				} else {
+					lows++
+					out.low += hit
+				}
+			}
+		}
+		memory.Merge(model.Observe(s, nil, env))
+	}
+	out.high /= math.Max(1, highs)
+	out.low /= math.Max(1, lows)
+	return out
+}
+
+func (o outcome) honest(drifting int) (worst float64) {
+	for p, n := range o.rows {
+		if p != drifting {
+			worst = math.Max(worst, o.flagged[p]/math.Max(1, n))
+		}
+	}
+	return worst
+}
+
+// TestOneProviderDrifts: 0.02 standard deviations in a thousand rows is nothing to see in any segment.
+func TestOneProviderDrifts(t *testing.T) {
+	const drifting = 3
+	for _, c := range []struct {
+		name  string
+		burst float64
+		first float64
+	}{{"steady", 0, 44000}, {"providers that swing from segment to segment", 0.2, 49000}} {
+		t.Run(c.name, func(t *testing.T) {
+			reference := newMarket(8, 1)
+			m := newMarket(8, 2)
+			m.burst = c.burst
+			m.shift = func(p int, sent, _ float64) float64 {
+				if p != drifting {
+					return 0
+				}
+				return 0.02 * sent / 1000
+			}
+			got := run(t, reference.segment(8000), m, 100, 4000, drifting)
+			t.Logf("%+v", got)
+			if got.first < 0 || got.first > c.first {
+				t.Errorf("found after %.0f rows, want at most %.0f", got.first, c.first)
+			}
+			if got.honest(drifting) > 0 {
+				t.Errorf("up to %.4f of an honest provider's rows flagged", got.honest(drifting))
+			}
+			if got.high < 0.3 || got.low > 0.02 {
+				t.Errorf("%.2f of its rows on the side to which it drifts, and %.2f of the others", got.high, got.low)
+			}
+			if !strings.Contains(got.evidence, "price") {
+				t.Errorf("evidence does not tell the field: %s", got.evidence)
+			}
+		})
+	}
+}
+
+// TestSeason: what all providers do together is no attack.
+func TestSeason(t *testing.T) {
+	m := newMarket(8, 3)
+	m.shift = func(_ int, _, total float64) float64 { return 1.5 * math.Sin(total/60000) }
+	if got := run(t, newMarket(8, 1).segment(4000), m, 50, 2000, -1); got.honest(-1) > 0.002 {
+		t.Errorf("up to %.4f of a provider's rows flagged", got.honest(-1))
+	}
+}
+
+// TestNewProvider: who is not in the reference is compared with itself, and only sudden change tells.
+func TestNewProvider(t *testing.T) {
+	reference := newMarket(4, 1).segment(2000) // so providers 4 and 5 are new
+	got := run(t, reference, newMarket(6, 4), 40, 2000, -1)
+	if got.honest(-1) > 0.002 {
+		t.Errorf("up to %.4f of an honest provider's rows flagged", got.honest(-1))
+	}
+	m := newMarket(6, 5)
+	m.shift = func(p int, sent, _ float64) float64 {
+		if p == 5 && sent > 8000 {
+			return 3
+		}
+		return 0
+	}
+	if got := run(t, reference, m, 40, 2000, 5); got.first < 0 || got.first > 9000 || got.honest(5) > 0 {
+		t.Errorf("found after %.0f rows, want soon after 8,000; %.4f of an honest provider's flagged", got.first, got.honest(5))
+	}
+}
+
+// TestLongCleanStream: the budget holds over 200,000 rows, as many looks, and providers that are not independent rows.
+func TestLongCleanStream(t *testing.T) {
+	if os.Getenv("TASTER_EVAL_DATA") == "" {
+		t.Skip("TASTER_EVAL_DATA is not set: long streams are run with the evaluation")
+	}
+	for _, burst := range []float64{0, 0.1, 0.5} {
+		for _, providers := range []int{1, 3, 10, 100} {
+			m := newMarket(providers, 7)
+			m.burst = burst
+			got := run(t, newMarket(providers, 6).segment(max(1000, 50*providers)), m, 200, 1000, -1)
+			all := 0.0
+			for _, n := range got.flagged {
+				all += n
+			}
+			t.Logf("%d providers, swing %.1f: %.5f of 200,000 rows flagged", providers, burst, all/200000)
+			if limit := 0.01 + 3*math.Sqrt(0.01*0.99*(1/200000.0+1/1000.0)); all/200000 > limit {
+				t.Errorf("%d providers, swing %.1f: %.4f of clean rows flagged", providers, burst, all/200000)
+			}
+		}
+	}
+}
+
+// TestEvidenceIsAnEProcess: under the null its mean is at most 1, however often one looks.
+func TestEvidenceIsAnEProcess(t *testing.T) {
+	rng := rand.New(rand.NewPCG(8, 9))
+	base := histogram{0.02, 0.2, 0.18, 0.1, 0.2, 0.1, 0.1, 0.1}
+	other := histogram{0.02, 0.22, 0.16, 0.1, 0.2, 0.08, 0.12, 0.1} // within the radius
+	crossed := 0
+	const streams = 1000
+	for range streams {
+		var n histogram
+		for i := range 600 {
+			u := rng.Float64()
+			b := 0
+			for u > other[b] && b < bins-1 {
+				u -= other[b]
+				b++
+			}
+			n[b]++
+			if i%25 == 24 && evidence(&n, &base, 0.01) >= math.Log(20) {
+				crossed++
+				break
+			}
+		}
+	}
+	if crossed > streams/20 {
+		t.Errorf("%d of %d clean streams reach e = 20, want at most 1 in 20", crossed, streams)
+	}
+	far := histogram{10, 10, 10, 10, 10, 10, 200, 10}
+	if e := evidence(&far, &base, 0.01); e < 50 {
+		t.Errorf("evidence %.1f for counts that are nothing like the baseline", e)
+	}
+}
+
+func BenchmarkScoreWith(b *testing.B) {
+	env := detect.Env{Workers: 1}
+	for _, dim := range []int{0, 32, 384, 1024} {
+		sample := func(n int, seed uint64) *detect.Sample {
+			s := detecttest.Clean(n, seed)
+			s.Embedding, s.Dim = nil, 0
+			if dim > 0 {
+				rng := rand.New(rand.NewPCG(seed, 3))
+				s.Dim, s.Embedding = dim, make([]float32, n*dim)
+				for i := range s.Embedding {
+					s.Embedding[i] = float32(rng.NormFloat64())
+				}
+			}
+			return s
+		}
+		fitted, err := Detector{}.Fit(sample(1000, 1), env)
+		if err != nil {
+			b.Fatal(err)
+		}
+		m := fitted.(detect.Remembering)
+		s := sample(4096, 2)
+		before := m.Observe(s, nil, env)
+		for _, c := range []struct {
+			name string
+			f    func()
+		}{{"score", func() { m.ScoreWith(s, before, env) }}, {"observe", func() { m.Observe(s, nil, env) }}} {
+			b.Run(fmt.Sprintf("%s/d=%d", c.name, dim), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					c.f()
+				}
+				b.ReportMetric(float64(s.N)*float64(b.N)/b.Elapsed().Seconds(), "records/s")
+			})
+		}
+	}
+}
