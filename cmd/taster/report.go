@@ -2,43 +2,80 @@ package main
 
 import (
 	"io"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tasterhq/taster/cmd/internal/app"
+	"github.com/tasterhq/taster/sink/report"
 )
 
 func newReport(c *cli) *cobra.Command {
 	var configPath string
 	var limit int
+	var page string
 	command := &cobra.Command{
 		Use:   "report -c taster.yaml LANDING",
 		Short: "Show flagged records, risk, reasons and what to do",
 		Long: "report reads a landing zone and shows risk by segment and by provider, the records that were flagged with the detectors\n" +
-			"that fired and their evidence, what was rejected and why, and what to do about each kind of attack.\n\n" +
-			"Evidence quotes records, so the keys are needed; the reading is entered in the audit log.",
-		Example: "  taster report -c taster.yaml landing\n  taster report -c taster.yaml landing -o json",
+			"that fired, their evidence and their nearest neighbours, what was rejected and why, and what to do about each kind of attack.\n\n" +
+			"--html writes the same as one page that needs nothing beside it: no server, no network, no script to be readable.\n\n" +
+			"Evidence and excerpts quote records, so the keys are needed; the reading is entered in the audit log. The page is plain:\n" +
+			"keep it where plain data may be.",
+		Example: "  taster report -c taster.yaml landing\n  taster report -c taster.yaml landing --html report.html\n  taster report -c taster.yaml landing -o json",
 		Args:    exactArgs("LANDING"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			loaded, err := c.loadConfig(cmd, configPath)
 			if err != nil {
 				return err
 			}
+			if limit == 0 && c.output != outputJSON {
+				limit = listed // neither the text nor the page shows more
+			}
 			bar := c.progress("reading", -1)
 			defer bar.Finish()
-			report, err := app.Report(cmd.Context(), loaded, args[0], app.ReportOptions{Limit: limit, Explain: true}, bar.Add)
+			found, err := app.Report(cmd.Context(), loaded, args[0], app.ReportOptions{Limit: limit, Explain: true}, bar.Add)
 			bar.Finish()
 			if err != nil {
 				return outcome(err)
 			}
+			if page != "" {
+				if err := writePage(page, found); err != nil {
+					return unreachable(err)
+				}
+			}
 			var failed error
-			if err := c.print(report, func(w io.Writer) { failed = report.Text(w) }); err != nil {
+			if err := c.print(found, func(w io.Writer) { failed = found.Text(w) }); err != nil {
 				return err
 			}
 			return failed
 		},
 	}
 	configFlag(command, &configPath)
+	command.Flags().StringVar(&page, "html", "", "also write one page of HTML to this file")
 	command.Flags().IntVar(&limit, "limit", 0, "list at most so many flagged and so many rejected records; 0: all")
 	return command
+}
+
+// listed bounds what is kept in memory of a report for people, who read the riskiest.
+const listed = 2000
+
+// writePage puts the page in its place at once, for the eyes of who ran the command: it quotes records.
+func writePage(path string, r *report.Report) error {
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return err
+	}
+	err = r.HTML(file)
+	if closed := file.Close(); err == nil {
+		err = closed
+	}
+	if err == nil {
+		err = os.Rename(file.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(file.Name()) // it holds half a page at most
+	}
+	return err
 }

@@ -1,6 +1,10 @@
 package report
 
-import "github.com/tasterhq/taster/schema/finding"
+import (
+	"slices"
+
+	"github.com/tasterhq/taster/schema/finding"
+)
 
 // Attack is a kind of poisoning in the project's vocabulary, with the names that others give it and what to do.
 type Attack struct {
@@ -185,14 +189,19 @@ var attacks = []Attack{
 	},
 }
 
-// attackOf returns the attack that a record's reasons point to first, nil for none.
-func attackOf(reasons []string) *Attack {
+// attacksOf returns the names of the attacks that a record's reasons point to, in the order of the reasons; one empty
+// name where there is none.
+func attacksOf(reasons []string) []string {
+	var names []string
 	for _, reason := range reasons {
 		for i := range attacks {
-			if reason == string(attacks[i].code) && attacks[i].code != finding.HiddenUnicode {
-				return &attacks[i]
+			if reason == string(attacks[i].code) && attacks[i].code != finding.HiddenUnicode && !slices.Contains(names, attacks[i].Name) {
+				names = append(names, attacks[i].Name)
 			}
 		}
 	}
-	return nil
+	if names == nil {
+		return []string{""}
+	}
+	return names
 }

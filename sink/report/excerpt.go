@@ -28,7 +28,7 @@ func excerpt(text []byte, found []finding.Finding) (cut string, highlights [][2]
 	tokens := tokenize(whole)
 	var hits [][2]int // bytes
 	first := -1
-	for _, f := range found {
+	for _, f := range telling(found) {
 		for _, phrase := range quoted(f.Evidence) {
 			at := find(whole, tokens, phrase, mostHits-len(hits))
 			if first < 0 && len(at) > 0 {
@@ -58,11 +58,30 @@ func excerpt(text []byte, found []finding.Finding) (cut string, highlights [][2]
 	return cut, highlights
 }
 
+// telling are the findings that flag by themselves; where none does, all of them.
+func telling(found []finding.Finding) []finding.Finding {
+	var fired []finding.Finding
+	for _, f := range found {
+		if f.PValue <= f.Threshold {
+			fired = append(fired, f)
+		}
+	}
+	if fired == nil {
+		return found
+	}
+	return fired
+}
+
 // window returns the bytes of an excerpt that shows the byte at hit. It begins and ends between words where there is a
 // space near.
 func window(text string, hit int) (from, to int) {
-	from = hit
-	for n := 0; n < before && from > 0; n++ {
+	from, to = hit, hit
+	after := 0
+	for ; after < excerptRunes && to < len(text); after++ {
+		_, size := utf8.DecodeRuneInString(text[to:])
+		to += size
+	}
+	for n := 0; n < max(before, excerptRunes-after) && from > 0; n++ {
 		_, size := utf8.DecodeLastRuneInString(text[:from])
 		from -= size
 	}

@@ -37,11 +37,14 @@ type mapped struct {
 
 // explain finds the neighbours of the riskiest flagged records of each attack, and lays out a map of each topic.
 func (b *Builder) explain() {
-	topics := map[string][]*Flagged{}
+	topics, seen := map[string][]*Flagged{}, map[*Flagged]bool{}
 	for _, kept := range b.riskiest {
 		for _, f := range kept.list() {
-			topics[f.Topic] = append(topics[f.Topic], f)
-			b.report.Explained++
+			if !seen[f] {
+				seen[f] = true
+				topics[f.Topic] = append(topics[f.Topic], f)
+				b.report.Explained++
+			}
 		}
 	}
 	names := make([]string, 0, len(topics))

@@ -94,6 +94,14 @@ type Flagged struct {
 	NearestFlagged []Neighbour `json:"nearest_flagged,omitempty"` // the most alike of the other explained flagged records
 
 	item
+	wanted int // lists that the record stands in, for which it is to be compared with others
+}
+
+// forget takes the record out of one list, and drops what is only kept for comparison when it was the last.
+func (f *Flagged) forget() {
+	if f.wanted--; f.wanted <= 0 {
+		f.item = item{order: f.order}
+	}
 }
 
 // Neighbour is a record that is much like a flagged one.
@@ -349,20 +357,23 @@ func (b *Builder) addFlagged(rows arrow.RecordBatch, provider func(int) string, 
 		f.order = hash(source(i), f.Partition, f.Offset)
 		f.Excerpt, f.Highlights = excerpt(f.text, f.Findings)
 		f.text = slices.Clone(f.text[:min(len(f.text), textKept)])
-		name := ""
-		if a := attackOf(f.Reasons); a != nil {
-			name = a.Name
-		}
-		f.Attack = name
-		kept := b.riskiest[name]
-		if kept == nil {
-			kept = newBest(explainedPerAttack, riskier, func(f *Flagged) { f.forget() })
-			b.riskiest[name] = kept
+		names := attacksOf(f.Reasons)
+		f.Attack = names[0]
+		for _, name := range names {
+			kept := b.riskiest[name]
+			if kept == nil {
+				kept = newBest(explainedPerAttack, func(x, y *Flagged) int { // those that the attack explains best come first
+					return cmp.Or(-cmp.Compare(btoi(x.Attack == name), btoi(y.Attack == name)), riskier(x, y))
+				}, func(f *Flagged) { f.forget() })
+				b.riskiest[name] = kept
+			}
+			f.wanted++
+			kept.add(f)
 		}
 		if !b.options.Explain {
-			f.forget()
+			f.wanted = 0
+			f.item = item{order: f.order}
 		}
-		kept.add(f)
 		b.flagged = append(b.flagged, f)
 	}
 	return nil
@@ -409,6 +420,13 @@ func riskier(x, y *Flagged) int {
 	return cmp.Or(cmp.Compare(y.Risk, x.Risk), cmp.Compare(x.order, y.order), byPlace(x, y))
 }
 
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 func byPlace(x, y *Flagged) int {
 	return cmp.Or(cmp.Compare(x.Topic, y.Topic), cmp.Compare(x.Partition, y.Partition), cmp.Compare(x.Offset, y.Offset))
 }
@@ -450,7 +468,7 @@ func (b *Builder) Report() *Report {
 	}
 	r.Flagged = r.Flagged[:0]
 	for _, f := range b.flagged {
-		f.forget()
+		f.item = item{order: f.order}
 		r.Flagged = append(r.Flagged, *f)
 	}
 	return r

@@ -25,9 +25,6 @@ type item struct {
 	order    uint64    // hash of the record's place: a random order that every run agrees on
 }
 
-// forget drops what is only kept for comparison.
-func (i *item) forget() { i.text, i.vector, i.features = nil, nil, nil }
-
 const (
 	scanned  = 1 << 18 // bytes of a text in which evidence is looked for
 	textKept = 4096    // bytes of a text that are compared with others

@@ -168,14 +168,16 @@ func tableOf(b *strings.Builder, title string, rows, all int, head string, row f
 
 // name makes record content safe for a terminal: control characters would let a record write on it, and invisible ones
 // let it look like another.
-func name(s string) string {
+func name(s string) string { return clip(s, 160) }
+
+// clip is name for at most so many characters.
+func clip(s string, most int) string {
 	clean := strings.Map(func(r rune) rune {
 		if unicode.In(r, unicode.C, unicode.Zl, unicode.Zp) {
 			return '\ufffd'
 		}
 		return r
 	}, s)
-	const most = 160
 	if runes := []rune(clean); len(runes) > most {
 		return string(runes[:most]) + "…"
 	}
