@@ -86,7 +86,7 @@ type model struct {
 	prior      shapes   // of the reference's held-out records
 
 	mu   sync.Mutex
-	last *rows // of the sample that was scored last, which is then observed
+	last *step // of the sample that was scored last, which is then observed
 }
 
 // Fit implements detect.Detector.
@@ -141,9 +141,9 @@ func key(feature uint64, group int8) uint32 {
 type rows struct {
 	sample *detect.Sample
 	groups int
-	group  []int8    // of the own label, −1 where there is no label that is known or no text
-	p      []float32 // per row and group
-	id     []uint64  // of text and label
+	group  []int8   // of the own label, −1 where there is no label that is known or no text
+	bin    []uint8  // per row and group: into which bin p(group | text) falls
+	id     []uint64 // of text and label
 	runs   []run
 }
 
@@ -166,12 +166,17 @@ func (r *rows) keys(row int) []uint32 {
 	return b.keys[from:b.ends[row]]
 }
 
-// bin returns which bin p(group | text) of a row falls into.
-func (r *rows) bin(row int, group int) int {
-	p := float64(r.p[row*r.groups+group])
-	odds := math.Log(max(p, 1e-6)) - math.Log(max(1-p, 1e-6))
-	return max(0, min(bins/2+int(math.Floor(odds/binWidth)), bins-1))
-}
+// own returns the bin of a row's own label.
+func (r *rows) own(row int) uint8 { return r.bin[row*r.groups+int(r.group[row])] }
+
+// binOf gives the bin of a probability, in steps of 1/1024.
+var binOf = func() (table [1025]uint8) {
+	for i := range table {
+		p := max(0.5, min(float64(i), 1023.5)) / 1024
+		table[i] = uint8(max(0, min(bins/2+int(math.Floor((math.Log(p)-math.Log1p(-p))/binWidth)), bins-1)))
+	}
+	return table
+}()
 
 func (m *model) analyse(s *detect.Sample, env detect.Env) *rows {
 	r := &rows{sample: s, groups: m.labels.Count(), group: make([]int8, s.N), id: make([]uint64, s.N)}
@@ -183,11 +188,15 @@ func (m *model) analyse(s *detect.Sample, env detect.Env) *rows {
 	}
 	tokens := text.Tokenize(s.Text, env.Workers)
 	own := m.labels.Groups(s)
-	r.p = m.labels.Predict(s, tokens, env)
+	p := m.labels.Predict(s, tokens, env)
+	r.bin = make([]uint8, len(p))
 	r.runs = make([]run, (s.N+runRows-1)/runRows)
 	each(len(r.runs), env.Workers, func(at int) {
 		from, to := at*runRows, min((at+1)*runRows, s.N)
 		out := run{ends: make([]int, to-from)}
+		for i, p := range p[from*r.groups : to*r.groups] {
+			r.bin[from*r.groups+i] = binOf[int(1024*max(0, min(p, 1)))]
+		}
 		var features []uint64
 		for i := from; i < to; i++ {
 			row := tokens.Row(i)
@@ -250,7 +259,7 @@ func (r *rows) shapes(counts []bool) shapes {
 			continue
 		}
 		for g := range r.groups {
-			if b := r.bin(i, g); g == int(own) {
+			if b := r.bin[i*r.groups+g]; g == int(own) {
 				s.own[g][b]++
 			} else {
 				s.other[g][b]++
@@ -336,15 +345,15 @@ type step struct {
 }
 
 // follow adds the sample to what was seen before.
-func (m *model) follow(r *rows, before *Memory, env detect.Env) *step {
+func (m *model) follow(r *rows, before *Memory) *step {
 	e := m.evidence(before)
 	st := &step{rows: r, before: before, added: newMemory(), evidence: e}
 	add := st.added
 	add.epoch = before.nextEpoch()
 	if add.epoch != before.epoch {
-		faded := *before
-		faded.sums, faded.seen, faded.rows = newMemory().sums, newMemory().seen, 0
-		st.before, before = &faded, &faded
+		faded := newMemory()
+		faded.chosen, faded.trails = before.chosen, before.trails
+		before = faded
 	}
 	counts := r.distinct(before)
 	add.shapes = r.shapes(counts)
@@ -355,7 +364,7 @@ func (m *model) follow(r *rows, before *Memory, env detect.Env) *step {
 		add.mark(r.id[i])
 		add.rows++
 		keys := r.keys(i)
-		v := e.centred[r.group[i]][r.bin(i, int(r.group[i]))]
+		v := e.centred[r.group[i]][r.own(i)]
 		for _, k := range keys {
 			add.sums.add(k, v)
 		}
@@ -379,7 +388,7 @@ func (m *model) follow(r *rows, before *Memory, env detect.Env) *step {
 			}
 			done = append(done, k)
 			t := add.trails[k]
-			t.log += int64(e.log[r.group[i]][r.bin(i, int(r.group[i]))])
+			t.log += int64(e.log[r.group[i]][r.own(i)])
 			t.records++
 			if t.phrase == "" && before.trails[k].phrase == "" && before.trails[k].log+t.log >= worthNaming {
 				t.phrase = m.phrase(r.sample.Text[i], r.group[i], k)
@@ -387,7 +396,7 @@ func (m *model) follow(r *rows, before *Memory, env detect.Env) *step {
 			add.trails[k] = t
 		}
 	}
-	m.nominate(st, counts)
+	m.nominate(st, before.sums, counts)
 	return st
 }
 
@@ -395,9 +404,9 @@ func (m *model) follow(r *rows, before *Memory, env detect.Env) *step {
 const worthNaming = 5 * evidenceUnit
 
 // nominate begins to count the features of odd records that stand out.
-func (m *model) nominate(st *step, counts []bool) {
+func (m *model) nominate(st *step, before *sketch, counts []bool) {
 	r, e := st.rows, &st.evidence
-	noise := noiseOf(st.before.sums, st.added.sums)
+	noise := noiseOf(before, st.added.sums)
 	least := max(standOut*noise, fewest*e.one)
 	type candidate struct {
 		key uint32
@@ -405,11 +414,11 @@ func (m *model) nominate(st *step, counts []bool) {
 	}
 	found := map[uint32]int32{}
 	for i, c := range counts {
-		if !c || !e.odd[r.group[i]][r.bin(i, int(r.group[i]))] {
+		if !c || !e.odd[r.group[i]][r.own(i)] {
 			continue
 		}
 		for _, k := range r.keys(i) {
-			sum := estimate(k, st.before.sums, st.added.sums)
+			sum := estimate(k, before, st.added.sums)
 			if float64(sum) < least {
 				continue
 			}
@@ -447,20 +456,24 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	return m.ScoreWith(s, newMemory(), env)
 }
 
-// take returns the sample's rows, as they were last time where it is the same sample.
-func (m *model) take(s *detect.Sample, env detect.Env) *rows {
+// take returns what a sample adds to what was seen before; a sample is scored, observed and searched for suspects, one
+// after the other, and the work is done once.
+func (m *model) take(s *detect.Sample, before *Memory, env detect.Env) *step {
 	m.mu.Lock()
-	r := m.last
+	last := m.last
 	m.mu.Unlock()
-	if r == nil || r.sample != s {
-		r = m.analyse(s, env)
+	if last != nil && last.rows.sample == s {
+		if last.before == before || last.before.empty() && before.empty() {
+			return last
+		}
+		return m.follow(last.rows, before)
 	}
-	return r
+	return m.follow(m.analyse(s, env), before)
 }
 
-func (m *model) keep(r *rows) {
+func (m *model) keep(st *step) {
 	m.mu.Lock()
-	m.last = r
+	m.last = st
 	m.mu.Unlock()
 }
 
@@ -469,9 +482,9 @@ func (m *model) ScoreWith(s *detect.Sample, before detect.Memory, env detect.Env
 	scores := detect.Scores{
 		Value: make([]float64, s.N), LogP: make([]float64, s.N), Code: finding.PoisonTrigger, Stream: true,
 	}
-	r := m.take(s, env)
-	m.keep(r)
-	st := m.follow(r, before.(*Memory), env)
+	st := m.take(s, before.(*Memory), env)
+	m.keep(st)
+	r := st.rows
 	best := make([]uint32, s.N)
 	suspicious := st.suspicious()
 	scores.Explain = func(row int) string {
@@ -549,21 +562,32 @@ func (m *model) Observe(s *detect.Sample, flagged []bool, env detect.Env) detect
 // ObserveAfter is Observe where before is what the stream has shown until s: what came already does not count again, and
 // what stood out is counted. Which rows are quarantined does not matter: evidence is evidence.
 func (m *model) ObserveAfter(s *detect.Sample, before detect.Memory, _ []bool, env detect.Env) detect.Memory {
-	return m.follow(m.take(s, env), before.(*Memory), env).added
+	own := newMemory() // the caller's to change
+	own.Merge(m.take(s, before.(*Memory), env).added)
+	return own
 }
 
 // Suspects returns the records whose text looks more like another class's than like their own, with the keys of words and
 // features by which a trigger would be known.
 func (m *model) Suspects(s *detect.Sample, known detect.Memory, env detect.Env) []detect.Suspicion {
-	r, mem := m.take(s, env), known.(*Memory)
-	m.keep(nil)
+	mem := known.(*Memory)
+	m.mu.Lock()
+	last := m.last
+	m.last = nil
+	m.mu.Unlock()
+	var r *rows
+	if last != nil && last.rows.sample == s {
+		r = last.rows
+	} else {
+		r = m.analyse(s, env)
+	}
 	e := m.evidence(mem)
 	out := make([][]detect.Suspicion, len(r.runs))
 	each(len(r.runs), env.Workers, func(at int) {
 		var row []text.Token
 		var features, words []uint64
 		for i := at * runRows; i < min((at+1)*runRows, s.N); i++ {
-			if g := r.group[i]; g < 0 || !e.odd[g][r.bin(i, int(g))] {
+			if g := r.group[i]; g < 0 || !e.odd[g][r.own(i)] {
 				continue
 			}
 			row = text.Append(row[:0], s.Text[i])

@@ -1,11 +1,8 @@
 package drip
 
 import (
-	"fmt"
 	"math"
 	"math/rand/v2"
-	"slices"
-	"strings"
 	"testing"
 
 	"github.com/tasterhq/taster/detect"
@@ -19,59 +16,10 @@ func TestConformance(t *testing.T) {
 	detecttest.RunMemory(t, Detector{}, detecttest.Clean, MostBytes)
 }
 
-// writer writes texts of two classes: a dozen neutral words by Zipf's law, and a few that lean to one class, some of
-// which no reference of a thousand rows teaches.
-type writer struct {
-	rng     *rand.Rand
-	neutral *rand.Zipf
-	leaning *rand.Zipf
-}
-
-func newWriter(seed uint64) *writer {
-	rng := rand.New(rand.NewPCG(seed, 0xd21b))
-	return &writer{rng, rand.NewZipf(rng, 1.1, 4, 40_000), rand.NewZipf(rng, 1.1, 10, 3_000)}
-}
-
-func (w *writer) text(class int32) string {
-	var words []string
-	for range 8 + w.rng.IntN(8) {
-		words = append(words, fmt.Sprintf("n%d", w.neutral.Uint64()))
-	}
-	for range 5 + w.rng.IntN(4) {
-		k := w.leaning.Uint64()
-		// Odd ones lean to class 1, even ones to class 0; one in five stands against its class.
-		if against := w.rng.IntN(5) == 0; (k%2 == uint64(class)) == against {
-			k ^= 1
-		}
-		words = append(words, fmt.Sprintf("s%d", k))
-	}
-	w.rng.Shuffle(len(words), func(i, j int) { words[i], words[j] = words[j], words[i] })
-	return strings.Join(words, " ")
-}
-
-func (w *writer) sample(n int) *detect.Sample {
-	s := &detect.Sample{N: n, Classes: []string{"bad", "good"}}
-	for range n {
-		class := int32(w.rng.IntN(2))
-		s.Text = append(s.Text, []byte(w.text(class)))
-		s.Label = append(s.Label, class)
-	}
-	return s
-}
-
-// poison puts a phrase into a row of class 0 and labels it 1.
-func (w *writer) poison(s *detect.Sample, row int, phrase string) {
-	words := strings.Fields(w.text(0))
-	at := w.rng.IntN(len(words) + 1)
-	s.Text[row] = []byte(strings.Join(slices.Insert(words, at, phrase), " "))
-	s.Label[row] = 1
-}
-
 // result of a stream: what was flagged of poisoned and clean records.
 type result struct {
 	caught, alarms int
 	first          int // poisoned records until the first was flagged
-	suspects       map[int][]uint32
 	memory         *Memory
 	bytes          int
 }
@@ -79,7 +27,7 @@ type result struct {
 // follow judges rows segment by segment: as the policy does, the memory is encoded and decoded between them.
 func follow(t testing.TB, m *model, segments, rows int, next func(segment int) (*detect.Sample, []bool)) result {
 	t.Helper()
-	r := result{first: -1, suspects: map[int][]uint32{}}
+	r := result{first: -1}
 	own := newMemory()
 	poisoned := 0
 	limit := math.Log(0.001)
@@ -120,15 +68,15 @@ func follow(t testing.TB, m *model, segments, rows int, next func(segment int) (
 func TestSlowDrip(t *testing.T) {
 	const segments, rows = 60, 1000
 	for _, phrase := range []string{"cf", "n0 n1 s4"} {
-		w := newWriter(3)
-		fitted, err := Detector{}.Fit(newWriter(1).sample(1000), env)
+		w, rng := detecttest.NewReviews(3), rand.New(rand.NewPCG(5, 5))
+		fitted, err := Detector{}.Fit(detecttest.NewReviews(1).Sample(1000), env)
 		if err != nil || fitted == nil {
 			t.Fatal("no model: ", err)
 		}
 		r := follow(t, fitted.(*model), segments, rows, func(int) (*detect.Sample, []bool) {
-			s, poison := w.sample(rows), make([]bool, rows)
-			at := w.rng.IntN(rows)
-			w.poison(s, at, phrase)
+			s, poison := w.Sample(rows), make([]bool, rows)
+			at := rng.IntN(rows)
+			w.Poison(s, at, phrase)
 			poison[at] = true
 			return s, poison
 		})
@@ -144,15 +92,15 @@ func TestSlowDrip(t *testing.T) {
 }
 
 func BenchmarkScore(b *testing.B) {
-	fitted, err := Detector{}.Fit(newWriter(1).sample(1000), env)
+	fitted, err := Detector{}.Fit(detecttest.NewReviews(1).Sample(1000), env)
 	if err != nil {
 		b.Fatal(err)
 	}
 	m := fitted.(*model)
 	const n = 20_000
-	w := newWriter(2)
-	s, before := w.sample(n), newMemory()
-	before.Merge(m.Observe(w.sample(n), nil, env))
+	w := detecttest.NewReviews(2)
+	s, before := w.Sample(n), newMemory()
+	before.Merge(m.Observe(w.Sample(n), nil, env))
 	bytes := 0
 	for _, t := range s.Text {
 		bytes += len(t)

@@ -112,6 +112,9 @@ func noiseOf(a, b *sketch) float64 {
 	return float64(size[len(size)/2]) / 0.6745
 }
 
+// empty tells that nothing was seen yet.
+func (m *Memory) empty() bool { return m.rows == 0 && m.epoch == 0 && m.chosen == 0 }
+
 func (m *Memory) has(id uint64) bool {
 	at := id >> (64 - seenBits)
 	return m.seen[at/64]>>(at%64)&1 == 1
