@@ -6,7 +6,7 @@ LINT     := .tools/golangci-lint-v2.15.0
 BENCHTIME ?= 3x
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: build demo test lint bench test-services torture fuzz clean
+.PHONY: build demo test lint bench eval test-services torture fuzz clean
 
 build: ## one static binary: bin/taster
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/taster ./cmd/taster
@@ -39,6 +39,10 @@ torture: ## real processes killed, stopped, starved and confused, then every rec
 
 bench: ## records/s, MB/s and allocations of each stage and of the whole, beside a straight program
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -timeout 2h ./cmd/internal/bench
+
+PARTS ?= backdoors,labels,tabular,embeddings,clean,attacks
+eval: ## how well detection works on the data that TASTER_EVAL_DATA names; the tables of docs/DETECTION.md
+	TASTER_EVAL_REVISION=$(VERSION) $(GO) run ./cmd/internal/evaluate/table -parts $(PARTS) -doc docs/DETECTION.md
 
 FUZZTIME ?= 10s
 fuzz: ## every fuzz test, for FUZZTIME each

@@ -440,3 +440,30 @@ func TestEdit(t *testing.T) {
 		}
 	}
 }
+
+// The table in the documentation is the one in the package.
+func TestDocumentedTable(t *testing.T) {
+	doc, err := os.ReadFile("../../../docs/DETECTION.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want strings.Builder
+	for _, a := range All {
+		name, summary := "`"+a.Name+"`", a.Summary
+		for _, v := range a.Variants {
+			var needs []string
+			for _, r := range v.Needs {
+				needs = append(needs, string(r))
+			}
+			what := v.What
+			if v.Last {
+				what += "; only where the ones above cannot be had"
+			}
+			fmt.Fprintf(&want, "| %s | %s | %s | %s | %s |\n", name, summary, v.Name, strings.Join(needs, ", "), what)
+			name, summary = "", ""
+		}
+	}
+	if !strings.Contains(string(doc), want.String()) {
+		t.Errorf("docs/DETECTION.md has another table of attacks; it should be:\n%s", want.String())
+	}
+}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tasterhq/taster/cmd/internal/attack"
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/calibrate"
 	"github.com/tasterhq/taster/detect/policy"
 	"github.com/tasterhq/taster/detect/reference"
 	"github.com/tasterhq/taster/schema/contract"
@@ -296,7 +297,7 @@ func (a *attackRun) segment(ctx context.Context, j *judgement, segment *record.S
 		if r.Source == segment.Source && r.Offset >= 0 && r.Offset < segment.Next {
 			record := &j.records[r.Offset]
 			record.recalled = record.recalled || !record.rejected && !record.quarantined
-			record.risk = max(record.risk, 1-r.Finding.PValue)
+			record.risk = max(record.risk, calibrate.Risk(math.Log(r.Finding.PValue)))
 		}
 	}
 	for _, detail := range details {

@@ -15,7 +15,6 @@ import (
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/policy"
-	"github.com/tasterhq/taster/detect/reference"
 	"github.com/tasterhq/taster/schema/contract"
 	"github.com/tasterhq/taster/schema/finding"
 	"github.com/tasterhq/taster/schema/record"
@@ -80,8 +79,28 @@ type Decision struct {
 	CleanQuarantinedRate *float64 `json:"clean_quarantined_rate"` // share of clean records that were quarantined
 }
 
+// Judged is what was decided on records whose truth is known.
+type Judged struct {
+	Poison   []bool           // of every row
+	Decision *record.Decision // as long
+	Details  []policy.Detail  // what each detector said
+
+	rejected, rejectedPoisoned int
+	budget                     float64
+	referenceRows              int
+}
+
 // Run evaluates. Errors tell records by their zero-based number and never quote them.
 func Run(ctx context.Context, opt Options) (*Result, error) {
+	judged, err := Judge(ctx, opt)
+	if err != nil {
+		return nil, err
+	}
+	return judged.Result(), nil
+}
+
+// Judge is Run with everything that was decided.
+func Judge(ctx context.Context, opt Options) (*Judged, error) {
 	path, ok := record.Tokens(opt.Truth)
 	if !ok || len(path) == 0 {
 		return nil, fmt.Errorf("%w: %q is not a pointer to a field: want /name", ErrNoTruth, opt.Truth)
@@ -107,7 +126,14 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return result(opt, ref, truth, decision, details), nil
+	judged := &Judged{
+		Poison: truth.kept, Decision: decision, Details: details,
+		rejected: truth.rejected, rejectedPoisoned: truth.poisoned, budget: opt.Contract.Detect.Budget,
+	}
+	if ref != nil {
+		judged.referenceRows = ref.Rows
+	}
+	return judged, nil
 }
 
 // known is the truth of records: of those that were kept, in order, and of those that broke the contract.
@@ -220,16 +246,26 @@ func (d *plainDecoder) Finish() ([]*record.Batch, error) {
 	return d.batches, nil
 }
 
-func result(opt Options, ref *reference.Reference, truth known, d *record.Decision, details []policy.Detail) *Result {
-	r := &Result{
-		Rows: len(truth.kept), Rejected: truth.rejected, RejectedPoisoned: truth.poisoned,
-		Budget: opt.Contract.Detect.Budget, Calibrated: d.Calibrated,
+// Beyond is how many rows would be quarantined for their risk at another budget.
+func (j *Judged) Beyond(budget float64) int {
+	n := 0
+	for _, risk := range j.Decision.Risks {
+		if risk >= 1-budget {
+			n++
+		}
 	}
-	if ref != nil {
-		r.ReferenceRows = ref.Rows
+	return n
+}
+
+// Result sums up.
+func (j *Judged) Result() *Result {
+	d := j.Decision
+	r := &Result{
+		Rows: len(j.Poison), Rejected: j.rejected, RejectedPoisoned: j.rejectedPoisoned,
+		Budget: j.budget, Calibrated: d.Calibrated, ReferenceRows: j.referenceRows,
 	}
 	quarantined, caught := 0, 0
-	for i, poison := range truth.kept {
+	for i, poison := range j.Poison {
 		if poison {
 			r.Poisoned++
 		}
@@ -245,14 +281,14 @@ func result(opt Options, ref *reference.Reference, truth known, d *record.Decisi
 		Precision:            share(caught, quarantined),
 		CleanQuarantinedRate: share(quarantined-caught, r.Rows-r.Poisoned),
 	}
-	curve := newCurve(d.Risks, truth.kept)
+	curve := newCurve(d.Risks, j.Poison)
 	r.Ranking, r.RecallAtFPR5Pct = curve.ranking(), curve.recallAt(0.05)
-	for _, detail := range details {
+	for _, detail := range j.Details {
 		suspicion := make([]float64, len(detail.LogP))
 		for i, lp := range detail.LogP {
 			suspicion[i] = math.Abs(lp)
 		}
-		r.Detectors = append(r.Detectors, DetectorFigures{detail.Detector, newCurve(suspicion, truth.kept).ranking()})
+		r.Detectors = append(r.Detectors, DetectorFigures{detail.Detector, newCurve(suspicion, j.Poison).ranking()})
 	}
 	return r
 }

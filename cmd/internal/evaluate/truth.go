@@ -4,7 +4,19 @@ import (
 	"bytes"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tasterhq/taster/schema/record"
 )
+
+// Truth reads whether a record is poison at a pointer, as Run does.
+func Truth(value []byte, pointer string) (poison, found bool) {
+	path, ok := record.Tokens(pointer)
+	if !ok || len(path) == 0 {
+		return false, false
+	}
+	_, poison, found = cut(value, path)
+	return poison, found
+}
 
 // cut returns a record without the member that path names, and the truth that it held. The other bytes stay as they
 // were, so that a fault in them is judged like any other. What is no JSON object, does not have the member, or has
