@@ -176,7 +176,7 @@ func printRotated(w io.Writer, r *app.Rotated) {
 	}
 	fmt.Fprintf(w, "%d files: %d %swrapped anew, %d up to date, %d finished for a rotation that was stopped\n", r.Files, r.Rotated, would, r.Current, r.Finished)
 	if r.Resealed > 0 {
-		fmt.Fprintf(w, "%d references and signing keys %sreplaced by others under the present master keys\n", r.Resealed, would)
+		fmt.Fprintf(w, "%d references, states, recalls and signing keys %sreplaced by others under the present master keys\n", r.Resealed, would)
 	}
 	if r.Adopted > 0 {
 		fmt.Fprintf(w, "%d of them had been wrapped anew by another program\n", r.Adopted)

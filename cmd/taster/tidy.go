@@ -42,6 +42,7 @@ func newTidy(c *cli) *cobra.Command {
 					}
 					fmt.Fprintf(w, "retention: %d files with %d rows %s: %s\n", done.Retained.Files, done.Retained.Rows, did("count no longer", "would count no longer"), humanSize(done.Retained.Bytes))
 					fmt.Fprintf(w, "superseded: %d files %s: %s\n", done.Superseded.Files, did("deleted", "would be deleted"), humanSize(done.Superseded.Bytes))
+					fmt.Fprintf(w, "states: %d objects %s that newer ones have taken the place of: %s\n", done.States.Files, did("deleted", "would be deleted"), humanSize(done.States.Bytes))
 					fmt.Fprintf(w, "orphans: %d files %s: %s\n", done.Orphans.Files, did("deleted", "would be deleted"), humanSize(done.Orphans.Bytes))
 					if len(done.WithoutContract) > 0 {
 						fmt.Fprintf(w, "left alone, since no contract tells how sensitive they are: %s\n", strings.Join(done.WithoutContract, ", "))

@@ -49,7 +49,7 @@ func (z *Zone) writeLearned(ctx context.Context, m *manifest.Manifest, dec *reco
 		if err != nil {
 			return made, err
 		}
-		sealed, err := seal(manifest.RecallsFolder, recallsZone(c), text)
+		sealed, err := seal(manifest.RecallsFolder, RecallsZone(c), text)
 		if err != nil {
 			return made, err
 		}
@@ -59,9 +59,9 @@ func (z *Zone) writeLearned(ctx context.Context, m *manifest.Manifest, dec *reco
 	return made, nil
 }
 
-// recallsZone returns whose key protects recalls. They quote records as the findings of quarantined ones do, and are for
+// RecallsZone returns whose key protects recalls. They quote records as the findings of quarantined ones do, and are for
 // the same eyes; where columns are restricted they may quote one of these.
-func recallsZone(c *contract.Contract) envelope.Zone {
+func RecallsZone(c *contract.Contract) envelope.Zone {
 	if len(c.Restricted) > 0 {
 		return envelope.Restricted
 	}

@@ -33,6 +33,26 @@ type manifest struct {
 	Counts     counts           `json:"counts"`
 	Reasons    map[string]int64 `json:"reasons"`
 	Files      []file           `json:"files"`
+	State      *sealed          `json:"state"`
+	Judged     []string         `json:"judged"`
+	Recalls    *recalls         `json:"recalls"`
+}
+
+type sealed struct {
+	Name    string `json:"name"`
+	Bytes   int64  `json:"bytes"`
+	SHA256  string `json:"sha256"`
+	Content string `json:"content"`
+	Key     string `json:"key"`
+}
+
+type recalls struct {
+	Count   int64  `json:"count"`
+	Name    string `json:"name"`
+	Bytes   int64  `json:"bytes"`
+	SHA256  string `json:"sha256"`
+	Content string `json:"content"`
+	Key     string `json:"key"`
 }
 
 type counts struct {

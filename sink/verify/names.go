@@ -21,7 +21,10 @@ const (
 	isAdded    // a change added a file: JSON of added
 	isRemoved  // a change removed one: JSON of gone
 	isMaterial // a change replaced key material: JSON of rewrapped
-	isVouched  // an audit entry speaks of the reference: its SHA-256, a space, the entry
+	isVouched  // an audit entry speaks of the reference, or of a copy of a state or recalls: its SHA-256, a space, the entry
+	isRecalls  // recalls were listed
+	isState    // a state was listed
+	isLast     // the last manifest of a partition begins here: JSON of last
 )
 
 // listed is an object as a listing shows it.
@@ -42,6 +45,8 @@ const (
 	checkpoints  = "_audit/checkpoints/"
 	signingKeys  = "_audit/keys/"
 	references   = "_reference/"
+	states       = "_state/"
+	recalled     = "_recalls/"
 )
 
 // place is where an object belongs.
@@ -56,6 +61,7 @@ const (
 	inCheckpoints = iota
 	inChanges
 	inSegments
+	inStates
 	inProcesses
 	inReferences
 	phases
@@ -71,6 +77,8 @@ func locate(name string) (place, bool) {
 		return inPartition(inChanges, rest, isObject)
 	case "_reference":
 		return place{inReferences, name, "", isObject}, rest != ""
+	case "_state", "_recalls":
+		return sealedPlace(name, rest)
 	case "accepted", "quarantined", "rejected":
 		return dataPlace(name)
 	case "_audit":
@@ -103,6 +111,32 @@ func inPartition(phase int, rest string, kind byte) (place, bool) {
 	chain := rest[:cut]
 	at, ok := number(rest[cut+1:], ".json")
 	return place{phase, chain, at, kind}, ok && isPartition(chain)
+}
+
+// sealedPlace locates T/ID/PARTITION/FIRST.RANDOM[.COPY].sealed. A copy under another master key is looked at with the
+// references: like these it is known to the audit log only.
+func sealedPlace(name, rest string) (place, bool) {
+	cut := strings.LastIndexByte(rest, '/')
+	if cut < 0 {
+		return place{}, false
+	}
+	chain := rest[:cut]
+	fields := strings.Split(rest[cut+1:], ".")
+	if len(fields) != 3 && len(fields) != 4 || fields[len(fields)-1] != "sealed" || !isPartition(chain) {
+		return place{}, false
+	}
+	at, ok := number(fields[0], "")
+	if len(fields[1]) != 16 || strings.Trim(fields[1], "0123456789abcdef") != "" {
+		ok = false
+	}
+	if len(fields) == 4 {
+		n, err := strconv.Atoi(fields[2])
+		return place{inReferences, name, "", isObject}, ok && err == nil && n > 0 && strconv.Itoa(n) == fields[2]
+	}
+	if strings.HasPrefix(name, recalled) {
+		return place{inSegments, chain, at, isRecalls}, ok
+	}
+	return place{inStates, chain, at, isState}, ok
 }
 
 func isPartition(chain string) bool {

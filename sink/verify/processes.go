@@ -55,8 +55,12 @@ func (v *verifier) processes() error {
 		if e.Actor != process || slices.Contains([]string{"commit", "compact", "retain", "rotate"}, e.Event) && e.Subject != "" && isPartition(e.Subject) {
 			v.found("audit_mismatch", seen.entry.name, "it does not belong into the chain of this process")
 		}
-		if e.Event == "fit" && e.Result == "ok" {
-			if err := v.sorters[inReferences].add(item{e.Object, "", isVouched, e.ObjectSHA256 + " " + seen.entry.name}); err != nil {
+		object, sha := e.Object, e.ObjectSHA256
+		if e.Event == "reseal" {
+			object, sha = e.Details["copy"], e.Details["copy_sha256"]
+		}
+		if (e.Event == "fit" || e.Event == "reseal") && e.Result == "ok" {
+			if err := v.sorters[inReferences].add(item{object, "", isVouched, sha + " " + seen.entry.name}); err != nil {
 				return err
 			}
 		}
@@ -98,7 +102,7 @@ func (v *verifier) passStep(s *step) {
 	var n int64
 	for _, i := range s.items {
 		switch i.kind {
-		case isObject, isEntry, isFile, isSidecar:
+		case isObject, isEntry, isFile, isSidecar, isRecalls:
 			n += decode[listed](i.body).Size
 		}
 	}
@@ -126,11 +130,18 @@ func (v *verifier) readProcess(ctx context.Context, s *step) (*processSeen, erro
 	return seen, nil
 }
 
-// references checks what was fitted.
+// references checks what was fitted, and the copies of states and recalls that were made under other master keys.
 func (v *verifier) references() error {
 	for s, err := range v.steps(inReferences) {
 		if err != nil {
 			return err
+		}
+		what := "reference"
+		switch {
+		case strings.HasPrefix(s.chain, states):
+			what = "state"
+		case strings.HasPrefix(s.chain, recalled):
+			what = "recalls"
 		}
 		vouched := s.bodies(isVouched)
 		objects := s.bodies(isObject)
@@ -138,10 +149,10 @@ func (v *verifier) references() error {
 			o := decode[listed](objects[0])
 			switch {
 			case v.report.Since != nil:
-			case v.young(time.Unix(o.Changed, 0)):
+			case v.young(time.Unix(o.Changed, 0)) && what == "reference":
 				v.remark(Problem{"commit_under_way", s.chain, "no audit entry speaks of it yet: taster fit is at work, or was stopped"})
 			default:
-				v.found("reference_unlisted", s.chain, "no audit entry speaks of it")
+				v.found(what+"_unlisted", s.chain, "no audit entry speaks of it")
 			}
 			v.pass(o.Size)
 			continue
@@ -149,6 +160,14 @@ func (v *verifier) references() error {
 		_, sha, found, err := v.digest(v.ctx, s.chain)
 		if err != nil {
 			return err
+		}
+		if what != "reference" {
+			// The entry is written before the copy, which may never have come to be; another rotation may have tried the same
+			// name; and of a state the copy goes when it does.
+			if found && !slices.ContainsFunc(vouched, func(body string) bool { return strings.HasPrefix(body, sha+" ") }) {
+				v.found(what+"_changed", s.chain, "its SHA-256 is not one in the audit log")
+			}
+			continue
 		}
 		for _, body := range vouched {
 			want, entry, _ := strings.Cut(body, " ")

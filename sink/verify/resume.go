@@ -50,6 +50,7 @@ type saved struct {
 	Rows       int64 `json:"rows"`
 	Superseded int64 `json:"superseded"`
 	Unreadable int64 `json:"unreadable"`
+	Recalls    int64 `json:"recalls,omitempty"`
 }
 
 // Tip is the last entry of a chain.
@@ -192,7 +193,7 @@ func (s *step) fingerprint(before string) (sum string, ok bool) {
 		switch i.kind {
 		case isClaimed:
 			continue
-		case isObject, isEntry, isFile, isSidecar:
+		case isObject, isEntry, isFile, isSidecar, isRecalls:
 			ok = ok && decode[listed](i.body).Version != ""
 		}
 		fmt.Fprintf(h, "%c %s\n", i.kind, i.body)
@@ -213,6 +214,7 @@ func (w *walk) resume(from *saved) {
 	r.Rows += from.Rows
 	r.Superseded += from.Superseded
 	r.Unreadable += from.Unreadable
+	r.Recalls += from.Recalls
 }
 
 // advance notes that a partition is good up to here.
@@ -236,6 +238,7 @@ func (w *walk) advance(seen *segmentSeen) error {
 	p.Rows += seen.rows
 	p.Superseded += seen.superseded
 	p.Unreadable += seen.unreadable
+	p.Recalls += seen.recalls
 	return w.v.save(p, false)
 }
 

@@ -22,7 +22,7 @@ type segmentSeen struct {
 	manifest *manifest // nil: it says nothing
 	entry    entrySeen
 
-	files, rows, superseded, unreadable int64
+	files, rows, superseded, unreadable, recalls int64
 }
 
 // segments walks the manifests of every partition with their audit entries, and looks at every file.
@@ -53,10 +53,14 @@ type walk struct {
 	lastMissing *recheck  // the last manifest has no entry, which is explained if no other follows
 	progress    saved     // how far the partition is good
 	dirty       bool      // it is not, from here on
+	last        string    // where the last manifest begins; "" : there is none
 	process     string    // that was wanted last
 }
 
 func (w *walk) end() error {
+	if err := w.v.lastOf(w); err != nil {
+		return err
+	}
 	if w.lastMissing != nil {
 		w.v.recheckLater(*w.lastMissing)
 		w.dirty = true
@@ -101,7 +105,7 @@ func (w *walk) take(seen *segmentSeen) error {
 		if seen.mode == anchor {
 			w.link.unknown = true
 		}
-		w.before, w.beforeSHA = seen.manifest, seen.sha
+		w.before, w.beforeSHA, w.last = seen.manifest, seen.sha, seen.at
 	}
 	if seen.there || seen.entry.there || seen.has(isClaimed) {
 		v.follow(&w.link, seen.step, seen.entry)
@@ -134,6 +138,7 @@ func (w *walk) count(seen *segmentSeen) {
 	r.Rows += seen.rows
 	r.Superseded += seen.superseded
 	r.Unreadable += seen.unreadable
+	r.Recalls += seen.recalls
 }
 
 // follows checks the manifest's place in the chain.
@@ -156,6 +161,8 @@ func (w *walk) follows(seen *segmentSeen) {
 		v.found("manifest_chain", seen.name, "it begins at offset %d, and the manifest before it ends at %d: a manifest is missing or was added", m.First, w.before.Next)
 	case m.Previous != w.beforeSHA:
 		v.found("manifest_chain", seen.name, "it was written after a manifest with other bytes than the one that stands before it")
+	case w.before.State != nil && m.State != nil && !slices.Contains(m.Judged, w.before.State.Content):
+		v.remark(Problem{"state_restarted", seen.name, "its segment was judged without the state that the one before it left, which could not be read: what had been learned of the partition was forgotten"})
 	}
 }
 
@@ -230,7 +237,7 @@ func (v *verifier) readSegment(ctx context.Context, s *step) (*segmentSeen, erro
 	case addedOnly:
 		return seen, v.readFiles(ctx, seen, nil)
 	}
-	told := slices.IndexFunc(s.items, func(i item) bool { return i.kind != isFile && i.kind != isSidecar }) >= 0
+	told := slices.IndexFunc(s.items, func(i item) bool { return i.kind != isFile && i.kind != isSidecar && i.kind != isRecalls }) >= 0
 	if told { // else these are files of which nothing speaks
 		text, found, err := v.small(ctx, seen.name)
 		if err != nil {
@@ -248,8 +255,11 @@ func (v *verifier) readSegment(ctx context.Context, s *step) (*segmentSeen, erro
 		}
 	}
 	if s.mode == anchor {
-		seen.unread += v.sizeOf(s, isFile) + v.sizeOf(s, isSidecar)
+		seen.unread += v.sizeOf(s, isFile) + v.sizeOf(s, isSidecar) + v.sizeOf(s, isRecalls)
 		return seen, nil
+	}
+	if err := v.readRecalls(ctx, seen); err != nil {
+		return nil, err
 	}
 	var files []file
 	if seen.manifest != nil {
@@ -291,6 +301,16 @@ func (v *verifier) readManifest(seen *segmentSeen, text []byte) {
 		return
 	}
 	number := func(n int64) string { return strconv.FormatInt(n, 10) }
+	details := map[string]string{}
+	if m != nil {
+		details = map[string]string{
+			"first": number(m.First), "next": number(m.Next),
+			"accepted": number(m.Counts.Accepted), "quarantined": number(m.Counts.Quarantined), "rejected": number(m.Counts.Rejected),
+		}
+		if m.Recalls != nil {
+			details["recalls"] = number(m.Recalls.Count)
+		}
+	}
 	switch {
 	case e.ObjectSHA256 != seen.sha:
 		seen.found("manifest_changed", seen.name, "its SHA-256 is not the one in the audit log")
@@ -300,11 +320,7 @@ func (v *verifier) readManifest(seen *segmentSeen, text []byte) {
 	case m == nil:
 	case !sameEntry(e, &entry{
 		Time: m.Committed, Event: "commit", Actor: m.Process, Subject: seen.chain, Object: seen.name, Action: "put", Result: "ok",
-		Policy: "allow contract " + m.Contract,
-		Details: map[string]string{
-			"first": number(m.First), "next": number(m.Next),
-			"accepted": number(m.Counts.Accepted), "quarantined": number(m.Counts.Quarantined), "rejected": number(m.Counts.Rejected),
-		},
+		Policy: "allow contract " + m.Contract, Details: details,
 	}):
 		seen.found("audit_mismatch", seen.entry.name, "it does not say what follows from %s", seen.name)
 	}
@@ -328,6 +344,16 @@ func (s *segmentSeen) checkManifest(m *manifest) {
 		rows[f.Verdict] += f.Rows
 		if p, ok := locate(f.Name); !ok || p.kind != isFile || p.chain != s.chain || p.at != s.at || changeOf(f.Name) != "" {
 			s.found("manifest_counts", s.name, "it lists %s, which cannot be a file of its segment", strconv.Quote(f.Name))
+		}
+	}
+	if st := m.State; st != nil {
+		if p, ok := locate(st.Name); !ok || p.kind != isState || p.chain != s.chain || p.at != s.at {
+			s.found("manifest_counts", s.name, "it lists %s, which cannot be the state of its segment", strconv.Quote(st.Name))
+		}
+	}
+	if r := m.Recalls; r != nil {
+		if p, ok := locate(r.Name); !ok || p.kind != isRecalls || p.chain != s.chain || p.at != s.at || r.Count <= 0 {
+			s.found("manifest_counts", s.name, "it lists %d recalls in %s, which cannot be those of its segment", r.Count, strconv.Quote(r.Name))
 		}
 	}
 	if rows["accepted"] != m.Counts.Accepted || rows["quarantined"] != m.Counts.Quarantined || rows["rejected"] != m.Counts.Rejected {

@@ -55,6 +55,9 @@ type Object struct {
 // defines it, in lower-case hex. The error wraps ErrKey or ErrAway where it is one of these.
 type Reader func(ctx context.Context, name string) (rows int64, content string, err error)
 
+// Unsealer decrypts a sealed object. The error is as a Reader's.
+type Unsealer func(ctx context.Context, name string) (plain []byte, err error)
+
 var (
 	// ErrKey says that the key of a file is not to be had: it was destroyed, or whoever verifies may not use it.
 	ErrKey = errors.New("the key is not available")
@@ -83,6 +86,8 @@ type Report struct {
 	Bytes      int64     `json:"bytes"`      // that were read
 	Decrypted  bool      `json:"decrypted"`
 	Unreadable int64     `json:"unreadable"` // files whose key is not available
+	States     int64     `json:"states"`     // that the last manifests of partitions list
+	Recalls    int64     `json:"recalls"`    // of single records
 	Signed     Signed    `json:"checkpoints"`
 	Resumed    int64     `json:"resumed"` // segments that an earlier run of this verification had found good
 	Since      *Since    `json:"since,omitempty"`
@@ -111,6 +116,7 @@ type Since struct {
 // Options say how thorough to be.
 type Options struct {
 	Read     Reader                  // nil: nothing is decrypted
+	Unseal   Unsealer                // nil: neither are states and recalls
 	Progress func(done, total int64) // bytes; nil: nobody is told
 
 	Verifier   *Verifier // the key that must have signed the newest checkpoint, or vouched for the one that did; nil: the zone's first
@@ -156,7 +162,7 @@ func Run(ctx context.Context, store Store, options Options) (*Report, error) {
 	for i := range v.sorters {
 		defer v.sorters[i].close()
 	}
-	for _, phase := range []func() error{v.kept, v.list, v.loadState, v.checkpoints, v.changes, v.segments, v.processes, v.references, v.again} {
+	for _, phase := range []func() error{v.kept, v.list, v.loadState, v.checkpoints, v.changes, v.segments, v.learned, v.processes, v.references, v.again} {
 		if err := phase(); err != nil {
 			return nil, errors.Join(err, v.closeState(false))
 		}

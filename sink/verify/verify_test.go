@@ -102,6 +102,7 @@ type writer struct {
 	process *audit.Process
 	commits *audit.Commits
 	zone    *landing.Zone
+	memory  map[record.Source][]byte // what was taught so far; nil: nothing is remembered
 }
 
 func begin(t testing.TB, store storage.Store, keys *envelope.Keyring, at time.Time) *writer {
@@ -149,6 +150,14 @@ func (w *writer) commit(src record.Source, next int64) {
 			verdict = finding.Quarantined
 		}
 		decision.Verdicts, decision.Risks = append(decision.Verdicts, verdict), append(decision.Risks, 0.1)
+	}
+	if w.memory != nil {
+		if own := w.memory[src]; own != nil {
+			decision.Judged = []string{manifest.Digest(own)}
+			decision.Recalls = []record.Recall{{Source: src, Offset: at - 2, Code: finding.PoisonTrigger, Finding: finding.Finding{Detector: "trigger", Evidence: "a word"}}}
+		}
+		decision.State = fmt.Appendf(nil, "what was taught until %d", next)
+		w.memory[src] = decision.State
 	}
 	batch.Records = b.NewRecordBatch()
 	segment := &record.Segment{Source: src, First: at, Next: next, Opened: 1767225599999, Batches: []*record.Batch{batch}}

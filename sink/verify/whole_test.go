@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tasterhq/taster/schema/manifest"
 	"github.com/tasterhq/taster/schema/record"
 	"github.com/tasterhq/taster/sink/audit"
 	"github.com/tasterhq/taster/sink/envelope"
@@ -134,7 +135,7 @@ func buildUntil(t testing.TB, small bool) *whole {
 	store := &recorder{Store: posix, t: t, now: objects{}}
 	keys := keyring(t)
 	checkpoints := audit.OpenCheckpoints(store, vault{keys}, clockAt)
-	w := &writer{t: t, store: store, keys: keys, process: audit.OpenProcess(checkpoints.Store(), audit.NewProcess(at), clockAt), commits: audit.OpenCommits(checkpoints.Store())}
+	w := &writer{t: t, store: store, keys: keys, process: audit.OpenProcess(checkpoints.Store(), audit.NewProcess(at), clockAt), commits: audit.OpenCommits(checkpoints.Store()), memory: map[record.Source][]byte{}}
 	if w.zone, err = landing.Open(t.Context(), landing.Options{Store: store, Keys: keys, Process: w.process.Name(), Now: clockAt, External: true}); err != nil {
 		t.Fatal(err)
 	}
@@ -167,12 +168,38 @@ func buildUntil(t testing.TB, small bool) *whole {
 		return audit.EnterChanges(ctx, checkpoints.Store(), s)
 	}})
 	ok(err)
+	w.reseal(manifest.RecallsFolder)
 	if !small {
+		w.reseal(manifest.StateFolder)
 		w.commit(first, 11)
 	}
 	w.enter(audit.Entry{Event: audit.Stop, Subject: "run", Action: "run", Result: "ok"})
 	ok(checkpoints.Write(t.Context()))
 	return &whole{store.now, keys, store.states}
+}
+
+// reseal makes a copy of the first object in a folder, as a rotation does.
+func (w *writer) reseal(folder string) {
+	w.t.Helper()
+	for object, err := range w.zone.SealedObjects(w.t.Context(), folder) {
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		name := landing.SealedCopy(object.Name, object.Number+1)
+		plain, err := w.zone.Sealed(w.t.Context(), object.Name, 1<<20)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		sealed, err := w.keys.Seal(w.t.Context(), envelope.State, name, plain)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.enter(audit.Entry{Event: audit.Reseal, Action: "put", Result: "ok", Details: map[string]string{"copy": name, "copy_sha256": manifest.Digest(sealed), "copy_of": object.Name}})
+		if err := w.store.Put(w.t.Context(), name, sealed); err != nil {
+			w.t.Fatal(err)
+		}
+		return
+	}
 }
 
 // last returns the newest checkpoint.
@@ -223,6 +250,9 @@ var kinds = map[string]func(string) bool{
 	"sealed key":   func(n string) bool { return strings.HasPrefix(n, "_audit/keys/") && strings.HasSuffix(n, ".sealed") },
 	"public key":   func(n string) bool { return strings.HasPrefix(n, "_audit/keys/") && strings.HasSuffix(n, ".vkey") },
 	"reference":    func(n string) bool { return strings.HasPrefix(n, "_reference/") },
+	"state":        func(n string) bool { return strings.HasPrefix(n, "_state/") && strings.Count(n, ".") == 2 },
+	"recalls":      func(n string) bool { return strings.HasPrefix(n, "_recalls/") && strings.Count(n, ".") == 2 },
+	"copy":         func(n string) bool { return strings.HasSuffix(n, ".1.sealed") && !strings.HasPrefix(n, "_audit/") },
 }
 
 func TestWholeZone(t *testing.T) {
@@ -250,7 +280,8 @@ func TestWholeZone(t *testing.T) {
 		if !report.OK || len(report.Notes) > 0 {
 			t.Fatalf("%+v", report)
 		}
-		if report.Bytes != int64(size) || report.Manifests != 4 || report.Changes != 3 || report.Superseded != 6 || report.Signed.Count != 3 || report.Signed.Unsigned != 0 {
+		if report.Bytes != int64(size) || report.Manifests != 4 || report.Changes != 3 || report.Superseded != 6 || report.Signed.Count != 3 || report.Signed.Unsigned != 0 ||
+			report.States != 2 || report.Recalls != 2 {
 			t.Errorf("%+v", report)
 		}
 		if given := o.Verifier != nil; report.Signed.Trusted != given || report.Signed.Kept != given || report.Signed.Verifier != public.String() {
@@ -359,8 +390,8 @@ func TestEveryObject(t *testing.T) {
 			}
 		}
 	}
-	if free != 3 {
-		t.Errorf("%d removals could not be seen, want 3: the newest checkpoint, a superseded file and its key material", free)
+	if free != 3+2+2 {
+		t.Errorf("%d removals could not be seen, want 7: the newest checkpoint, a superseded file and its key material, two old states and two copies under other keys", free)
 	}
 	for i, a := range names {
 		for _, b := range names[:i] {
@@ -373,7 +404,17 @@ func TestEveryObject(t *testing.T) {
 			}
 		}
 	}
+	state, recalls := slices.DeleteFunc(zone.names("_state/"), func(n string) bool { return !kinds["state"](n) })[0], zone.names("_recalls/")[1]
 	for name, code := range map[string]string{
+		strings.Replace(state, ".sealed", ".7.sealed", 1):                          "state_unlisted",
+		strings.Replace(recalls, ".sealed", ".7.sealed", 1):                        "recalls_unlisted",
+		path.Dir(state) + "/00000000000000000000.0123456789abcdef.sealed":          "state_unlisted",
+		path.Dir(state) + "/00000000000000000001.0123456789abcdef.sealed":          "state_unlisted",
+		"_state/reviews/x/0/00000000000000000000.0123456789abcdef.sealed":          "state_unlisted",
+		path.Dir(recalls) + "/00000000000000000000.0123456789abcdef.sealed":        "recalls_unlisted",
+		path.Dir(recalls) + "/00000000000000000001.0123456789abcdef.sealed":        "recalls_unlisted",
+		strings.Replace(recalls, ".sealed", ".01.sealed", 1):                       "unknown_object",
+		path.Dir(state) + "/00000000000000000000.sealed":                           "unknown_object",
 		"_changes/reviews/x/0/00000000000000000000.json":                           "change_missing",
 		strings.Replace(zone.names("_changes/")[0], "0.json", "7.json", 1):         "",
 		strings.Replace(zone.names("_audit/changes/")[0], "0.json", "7.json", 1):   "audit_changed",

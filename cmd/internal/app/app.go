@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tasterhq/taster/cmd/internal/app/pipeline"
+	"github.com/tasterhq/taster/cmd/internal/app/states"
 	"github.com/tasterhq/taster/cmd/internal/config"
 	"github.com/tasterhq/taster/detect/policy"
 	"github.com/tasterhq/taster/schema/contract"
@@ -41,6 +42,8 @@ type App struct {
 	commits *audit.Commits
 	foreign *foreign // opens encrypted inputs; nil: by the configuration's keys
 	command string
+
+	memories []*states.Cache // of the topics that are judged
 
 	checkpoints *audit.Checkpoints
 	signed      func() // ends the regular checkpoints
@@ -102,6 +105,9 @@ func (a *App) Close(ctx context.Context, failed error) error {
 	if failed != nil {
 		result = "failed"
 	}
+	for _, m := range a.memories {
+		m.Close()
+	}
 	a.signed()
 	defer checkpoint(ctx, a.checkpoints, a.log)
 	return a.chain.Append(context.WithoutCancel(ctx), audit.Entry{Event: audit.Stop, Subject: a.command, Action: "run", Result: result})
@@ -117,7 +123,19 @@ func (a *App) topic(ctx context.Context, c *contract.Contract) (pipeline.Topic, 
 	if err != nil {
 		return pipeline.Topic{}, fmt.Errorf("%s: %w", c.Path, err)
 	}
-	return pipeline.Topic{Contract: c, Scorer: scorer}, nil
+	return pipeline.Topic{Contract: c, Scorer: scorer, Memory: a.memory(c)}, nil
+}
+
+// memory finds what one contract's records are judged by beside themselves.
+func (a *App) memory(c *contract.Contract) pipeline.Memory {
+	m := states.New(a.zone, c.Topic, states.Options{
+		Contract:   hex.EncodeToString(c.Digest[:]),
+		Unreadable: func(name string, own bool, err error) { a.observe.stateLost(c.Topic, name, own, err) },
+		Away:       func(err error) { a.observe.othersAway(c.Topic, err) },
+		Left:       func(known, left int) { a.observe.othersKnown(c.Topic, known, left) },
+	})
+	a.memories = append(a.memories, m)
+	return m
 }
 
 func (a *App) limits() pipeline.Limits {

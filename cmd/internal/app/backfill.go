@@ -204,8 +204,8 @@ type fileFeed struct {
 	rewound map[record.Source]int64
 }
 
-func (f *fileFeed) Landed(ctx context.Context, src record.Source, _ landing.Head) error {
-	f.tidier.landed(ctx, src)
+func (f *fileFeed) Landed(ctx context.Context, src record.Source, head landing.Head) error {
+	f.tidier.landed(ctx, src, head)
 	return nil
 }
 

@@ -38,6 +38,11 @@ type observer struct {
 	retries  *prometheus.CounterVec
 	keyCalls *prometheus.HistogramVec
 	lost     *prometheus.CounterVec
+
+	state      *prometheus.GaugeVec
+	others     *prometheus.GaugeVec
+	unreadable *prometheus.CounterVec
+	recalls    *prometheus.CounterVec
 }
 
 func newObserver(log *slog.Logger) *observer {
@@ -66,9 +71,13 @@ func newObserver(log *slog.Logger) *observer {
 	o.latency = histogram("latency_seconds", "From the broker's timestamp of a segment's oldest record to its commit.", prometheus.ExponentialBuckets(0.1, 2, 14), "topic")
 	o.risk = gauge("segment_risk", "Risk of the newest segment.", "topic", "partition")
 	o.lag = gauge("lag_records", "Offsets between the end of the partition and what was taken in.", "topic", "partition")
-	o.retries = counter("retries_total", "Attempts that failed and are repeated, by step (commit, manifest, audit, publish, reload) and by what failed (keys, storage, kafka).", "topic", "step", "cause")
+	o.retries = counter("retries_total", "Attempts that failed and are repeated, by step (commit, manifest, audit, publish, reload, state) and by what failed (keys, storage, kafka).", "topic", "step", "cause")
 	o.lost = counter("lost_commits_total", "Segments that another writer committed first.", "topic")
 	o.keyCalls = histogram("key_call_seconds", "Calls of key services, by operation (wrap, unwrap) and result (ok, failed).", seconds, "op", "result")
+	o.state = gauge("state_bytes", "What a partition has taught so far, as of its newest segment.", "topic", "partition")
+	o.others = gauge("other_states", "States of the topic's other sources by which segments are judged.", "topic")
+	o.unreadable = counter("states_unreadable_total", "States that can never be read again, by whose they are (own, other). What they held is forgotten.", "topic", "of")
+	o.recalls = counter("recalls_total", "Recalls of accepted records that were committed, by reason code.", "topic", "code")
 	o.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return o
 }
@@ -93,6 +102,15 @@ func (o *observer) pipeline(event pipeline.Event) {
 		o.segments.WithLabelValues(topic).Observe(float64(total))
 		o.stages.WithLabelValues(topic, "land").Observe(e.Took.Seconds())
 		o.risk.WithLabelValues(topic, strconv.Itoa(int(e.Source.Partition))).Set(e.Risk)
+		o.state.WithLabelValues(topic, strconv.Itoa(int(e.Source.Partition))).Set(float64(e.State))
+		recalled := 0
+		for code, n := range e.Recalls {
+			o.recalls.WithLabelValues(topic, string(code)).Add(float64(n))
+			recalled += n
+		}
+		if recalled > 0 {
+			o.log.Warn("records that were accepted are recalled; taster report --recalls lists them", "topic", topic, "partition", e.Source.Partition, "first", e.First, "recalls", recalled)
+		}
 		if e.Oldest > 0 {
 			o.latency.WithLabelValues(topic).Observe(time.Since(time.UnixMilli(e.Oldest)).Seconds())
 		}
@@ -141,6 +159,26 @@ func (o *observer) serve(address string) (stop func(), err error) {
 
 func (o *observer) setLag(src record.Source, lag int64) {
 	o.lag.WithLabelValues(src.Topic, strconv.Itoa(int(src.Partition))).Set(float64(lag))
+}
+
+func (o *observer) stateLost(topic, name string, own bool, err error) {
+	whose := "other"
+	if own {
+		whose = "own"
+	}
+	o.unreadable.WithLabelValues(topic, whose).Inc()
+	o.log.Error("what was learned cannot be read any more and is forgotten; records are judged without it", "topic", topic, "state", name, "of", whose, "error", err)
+}
+
+func (o *observer) othersAway(topic string, err error) {
+	o.log.Warn("what other sources have taught cannot be read for now; going on with what is known", "topic", topic, "error", err)
+}
+
+func (o *observer) othersKnown(topic string, known, left int) {
+	o.others.WithLabelValues(topic).Set(float64(known))
+	if left > 0 {
+		o.log.Debug("there are states of more sources than are taken; the newest are", "topic", topic, "taken", known, "left", left)
+	}
 }
 
 func (o *observer) storeFailed(manifest string, attempt int, err error) {

@@ -16,6 +16,9 @@ import (
 // referenceLimit is the size that a reference may have.
 const referenceLimit = 1 << 30
 
+// learnedLimit is the size that a state, or the recalls of a segment, may have.
+const learnedLimit = 1 << 30
+
 // newestReference returns the name of the newest copy of a reference's version: one is made when its master key changes.
 func (a *App) newestReference(ctx context.Context, topic string, version int) (string, error) {
 	name := referenceName(topic, version)
@@ -71,15 +74,76 @@ func (a *App) reseal(ctx context.Context, how Rotation) (r resealed, err error) 
 		}
 		r.done++
 	}
-	for object, err := range a.zone.SealedObjects(ctx, manifest.StateFolder) {
-		if err != nil {
-			return r, err
-		}
-		if object.Key != a.keys.MasterKeyID(envelope.State) {
-			r.problems = append(r.problems, RotationProblem{object.Name, []string{object.Key}, "state is not sealed anew: keep its master key until newer state has taken its place"})
+	for _, folder := range []string{manifest.StateFolder, manifest.RecallsFolder} {
+		for object, err := range a.zone.SealedObjects(ctx, folder) {
+			if err != nil {
+				return r, err
+			}
+			done, err := a.resealLearned(ctx, object, how)
+			if err != nil {
+				if ctx.Err() != nil {
+					return r, err
+				}
+				r.problems = append(r.problems, RotationProblem{object.Name, []string{object.Key}, err.Error()})
+			}
+			if done {
+				r.done++
+			}
 		}
 	}
 	return r, nil
+}
+
+// resealLearned stores a copy of a state, or of recalls, under the present master key, unless that is its key already.
+// The audit log is told first, so that a copy is never there without an entry: one that is not there is nothing amiss.
+func (a *App) resealLearned(ctx context.Context, object landing.SealedObject, how Rotation) (done bool, _ error) {
+	name, err := manifest.ParseSealedName(object.Name)
+	if err != nil {
+		return false, err
+	}
+	zone := envelope.State
+	if name.Folder == manifest.RecallsFolder {
+		if _, zone = envelope.SplitZone(object.Key); zone == "" { // the id of a key in a key file does not tell
+			c, err := a.config.Contract(name.Source.Topic)
+			if err != nil {
+				return false, fmt.Errorf("which master key protects it follows from the contract: %w", err)
+			}
+			zone = landing.RecallsZone(c)
+		}
+	}
+	if !how.Force && object.Key == a.keys.MasterKeyID(zone) {
+		return false, nil
+	}
+	if how.DryRun {
+		return true, nil
+	}
+	plain, err := a.zone.Sealed(ctx, object.Name, learnedLimit)
+	if errors.Is(err, storage.ErrNotExist) { // a newer state has taken its place
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	for name.Copy = object.Number + 1; ; name.Copy++ {
+		sealed, err := a.keys.Seal(ctx, zone, name.String(), plain)
+		if err != nil {
+			return false, err
+		}
+		if err := a.chain.Append(ctx, audit.Entry{
+			Event: audit.Reseal, Subject: manifest.SourcePath(name.Source), Action: "put", Result: "ok",
+			Details: map[string]string{"copy": name.String(), "copy_sha256": manifest.Digest(sealed), "copy_of": object.Name},
+		}); err != nil {
+			return false, err
+		}
+		err = a.store.Put(ctx, name.String(), sealed)
+		if errors.Is(err, storage.ErrExists) {
+			continue // another rotation
+		}
+		if err != nil {
+			return false, fmt.Errorf("%s: %w", name, err)
+		}
+		return true, nil
+	}
 }
 
 // resealReference stores a copy of a reference under the present master key and enters it in the audit log. What the

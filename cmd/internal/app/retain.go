@@ -16,6 +16,7 @@ type Tidied struct {
 	DryRun          bool     `json:"dry_run"`
 	Retained        Retained `json:"retention"`  // whose time is over; they count no longer from now on
 	Superseded      Deleted  `json:"superseded"` // that had counted no longer for the grace period
+	States          Deleted  `json:"states"`     // that newer ones have taken the place of
 	Orphans         Deleted  `json:"orphans"`    // that never counted
 	WithoutContract []string `json:"without_contract"`
 }
@@ -58,9 +59,11 @@ func (a *App) Tidy(ctx context.Context, grace time.Duration, dry bool) (*Tidied,
 		}
 		return err
 	})
-	var faults [2]error
+	var faults [3]error
 	report.Superseded, faults[0] = a.retire(ctx, nil, grace, dry)
-	report.Orphans, faults[1] = a.delete(ctx, a.zone.Orphans(ctx), dry)
-	faults[1] = errors.Join(faults[1], a.enterDeleted(ctx, "orphans", "never committed", report.Orphans, faults[1], dry))
-	return report, errors.Join(err, faults[0], faults[1])
+	report.States, faults[1] = a.delete(ctx, a.zone.OldStates(ctx), dry)
+	faults[1] = errors.Join(faults[1], a.enterDeleted(ctx, "states", "newer ones were committed", report.States, faults[1], dry))
+	report.Orphans, faults[2] = a.delete(ctx, a.zone.Orphans(ctx), dry)
+	faults[2] = errors.Join(faults[2], a.enterDeleted(ctx, "orphans", "never committed", report.Orphans, faults[2], dry))
+	return report, errors.Join(err, faults[0], faults[1], faults[2])
 }

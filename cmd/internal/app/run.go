@@ -160,7 +160,11 @@ func (h *handler) resume(ctx context.Context, src record.Source, hint *landing.H
 			}
 			events = append(events, finding.Event{Topic: src.Topic, TopicID: src.ID, Partition: src.Partition, Offset: f.Offset, Verdict: f.Verdict, Reasons: f.Reasons})
 		}
-		if err := h.publisher.Publish(ctx, events); err != nil {
+		recalls, err := zone.Recalls(ctx, m.Manifest)
+		if err != nil {
+			return head, err
+		}
+		if err := h.publisher.Publish(ctx, append(events, pipeline.RecallEvents(recalls)...)); err != nil {
 			return head, err
 		}
 		killpoint.Reach("walk_told")
@@ -238,7 +242,7 @@ func (h *handler) Landed(ctx context.Context, src record.Source, head landing.He
 	killpoint.Reach("offset_begun")
 	err := h.consumer.Commit(ctx, src, head.First(), head.Next())
 	killpoint.Reach("offset_done")
-	h.tidier.landed(ctx, src)
+	h.tidier.landed(ctx, src, head)
 	killpoint.Reach("tidied")
 	return err
 }

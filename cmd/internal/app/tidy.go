@@ -34,6 +34,8 @@ type tenure struct {
 	from  int64     // the last segment before, which its writer's death may have followed at once
 	since time.Time // when that was opened
 	due   bool      // after the next commit there may be something to remove
+
+	states []string // that were committed and are there yet, the newest last
 }
 
 func newTidier(zone *landing.Zone, log *slog.Logger) *tidier {
@@ -46,6 +48,9 @@ func (t *tidier) taken(head landing.Head) {
 	if head.Last != nil {
 		held.from = head.First()
 		held.since = time.UnixMilli(int64(head.Last.Opened)).Add(-24 * time.Hour) // clocks differ
+		if head.Last.State != nil {
+			held.states = []string{head.Last.State.Name}
+		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -61,15 +66,27 @@ func (t *tidier) failed(src record.Source) {
 	}
 }
 
-// landed removes what it may after a commit, if there is reason to look.
-func (t *tidier) landed(ctx context.Context, src record.Source) {
+// landed removes what it may after a commit: the state before the last one, and whatever else if there is reason to look.
+func (t *tidier) landed(ctx context.Context, src record.Source, head landing.Head) {
 	t.mu.Lock()
 	held := t.held[src]
+	old := ""
+	if held != nil && head.Last.State != nil {
+		if held.states = append(held.states, head.Last.State.Name); len(held.states) > 2 {
+			old, held.states = held.states[0], held.states[1:]
+		}
+	}
 	look := held != nil && held.due
 	if look {
 		held.due = false
 	}
 	t.mu.Unlock()
+	if old != "" {
+		// The one before the newest stays: somebody may just be reading it. What cannot be deleted is left to taster tidy.
+		if err := t.zone.Delete(ctx, old); err != nil && ctx.Err() == nil {
+			t.log.Debug("an old state cannot be deleted", "state", old, "error", err)
+		}
+	}
 	if look && !t.tidy(ctx, src, held) {
 		t.failed(src)
 	}

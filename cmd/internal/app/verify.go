@@ -42,6 +42,14 @@ func Verify(ctx context.Context, url string, c *config.Config, options verify.Op
 		rows, content, err := readContent(ctx, store, keys, name)
 		return rows, content, forVerify(err)
 	}
+	options.Unseal = func(ctx context.Context, name string) ([]byte, error) {
+		sealed, err := storage.ReadAll(ctx, store, name, learnedLimit)
+		if err != nil {
+			return nil, forVerify(err)
+		}
+		plain, err := keys.Unseal(ctx, name, sealed)
+		return plain, forVerify(err)
+	}
 	var unsigned []audit.Tip
 	options.Unsigned = func(name, sha256 string) { unsigned = append(unsigned, audit.Tip{Name: name, SHA256: sha256}) }
 	found, err := verify.Run(ctx, objects{store}, options)
