@@ -10,6 +10,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/schema/finding"
 )
 
 // What a stream has shown is kept as a count-min sketch (Cormode and Muthukrishnan, "An improved data stream summary", 2005)
@@ -37,10 +38,10 @@ type memory struct {
 	cells []uint32 // nil as long as nothing was seen
 }
 
-// bandKeys writes what stands for a signature's bands in a sketch. An empty byte borrows from the next that is not
+// bandKeys writes the numbers that stand for a signature's bands in a sketch. An empty byte borrows from the next that is not
 // (Shrivastava and Li, "Densifying one permutation hashing via rotation for fast near neighbor search", ICML 2014), so that short
 // texts have bands too.
-func (s *signature) bandKeys(keys *[bands]uint64) {
+func (s *signature) bandKeys(keys *[bands]uint32) {
 	var dense [64]uint64
 	last, from := uint64(0), -1
 	for i := 2*64 - 1; i >= 0; i-- { // twice around: the first empty bytes borrow beyond the end
@@ -57,13 +58,13 @@ func (s *signature) bandKeys(keys *[bands]uint64) {
 		for i := b * 64 / bands / bandBytes; i < 64; i += 64 / bandBytes { // far apart, or they would borrow from one byte
 			h = mix(h ^ dense[i])
 		}
-		keys[b] = h
+		keys[b] = uint32(h)
 	}
 }
 
-// places returns the cells that count a key.
-func places(key uint64) [depth]int {
-	return [depth]int{int(key % tableSize), tableSize + int(key>>32%tableSize)}
+// places returns the cells that count a key: its halves.
+func places(key uint32) [depth]int {
+	return [depth]int{int(key % tableSize), tableSize + int(key/tableSize)}
 }
 
 func (m *memory) add(basis uint64, s *signature, rows int) {
@@ -71,7 +72,7 @@ func (m *memory) add(basis uint64, s *signature, rows int) {
 		m.basis, m.cells = basis, make([]uint32, cells)
 	}
 	m.rows = addCount(m.rows, uint64(rows))
-	var keys [bands]uint64
+	var keys [bands]uint32
 	s.bandKeys(&keys)
 	for _, key := range keys {
 		for _, at := range places(key) {
@@ -186,15 +187,13 @@ func (m *model) Memory(data []byte) (detect.Memory, error) {
 	return out, nil
 }
 
-// basis tells signatures apart that do not compare: a text's depend on nothing, a vector's on the rotation.
+// basis tells signatures apart that do not compare: a text's depend on nothing, a vector's on the rotation. The mean that is
+// taken off first does not count: those of different parts of a reference are so near that signatures hardly differ.
 func (m *model) basis() uint64 {
 	if m.rotation == nil {
 		return 1
 	}
 	h := uint64(hashSeed)
-	for _, x := range m.rotation.mean {
-		h = mix(h ^ uint64(math.Float32bits(x)))
-	}
 	for _, x := range m.rotation.flips {
 		h = mix(h ^ uint64(math.Float32bits(x)))
 	}
@@ -219,20 +218,19 @@ func (m *model) remember(g grouping) *memory {
 
 // recollection says of signatures how often the stream so far has shown the like.
 type recollection struct {
-	memory  memory
-	strange float64   // rows in a cell that have nothing to do with what is asked for, on average
-	sizes   []float64 // of the cells that hold more than strangers, falling
-	mass    []float64 // rows in the cells up to there, bands averaged
-	missed  []float64 // the same, less what a reference of so many rows would have shown
+	memory
+	sizes  []float64 // of the cells that hold more than strangers, falling
+	mass   []float64 // rows in the cells up to there, bands averaged
+	missed []float64 // the same, less what a reference of so many rows would have shown
 }
 
-func recollect(before, now *memory, reference float64) *recollection {
+func (m *model) recollect(parts ...*memory) *recollection {
 	r := &recollection{}
-	r.memory.Merge(before)
-	r.memory.Merge(now)
-	r.strange = float64(r.memory.rows) * bands / tableSize
-	for _, c := range r.memory.cells[:tableSize] {
-		if more := float64(c) - r.strange; more >= r.least() {
+	for _, part := range parts {
+		r.Merge(part)
+	}
+	for _, c := range r.cells[:min(tableSize, len(r.cells))] {
+		if more := float64(c) - r.strangers(); more >= r.least() {
 			r.sizes = append(r.sizes, more)
 		}
 	}
@@ -244,35 +242,35 @@ func recollect(before, now *memory, reference float64) *recollection {
 		}
 		return 0
 	})
-	rows := float64(r.memory.rows)
+	rows := float64(r.rows)
 	mass, missed := 0.0, 0.0
 	for _, size := range r.sizes {
 		mass += size / bands
-		missed += size / bands * math.Exp(-chernoff(size, rows, 0, reference))
+		missed += size / bands * math.Exp(-chernoff(size, rows, 0, float64(m.rows)))
 		r.mass, r.missed = append(r.mass, mass), append(r.missed, missed)
 	}
 	return r
 }
 
+// strangers is how many rows in a cell have nothing to do with what is asked for, on average.
+func (m *memory) strangers() float64 { return float64(m.rows) * bands / tableSize }
+
 // least is how many rows beyond the average of strangers a cell must hold to mean anything: four standard deviations of a
 // Poisson count, and four rows.
-func (r *recollection) least() float64 { return 4*math.Sqrt(r.strange) + 4 }
+func (m *memory) least() float64 { return 4*math.Sqrt(m.strangers()) + 4 }
 
 // like estimates how many rows the stream has shown that are nearly equal to a signature, itself included, by the band
-// that most of them share; 0 where there are too few to tell.
-func (r *recollection) like(keys *[bands]uint64) float64 {
+// that most of them share.
+func (m *memory) like(keys *[bands]uint32) float64 {
 	best := 0.0
 	for _, key := range keys {
-		count := math.Inf(1)
+		count := uint32(math.MaxUint32)
 		for _, at := range places(key) {
-			count = min(count, float64(r.memory.cells[at]))
+			count = min(count, m.cells[at])
 		}
-		best = max(best, count-r.strange)
+		best = max(best, float64(count))
 	}
-	if best < r.least() {
-		return 0
-	}
-	return best
+	return best - m.strangers()
 }
 
 // share is the share of the stream's rows that have at least half as many like them; missed is the share of those and which
@@ -285,7 +283,7 @@ func (r *recollection) share(count float64) (share, missed float64) {
 		}
 		return 1
 	})
-	rows := float64(max(1, r.memory.rows))
+	rows := float64(max(1, r.rows))
 	if at == 0 {
 		return min(1, count/rows), 1
 	}
@@ -305,39 +303,122 @@ type longFloods struct {
 // them; where the reference has some, it is the share of rows times the chance that it has so few. What is rarer than one
 // in the reference's rows counts as surprise, for that is where the scores of single segments begin.
 func (m *model) longFloods(types []rowType, before, now *memory, alone bool, env detect.Env) *longFloods {
-	reference, granted := float64(m.rows), math.Log(float64(m.rows)+1)
-	if alone {
-		granted = math.Log(selfRows + 1)
-	}
-	r := recollect(before, now, reference)
+	r := m.recollect(before, now)
+	granted := m.granted(alone)
 	out := &longFloods{
-		surprise: make([]float64, len(types)), count: make([]float64, len(types)), known: make([]int, len(types)), rows: r.memory.rows,
+		surprise: make([]float64, len(types)), count: make([]float64, len(types)), known: make([]int, len(types)), rows: r.rows,
 	}
 	each(len(types), env.Workers, func(i int) {
 		t := &types[i]
 		if t.rows == 0 {
 			return
 		}
-		var keys [bands]uint64
+		var keys [bands]uint32
 		t.signature.bandKeys(&keys)
-		if out.count[i] = r.like(&keys); out.count[i] == 0 {
+		if out.count[i] = r.like(&keys); out.count[i] < r.least() {
+			out.count[i] = 0
 			return
 		}
-		share, missed := r.share(out.count[i])
-		chance := math.Log(share)
-		if !alone {
-			out.known[i] = m.known(&keys)
-			chance -= chernoff(out.count[i]-1, float64(r.memory.rows), float64(out.known[i]), reference)
-			if out.known[i] == 0 {
-				chance = min(chance, math.Log(missed))
-			}
-		}
-		out.surprise[i] = max(0, -chance-granted) * min(1, float64(t.words)/fullWords)
+		logP, known := m.chance(r, &keys, out.count[i], alone)
+		out.known[i] = known
+		out.surprise[i] = max(0, -logP-granted) * min(1, float64(t.words)/fullWords)
 	})
 	return out
 }
 
+// granted is the surprise, in nats, that chance is granted: as much as a rank among held-out rows can show, who calibrates
+// keeping one row for every three that the model knows.
+func (m *model) granted(alone bool) float64 {
+	if alone {
+		return math.Log(selfRows/3 + 1)
+	}
+	return math.Log(float64(m.rows)/3 + 1)
+}
+
+// chance returns ln of the chance that a clean row has so many like it in the stream and so few in the reference, and
+// those.
+func (m *model) chance(r *recollection, keys *[bands]uint32, count float64, alone bool) (logP float64, known int) {
+	share, missed := r.share(count)
+	if logP = math.Log(share); alone {
+		return logP, 0
+	}
+	known = m.known(keys)
+	logP -= chernoff(count-1, float64(r.rows), float64(known), float64(m.rows))
+	if known == 0 {
+		logP = min(logP, math.Log(missed))
+	}
+	return logP, known
+}
+
 func (f *longFloods) explain(t int32, reference int) string {
+	return longEvidence(f.count[t], f.rows, f.known[t], reference)
+}
+
+func longEvidence(count float64, rows uint64, known, reference int) string {
 	return fmt.Sprintf("one of about %.0f nearly equal rows, %.2g %% of the %d that the stream has shown; %d of %d in the reference",
-		f.count[t], 100*f.count[t]/float64(f.rows), f.rows, f.known[t], reference)
+		count, 100*count/float64(rows), rows, known, reference)
+}
+
+// convicting is the chance from which earlier rows of a flood are recalled: of a thousand clean rows that were accepted one may
+// be recalled that should not.
+const convicting = 1e-3
+
+// Suspects returns the rows that are a little more frequent than chance makes them: the beginning of a flood looks so.
+func (m *model) Suspects(s *detect.Sample, known detect.Memory, env detect.Env) []detect.Suspicion {
+	seen, ok := known.(*memory)
+	if !ok || seen.rows == 0 || seen.basis != m.basis() {
+		return nil
+	}
+	g := m.group(s, env)
+	var out []detect.Suspicion
+	for row, t := range g.typeOf {
+		if t < 0 || g.types[t].words < fullWords {
+			continue // short texts repeat without anybody's doing
+		}
+		var keys [bands]uint32
+		g.types[t].signature.bandKeys(&keys)
+		if count := seen.like(&keys); count >= seen.least()/2 {
+			out = append(out, detect.Suspicion{Row: row, Weight: float32(count), Keys: keys[:]})
+		}
+	}
+	return out
+}
+
+// Weigh returns how many rows are nearly equal to one that Suspects named, by what is known now.
+func (m *model) Weigh(keys []uint32, known detect.Memory) float32 {
+	seen, ok := known.(*memory)
+	if !ok || len(keys) != bands || seen.rows == 0 || seen.basis != m.basis() {
+		return 0
+	}
+	return float32(max(0, seen.like((*[bands]uint32)(keys))))
+}
+
+// Convict returns what tells whether a row that Suspects named is one of a flood by what is known now.
+func (m *model) Convict(known detect.Memory) func(keys []uint32) (finding.Finding, bool) {
+	seen, ok := known.(*memory)
+	if !ok || seen.rows == 0 || seen.basis != m.basis() {
+		return nil
+	}
+	r := m.recollect(seen)
+	if len(r.sizes) == 0 {
+		return nil
+	}
+	return func(keys []uint32) (finding.Finding, bool) {
+		if len(keys) != bands {
+			return finding.Finding{}, false
+		}
+		bandsOf := (*[bands]uint32)(keys)
+		count := r.like(bandsOf)
+		if count < r.least() {
+			return finding.Finding{}, false
+		}
+		logP, inReference := m.chance(r, bandsOf, count, false)
+		if logP > math.Log(convicting) {
+			return finding.Finding{}, false
+		}
+		return finding.Finding{
+			Score: max(0, -logP-m.granted(false)), PValue: math.Exp(logP), Threshold: convicting, Code: finding.PoisonNearDuplicate,
+			Evidence: longEvidence(count, r.rows, inReference, m.rows),
+		}, true
+	}
 }

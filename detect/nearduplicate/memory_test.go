@@ -89,7 +89,7 @@ func mails(rng *rand.Rand) string {
 // TestDrip: one row of a flood in every thousand is nothing to see in a segment; in the stream it is. A row that was
 // reworded so much that none of its bands is left is not found.
 func TestDrip(t *testing.T) {
-	const segments, rows = 120, 500
+	const segments, rows = 80, 500
 	for _, c := range []struct {
 		name    string
 		clean   func(*rand.Rand) string
@@ -126,7 +126,7 @@ func TestDrip(t *testing.T) {
 
 // TestEmbeddingDrip is TestDrip for vectors.
 func TestEmbeddingDrip(t *testing.T) {
-	const dim, segments, rows = 64, 60, 400
+	const dim, segments, rows = 64, 50, 400
 	rng := rand.New(rand.NewPCG(23, 24))
 	vectors := func(n int, planted func(i int) bool, base []float32) *detect.Sample {
 		s := &detect.Sample{N: n, Dim: dim, Embedding: make([]float32, n*dim)}

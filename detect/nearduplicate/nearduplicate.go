@@ -33,9 +33,9 @@
 // fullest band holds c rows more than chance puts into one cell is scored by how rare that is: the share of the stream's
 // rows in bands as full, each weighted with the chance that a reference of m rows would then have missed it,
 // exp(−c·ln(1 + m/n)); where the reference has some, by the share of rows times Chernoff's bound. No more than that share of
-// clean rows can score so high, whatever clean traffic repeats. Surprise starts at −ln 1/(m+1), where the scores of single
-// segments start; floods of a share of about 1/m score least. A flood shows from about 4 + 4·√(8n/65,536) of its rows that
-// share a band: 15 at 60,000 rows, 50 at a million. The memory takes 512 KiB, and less when encoded.
+// clean rows can score so high, whatever clean traffic repeats. Surprise starts at ln(m/3 + 1), where ranks among as many held-out rows end; floods of a share of about 1/m score least. A flood shows from about 4 + 4·√(8n/65,536) of its rows that
+// share a band: 15 at 60,000 rows, 50 at a million. The memory takes 512 KiB, and less
+// when encoded. Rows that are a little frequent are remembered by their bands, and recalled when they turn out to be a flood's.
 //
 // Evidence: the cluster's size and share, its similarity, and how many rows of the reference belong to it.
 package nearduplicate
@@ -79,7 +79,7 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 	rows := rand.New(rand.NewPCG(env.Seed, 0x6e656172)).Perm(reference.N)
 	kept := reference.Select(rows[:min(maxReference, len(rows))])
 	m.reference = m.group(kept, env)
-	var keys [bands]uint64
+	var keys [bands]uint32
 	for i := range m.reference.types {
 		t := &m.reference.types[i]
 		m.rows += t.rows
@@ -105,7 +105,7 @@ type model struct {
 
 // knownBand counts the reference rows of one type that have a band.
 type knownBand struct {
-	key  uint64
+	key  uint32
 	rows int32
 }
 
@@ -115,10 +115,10 @@ func (m *model) group(s *detect.Sample, env detect.Env) grouping {
 }
 
 // known counts the reference rows that are nearly equal to a signature, by the band that most of them share.
-func (m *model) known(keys *[bands]uint64) int {
+func (m *model) known(keys *[bands]uint32) int {
 	best := 0
 	for _, key := range keys {
-		at, _ := slices.BinarySearchFunc(m.bands, key, func(b knownBand, key uint64) int { return cmp.Compare(b.key, key) })
+		at, _ := slices.BinarySearchFunc(m.bands, key, func(b knownBand, key uint32) int { return cmp.Compare(b.key, key) })
 		rows := 0
 		for ; at < len(m.bands) && m.bands[at].key == key; at++ {
 			rows += int(m.bands[at].rows)

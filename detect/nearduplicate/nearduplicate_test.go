@@ -113,13 +113,13 @@ func TestFloods(t *testing.T) {
 		n, bad  int
 		recall  float64
 	}{
-		{"word for word", review, -1, 20000, 150, 1},
-		{"a number changed", review, 0, 20000, 150, 1},
-		{"three words changed", review, 3, 20000, 150, 0.98},
-		{"four words changed", review, 4, 20000, 150, 0.85},
+		{"word for word", review, -1, 8000, 60, 1},
+		{"a number changed", review, 0, 8000, 60, 1},
+		{"three words changed", review, 3, 8000, 60, 0.98},
+		{"four words changed", review, 4, 8000, 60, 0.85},
 		{"small stream", review, 3, 5000, 40, 0.95},
-		{"poor generator, word for word", templated, -1, 20000, 150, 1},
-		{"poor generator, three words changed", templated, 3, 20000, 150, 0.95},
+		{"poor generator, word for word", templated, -1, 8000, 60, 1},
+		{"poor generator, three words changed", templated, 3, 8000, 60, 0.95},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(1, 2))
