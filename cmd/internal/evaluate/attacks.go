@@ -79,7 +79,7 @@ type AttackFigures struct {
 	// Numbers of records, from the beginning of the stream.
 	FirstPlantedAfter *int `json:"first_planted_after"`
 	FirstCaughtAfter  *int `json:"first_caught_after"` // the first planted record that was caught; null: none was
-	MostCaughtAfter   *int `json:"most_caught_after"`  // from here on nine of ten that follow are caught; null: they never are
+	MostCaughtAfter   *int `json:"most_caught_after"`  // from this caught one on nine of ten are; null: they never are
 	Segments          int  `json:"segments"`           // in which the stream was judged, with memory between them
 
 	Detectors []DetectorFigures `json:"detectors"`
@@ -330,7 +330,7 @@ func (j *judgement) figures(p *attack.Planted) AttackFigures {
 	f := AttackFigures{Segments: j.segments}
 	var truth []bool
 	var risk []float64
-	var kept, caughtBefore []int // planted records in order, and how many of them up to each were caught
+	var kept, caughtBefore []int // planted records in order, and how many of them up to each, itself included, were caught
 	clean, flagged, neutralised := 0, 0, 0
 	for i, r := range j.records {
 		if !p.Poison[i] {
@@ -372,7 +372,7 @@ func (j *judgement) figures(p *attack.Planted) AttackFigures {
 		if at > 0 {
 			before = caughtBefore[at-1]
 		}
-		if rest := len(kept) - at; rest >= fewestToTell && 10*(f.Caught-before) >= 9*rest {
+		if rest := len(kept) - at; rest >= fewestToTell && caughtBefore[at] > before && 10*(f.Caught-before) >= 9*rest {
 			f.MostCaughtAfter = number(i + 1)
 			break
 		}
