@@ -15,6 +15,7 @@ func newReport(c *cli) *cobra.Command {
 	var configPath string
 	var limit int
 	var page string
+	var recalls bool
 	command := &cobra.Command{
 		Use:   "report -c taster.yaml LANDING",
 		Short: "Show flagged records, risk, reasons and what to do",
@@ -22,13 +23,26 @@ func newReport(c *cli) *cobra.Command {
 			"that fired, their evidence and their nearest neighbours, what was rejected and why, and what to do about each kind of attack.\n\n" +
 			"--html writes the same as one page that needs nothing beside it: no server, no network, no script to be readable.\n\n" +
 			"Evidence and excerpts quote records, so the keys are needed; the reading is entered in the audit log. The page is plain:\n" +
-			"keep it where plain data may be.",
-		Example: "  taster report -c taster.yaml landing\n  taster report -c taster.yaml landing --html report.html\n  taster report -c taster.yaml landing -o json",
-		Args:    exactArgs("LANDING"),
+			"keep it where plain data may be.\n\n" +
+			"--recalls lists, and does nothing else, the records that were accepted and that later ones speak against, by id and\n" +
+			"offset. They stay in the accepted files; what to do with them is for whoever trains on these to decide.",
+		Example: "  taster report -c taster.yaml landing\n  taster report -c taster.yaml landing --html report.html\n  taster report -c taster.yaml landing --recalls\n" +
+			"  taster report -c taster.yaml landing -o json",
+		Args: exactArgs("LANDING"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			loaded, err := c.loadConfig(cmd, configPath)
 			if err != nil {
 				return err
+			}
+			if recalls {
+				if page != "" {
+					return usage("--recalls is a list of its own; the page of --html has the recalls as well")
+				}
+				found, err := app.Recalls(cmd.Context(), loaded, args[0])
+				if err != nil {
+					return outcome(err)
+				}
+				return printText(c, found)
 			}
 			if limit == 0 && c.output != outputJSON {
 				limit = listed // neither the text nor the page shows more
@@ -45,17 +59,23 @@ func newReport(c *cli) *cobra.Command {
 					return unreachable(err)
 				}
 			}
-			var failed error
-			if err := c.print(found, func(w io.Writer) { failed = found.Text(w) }); err != nil {
-				return err
-			}
-			return failed
+			return printText(c, found)
 		},
 	}
 	configFlag(command, &configPath)
 	command.Flags().StringVar(&page, "html", "", "also write one page of HTML to this file")
+	command.Flags().BoolVar(&recalls, "recalls", false, "only list the records that were accepted and are recalled")
 	command.Flags().IntVar(&limit, "limit", 0, "list at most so many flagged and so many rejected records; 0: all")
 	return command
+}
+
+// printText prints what writes itself as text, or as JSON.
+func printText(c *cli, found interface{ Text(io.Writer) error }) error {
+	var failed error
+	if err := c.print(found, func(w io.Writer) { failed = found.Text(w) }); err != nil {
+		return err
+	}
+	return failed
 }
 
 // listed bounds what is kept in memory of a report for people, who read the riskiest.

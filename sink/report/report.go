@@ -129,14 +129,18 @@ type Rejected struct {
 type Recall struct {
 	Topic     string  `json:"topic"`
 	TopicID   string  `json:"topic_id"`
+	Source    string  `json:"source"` // the topic id, or the SHA-256 of the file that it came from
 	Partition int32   `json:"partition"`
 	Offset    int64   `json:"offset"`
+	ID        string  `json:"id"` // its own, or source/partition/offset
 	Reason    string  `json:"reason"`
 	Detector  string  `json:"detector"`
 	Score     float64 `json:"score"`
 	PValue    float64 `json:"p_value"`
 	Evidence  string  `json:"evidence"`
 	By        string  `json:"by"` // topic/partition/first of the segment that found out
+
+	At RecalledAt `json:"at"`
 }
 
 // Histogram counts records by how rare their risk is among clean ones. Bin i holds the records of which a clean one in

@@ -76,10 +76,7 @@ func (r *Report) Text(w io.Writer) error {
 		})
 	}
 	if len(r.Recalls) > 0 {
-		table(&b, "Recalled: accepted earlier, and suspicious by what is known now", len(r.Recalls), "topic/partition/offset\treason\tfound by\tevidence", func(w io.Writer, i int) {
-			f := r.Recalls[i]
-			fmt.Fprintf(w, "%s/%d/%d\t%s\t%s\t%s: p %.2g: %s", name(f.Topic), f.Partition, f.Offset, f.Reason, name(f.By), f.Detector, f.PValue, name(f.Evidence))
-		})
+		table(&b, "Recalled: accepted earlier, and suspicious by what is known now", len(r.Recalls), recallsHead, recallLine(r.Recalls))
 	}
 	if len(r.Rejected) > 0 {
 		all := max(len(r.Rejected), r.Records["rejected"]-r.Retained["rejected"])

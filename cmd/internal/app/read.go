@@ -70,7 +70,11 @@ func Report(ctx context.Context, c *config.Config, url string, o ReportOptions, 
 		return embedding.Texts(texts, runtime.GOMAXPROCS(0))
 	}})
 	var files []manifest.File
+	recalls := &recallReader{zone: z.zone, list: report.NewRecalls(roles)}
 	for s, err := range z.zone.Segments(ctx) {
+		if err == nil {
+			err = recalls.add(ctx, s.Manifest)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -101,7 +105,15 @@ func Report(ctx context.Context, c *config.Config, url string, o ReportOptions, 
 			return nil, err
 		}
 	}
-	return b.Report(), nil
+	found := b.Report()
+	recalled, err := recalls.recalled(ctx, files)
+	if err != nil {
+		return nil, err
+	}
+	if len(recalled.Recalls) > 0 {
+		found.Recalls = recalled.Recalls
+	}
+	return found, nil
 }
 
 // walk shows every committed segment, and every row of the files that count, in the order of partitions and offsets.
