@@ -16,8 +16,8 @@
 // published method itself, as a function.
 //
 // Which class an index of the probabilities stands for: a label that is an integer is the index itself, if all labels are.
-// Otherwise it follows from the reference: each class takes the index whose mean probability among the class's rows is
-// raised most over its mean among all rows. Where every index is taken once this is the assignment that maximises
+// Otherwise it follows from the reference: each class takes the index whose mean probability is raised
+// most in the class's rows over those of other classes. Where every index is taken once this is the assignment that maximises
 // agreement; two classes that want one index, or a raise that may be chance (below four standard errors), cannot be
 // told, and rows of such classes get no opinion from probabilities.
 //

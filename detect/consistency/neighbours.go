@@ -14,7 +14,7 @@ import (
 const (
 	ofAll       = 640  // rows of the reference that stand for all classes
 	ofClass     = 256  // rows that stand for one
-	fewestClass = 10   // rows of the reference without which a class is not known
+	fewestClass = 5    // rows of the reference without which a class is not known
 	few         = 64   // rows of a class up to which it has no index
 	part        = 10   // the nearest one in so many counts
 	fewestNear  = 3    // or so many

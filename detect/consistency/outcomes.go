@@ -9,9 +9,9 @@ import (
 )
 
 const (
-	mostOutcomes = 4096 // a longer row of probabilities is not looked at
-	sure         = 4    // standard errors from which a class is known by its probabilities
-	least        = 1e-7 // float32 tells no smaller share of 1 from nothing
+	mostOutcomes = 4096  // a longer row of probabilities is not looked at
+	sure         = 4     // standard errors from which a class is known by its probabilities
+	least        = 1e-30 // of 1: a probability of nothing counts as this, or nearly all that float32 has below
 )
 
 // Outcomes tells which class an index of the probabilities stands for, as the package comment says. It is not changed
@@ -102,12 +102,13 @@ func (o *Outcomes) Of(s *detect.Sample) []int32 {
 	return out
 }
 
-// infer returns the index of every class that can be told by the data: the one whose probability the class raises most,
-// if no other class raises it more, and not by chance. rows is how many rows of each class have probabilities.
+// infer returns the index of every class that can be told by the data: the one whose mean probability is raised most in
+// the class over what it is in the others, if no other class raises it more, and not by chance. rows is how many rows of
+// each class have probabilities.
 func infer(s *detect.Sample, rows []float64) map[string]int {
 	width := s.Outcomes
 	mean, square := make([]float64, width), make([]float64, width)
-	raised := make([][]float64, len(s.Classes)) // by class and index: the mean, in the end less that of all rows
+	raised := make([][]float64, len(s.Classes)) // by class and index: the mean, in the end less that of the other classes
 	n := 0.0
 	for i, label := range s.Label {
 		p := s.Probabilities[i*width : (i+1)*width]
@@ -134,7 +135,7 @@ func infer(s *detect.Sample, rows []float64) map[string]int {
 	}
 	for class, r := range raised {
 		for k := range r {
-			r[k] -= mean[k]
+			r[k] -= (n*mean[k] - rows[class]*r[k]) / (n - rows[class]) // NaN or infinite where there is no other class
 			if best := wantedBy[k]; best < 0 || r[k] > raised[best][k] {
 				wantedBy[k] = class
 			}
@@ -148,7 +149,7 @@ func infer(s *detect.Sample, rows []float64) map[string]int {
 				best = k
 			}
 		}
-		if best >= 0 && wantedBy[best] == class && r[best] > sure*math.Sqrt(square[best]/rows[class]) {
+		if best >= 0 && wantedBy[best] == class && r[best] > sure*math.Sqrt(square[best]*(1/rows[class]+1/(n-rows[class]))) {
 			index[s.Classes[class]] = best
 		}
 	}

@@ -38,11 +38,12 @@ import (
 )
 
 const (
-	fewestRows  = 20   // losses without which nothing is usual
-	fewestClass = 50   // losses of a class from which it is judged by its own
-	handicap    = 20   // how many times as rare a low loss has to be
-	furthest    = 1e9  // a score is at most so far out: infinite losses have one too
-	zero        = 1e-7 // of the median: a lower loss counts as this one; also the lowest probability that float32 tells from 0
+	fewestRows  = 20    // losses without which nothing is usual
+	fewestClass = 50    // losses of a class from which it is judged by its own
+	handicap    = 20    // how many times as rare a low loss has to be
+	furthest    = 1e9   // a score is at most so far out: infinite losses have one too
+	zero        = 1e-7  // of the median: a lower loss counts as this one
+	least       = 1e-30 // a lower probability counts as this one: an infinite loss compares with nothing
 )
 
 // Detector finds losses out of proportion. Its zero value is ready.
@@ -112,7 +113,7 @@ func (m *model) losses(s *detect.Sample) []float64 {
 			}
 		}
 		if sum > 0 && !math.IsInf(sum, 0) {
-			out[i] = max(0, -math.Log(max(float64(row[own])/sum, zero)))
+			out[i] = max(0, -math.Log(max(float64(row[own])/sum, least)))
 		}
 	}
 	return out
