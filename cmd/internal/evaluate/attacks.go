@@ -220,8 +220,14 @@ type attackRun struct {
 type judged struct {
 	rejected, quarantined, recalled, cleaned bool
 
-	risk float64 // more than 1 for a rejected record, which comes before all others
+	risk float64 // or what stands for it where a rule decided, whatever the risk
 }
+
+// Where rules decide, a record comes before all that are ranked by their risk, which is at most 1.
+const (
+	byRule   = 1.5 // quarantined, for hidden characters say
+	rejected = 2
+)
 
 // judgement is what became of a stream.
 type judgement struct {
@@ -267,7 +273,7 @@ func (a *attackRun) judge(ctx context.Context, planted *attack.Planted, size int
 func (a *attackRun) segment(ctx context.Context, j *judgement, segment *record.Segment, state []byte) ([]byte, error) {
 	defer segment.Release()
 	for i := segment.First; i < segment.Next; i++ {
-		j.records[i] = judged{rejected: true, risk: 2} // until a row of it is found
+		j.records[i] = judged{rejected: true, risk: rejected} // until a row of it is found
 	}
 	var rows []int64 // the record of each row
 	for _, b := range segment.Batches {
@@ -289,6 +295,9 @@ func (a *attackRun) segment(ctx context.Context, j *judgement, segment *record.S
 	j.segments++
 	for row, at := range rows {
 		j.records[at] = judged{quarantined: d.Verdicts[row] == finding.Quarantined, risk: d.Risks[row]}
+		if j.records[at].quarantined && d.Risks[row] < d.Threshold {
+			j.records[at].risk = byRule
+		}
 		for _, code := range d.Reasons[row] {
 			j.records[at].cleaned = j.records[at].cleaned || code == finding.HiddenUnicode
 		}
@@ -351,7 +360,7 @@ func (j *judgement) figures(p *attack.Planted) AttackFigures {
 			case r.recalled:
 				f.Recalled++
 			}
-			if r.cleaned {
+			if r.cleaned && !r.quarantined {
 				neutralised++
 			}
 			if r.rejected || r.quarantined || r.recalled {

@@ -27,7 +27,7 @@ func TestFigures(t *testing.T) {
 	for i := 20; i < 200; i += 20 { // nine: 20, 40, … 180
 		poison[i] = true
 	}
-	j.records[20].risk = 0
+	j.records[20].risk, j.records[60].cleaned = 0, true
 	j.records[40] = judged{recalled: true, risk: 0.99}
 	for _, i := range []int{80, 100, 120, 140} {
 		j.records[i] = judged{quarantined: true, risk: 0.995, cleaned: i == 80}

@@ -200,7 +200,7 @@ func embeddings(ctx context.Context, r *run, b *strings.Builder) error {
 func labelErrors(_ context.Context, r *run, b *strings.Builder) error {
 	fmt.Fprint(b, "| set | records | selected | reviewed | in both | confirmed by people, of those selected |\n|---|---|---|---|---|---|\n")
 	for _, name := range []string{"cifar10", "imdb"} {
-		c, err := r.contract(name, kind{"{id: /id}", `{"type":"object","properties":{"id":{"type":"string"}}}`})
+		c, err := r.contract(name, kind{roles: "{id: /id}", schema: `{"type":"object","properties":{"id":{"type":"string"}}}`})
 		if err != nil {
 			return err
 		}

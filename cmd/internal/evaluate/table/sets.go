@@ -17,7 +17,10 @@ import (
 )
 
 // kind says how the records of a set are read: their schema, and which field plays which part.
-type kind struct{ roles, schema string }
+type kind struct {
+	roles, schema string
+	more          string // lines of the contract
+}
 
 const (
 	vector = `{"type":"array","items":{"type":"number"}}`
@@ -25,17 +28,17 @@ const (
 )
 
 var (
-	labelledTexts = kind{"{id: /id, text: [/text], label: /label}",
-		`{"type":"object","properties":{"id":{"type":"string"},"text":{"type":"string"},"label":{"type":"string"},` + truth + `}}`}
-	embeddedTexts = kind{"{id: /id, text: [/text], label: /label, embedding: /embedding}",
-		`{"type":"object","properties":{"id":{"type":"string"},"text":{"type":"string"},"label":{"type":"string"},"embedding":` + vector + `,` + truth + `}}`}
-	numbers = kind{"{id: /id, features: [/x]}",
-		`{"type":"object","properties":{"id":{"type":"string"},"x":` + vector + `,` + truth + `}}`}
-	vectors = kind{"{id: /id, embedding: /embedding}",
-		`{"type":"object","properties":{"id":{"type":"string"},"embedding":` + vector + `,` + truth + `}}`}
-	flights = kind{"{provider: /origin, features: [/delay, /distance]}",
-		`{"type":"object","properties":{"date":{"type":"string"},"delay":{"type":"integer"},"distance":{"type":"integer"},"origin":{"type":"string"},"destination":{"type":"string"}}}`}
-	tweets = kind{"{text: [/text]}", `{"type":"object","properties":{"text":{"type":"string"}}}`}
+	labelledTexts = kind{roles: "{id: /id, text: [/text], label: /label}",
+		schema: `{"type":"object","properties":{"id":{"type":"string"},"text":{"type":"string"},"label":{"type":"string"},` + truth + `}}`}
+	embeddedTexts = kind{roles: "{id: /id, text: [/text], label: /label, embedding: /embedding}",
+		schema: `{"type":"object","properties":{"id":{"type":"string"},"text":{"type":"string"},"label":{"type":"string"},"embedding":` + vector + `,` + truth + `}}`}
+	numbers = kind{roles: "{id: /id, features: [/x]}",
+		schema: `{"type":"object","properties":{"id":{"type":"string"},"x":` + vector + `,` + truth + `}}`}
+	vectors = kind{roles: "{id: /id, embedding: /embedding}",
+		schema: `{"type":"object","properties":{"id":{"type":"string"},"embedding":` + vector + `,` + truth + `}}`}
+	flights = kind{roles: "{provider: /origin, features: [/delay, /distance]}",
+		schema: `{"type":"object","properties":{"date":{"type":"string"},"delay":{"type":"integer"},"distance":{"type":"integer"},"origin":{"type":"string"},"destination":{"type":"string"}}}`}
+	tweets = kind{roles: "{text: [/text]}", schema: `{"type":"object","properties":{"text":{"type":"string"}}}`}
 )
 
 // set is records whose truth is known, at truth if there is any poison.
@@ -55,7 +58,7 @@ func (r *run) contract(name string, k kind) (*contract.Contract, error) {
 		return nil, err
 	}
 	path := filepath.Join(folder, "contract.yaml")
-	text := "topic: " + name + "\nowner: evaluation\nclassification: public\nschema: schema.json\nroles: " + k.roles + "\n"
+	text := "topic: " + name + "\nowner: evaluation\nclassification: public\nschema: schema.json\nroles: " + k.roles + "\n" + k.more
 	if err := errors.Join(os.WriteFile(filepath.Join(folder, "schema.json"), []byte(k.schema), 0o600),
 		os.WriteFile(path, []byte(text), 0o600)); err != nil {
 		return nil, err

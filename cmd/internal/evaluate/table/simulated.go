@@ -238,33 +238,49 @@ func (r *run) simulations(ctx context.Context) ([]simulated, error) {
 	if err != nil {
 		return nil, err
 	}
-	shop := kind{"{id: /id, provider: /seller, text: [/title, /body], label: /label, features: [/price, /helpful_votes]}",
-		`{"type":"object","properties":{"id":{"type":"string"},` + seller + `,"title":{"type":"string"},"body":{"type":"string"},` +
+	shop := kind{roles: "{id: /id, provider: /seller, text: [/title, /body], label: /label, features: [/price, /helpful_votes]}",
+		schema: `{"type":"object","properties":{"id":{"type":"string"},` + seller + `,"title":{"type":"string"},"body":{"type":"string"},` +
 			`"label":{"enum":["positive","negative"]},"price":{"type":"number"},"helpful_votes":{"type":"integer"}}}`}
+	films := kind{roles: "{id: /id, provider: /seller, text: [/text], label: /label}",
+		schema: `{"type":"object","properties":{"id":{"type":"string"},` + seller + `,"text":{"type":"string"},"label":{"type":"string"}}}`}
 	drip, err := attack.Find([]string{"drip"})
 	if err != nil {
 		return nil, err
 	}
 	err = errors.Join(
-		add("reviews", "film reviews (sst2) with their label and a provider drawn at random",
-			kind{"{id: /id, provider: /seller, text: [/text], label: /label}",
-				`{"type":"object","properties":{"id":{"type":"string"},` + seller + `,"text":{"type":"string"},"label":{"type":"string"}}}`}, sold(reviews)),
+		add("reviews", "film reviews (sst2) with their label and a provider drawn at random", films, sold(reviews)),
 		add("market", "generated reviews of a shop with label, numbers and provider (`taster demo`)", shop, market),
 		add("vectors", "the film reviews' embeddings (MiniLM) with label, a provider drawn at random, and the gradient of a logistic regression",
-			kind{"{id: /id, provider: /seller, label: /label, embedding: /embedding, gradient: /gradient}",
-				`{"type":"object","properties":{"id":{"type":"string"},` + seller + `,"label":{"type":"string"},"embedding":` + vector + `,"gradient":` + vector + `}}`},
+			kind{roles: "{id: /id, provider: /seller, label: /label, embedding: /embedding, gradient: /gradient}",
+				schema: `{"type":"object","properties":{"id":{"type":"string"},` + seller + `,"label":{"type":"string"},"embedding":` + vector + `,"gradient":` + vector + `}}`},
 			sold(embedded)),
 		add("images", "embeddings of pictures of one class (cifar10, ResNet-18) with a provider drawn at random",
-			kind{"{id: /id, provider: /seller, embedding: /embedding}",
-				`{"type":"object","properties":{"id":{"type":"string"},` + seller + `,"embedding":` + vector + `}}`}, sold(images)),
+			kind{roles: "{id: /id, provider: /seller, embedding: /embedding}",
+				schema: `{"type":"object","properties":{"id":{"type":"string"},` + seller + `,"embedding":` + vector + `}}`}, sold(images)),
 		add("flights", "delays and distances, by airport", flights, traffic),
 		add("digits", "16 numbers of handwritten digits (pendigits) with a provider drawn at random",
-			kind{"{id: /id, provider: /seller, features: [/x]}",
-				`{"type":"object","properties":{"id":{"type":"string"},` + seller + `,"x":` + vector + `}}`}, sold(digits)),
+			kind{roles: "{id: /id, provider: /seller, features: [/x]}",
+				schema: `{"type":"object","properties":{"id":{"type":"string"},` + seller + `,"x":` + vector + `}}`}, sold(digits)),
 		add("long market", "more of the shop's reviews", shop, history(4, referenceRows+longRows)),
 	)
+	if err != nil {
+		return nil, err
+	}
 	long := &out[len(out)-1]
 	long.only, long.most = drip, longRows
+	// What hidden characters come to is a matter of the contract first.
+	hidden, err := attack.Find([]string{"unicode"})
+	if err != nil {
+		return nil, err
+	}
+	films.more, shop.more = "sanitize: {unicode: quarantine}\n", "sanitize: {unicode: quarantine}\n"
+	err = errors.Join(
+		add("strict reviews", "the film reviews under a contract with `unicode: quarantine`", films, sold(reviews)),
+		add("strict market", "the shop's under one", shop, market),
+	)
+	for i := range out[len(out)-2:] {
+		out[len(out)-2+i].only = hidden
+	}
 	return out, err
 }
 
