@@ -68,14 +68,13 @@ type source interface {
 // Fit implements [detect.Detector].
 func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, error) {
 	m := &model{}
-	kept := subsample
-	switch {
-	case reference.Dim > 0 && reference.Embedding != nil:
-		m.source = newGiven(reference)
-	case reference.Text != nil:
-		m.source, kept = newSketch(reference), textSample
-	default:
+	vectors, ok := NewVectors(reference)
+	if !ok {
 		return nil, nil
+	}
+	kept := subsample
+	if m.source = vectors.source; m.source.dim() == sketchDim && reference.Embedding == nil {
+		kept = textSample
 	}
 
 	rng := rand.New(rand.NewPCG(env.Seed, 0x656d626564))

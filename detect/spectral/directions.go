@@ -1,0 +1,372 @@
+package spectral
+
+import (
+	"cmp"
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/linalg"
+	"github.com/tasterhq/taster/detect/whitening"
+)
+
+const (
+	learned    = 2048 // rows of a half in which directions are looked for
+	candidates = 2048 // of them whose own directions are tried
+	principal  = 8    // directions of the largest variance to begin with, both ways
+	starts     = 24   // rows to begin with
+	apart      = 0.5  // cosine of rows below which both may be
+	powers     = 10   // steps towards the principal directions
+	steps      = 6    // steps of every direction towards what lies far out on it
+	from       = 2    // deviations from where on a row draws a direction to itself
+	upTo       = 4    // and by how much it does so at most, in deviations
+	alike      = 0.9  // cosine of two directions that are one
+	searched   = 1    // nats of surprise that count as none
+	faint      = 0.01 // what a deviation counts on a direction without surprise, so that scores do not tie
+	measured   = 1024 // values from which a median and a scale are taken
+)
+
+// bars are the deviations beyond which rows are counted.
+var bars = [...]float64{1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 8}
+
+// score looks for directions in the rows to learn from and scores the others.
+func (h *half) score(s *detect.Sample, workers int, value []float64, why []reason) {
+	if len(h.learn) < minRows/4 || len(h.judge) < minRows/4 {
+		return
+	}
+	u, err := h.find(whitening.Vectors(h.model.vectors, s, h.learn[:min(learned, len(h.learn))]))
+	if err != nil || u.Rows == 0 {
+		return
+	}
+	n := len(h.judge)
+	t := make([]float32, n*u.Rows) // direction by direction
+	whitening.Chunks(n, workers, func(first, end int) {
+		out := h.project(u, whitening.Vectors(h.model.vectors, s, h.judge[first:end]))
+		for k := range out.Rows {
+			copy(t[k*n+first:], out.Row(k))
+		}
+	})
+	trusted, others := h.project(u, h.trusted), h.project(u, h.others)
+	h.directions = make([]direction, u.Rows)
+	best := make([]float64, n)
+	for k := range h.directions {
+		row := t[k*n : (k+1)*n]
+		d := judge(row, trusted.Row(k), others.Row(k))
+		h.directions[k] = d
+		weight := math.Sqrt(d.surprise)
+		for i, v := range row {
+			z := (float64(v) - d.median) / d.scale
+			if score := faint*max(0, z) + weight*max(0, z-1); score > best[i] || k == 0 {
+				best[i] = score
+				why[h.judge[i]] = reason{h, k, z}
+			}
+		}
+	}
+	for i, row := range h.judge {
+		value[row] = min(best[i], math.MaxFloat32)
+	}
+}
+
+// project returns the products of directions with rows, direction by direction.
+func (h *half) project(u, rows linalg.Matrix) linalg.Matrix {
+	out := linalg.Matrix{Rows: u.Rows, Cols: rows.Rows, Data: make([]float32, u.Rows*rows.Rows)}
+	if rows.Rows > 0 && h.model.engine.Product(out, u, rows) != nil {
+		clear(out.Data) // which cannot be: the shapes fit, and a lost device is replaced
+	}
+	return out
+}
+
+// find returns directions along which rows far out have company, in the space of the vectors.
+func (h *half) find(rows linalg.Matrix) (linalg.Matrix, error) {
+	engine := h.model.engine
+	all := linalg.Matrix{Cols: rows.Cols}
+	for _, space := range h.spaces {
+		x := linalg.Matrix{Rows: rows.Rows, Cols: rows.Cols, Data: make([]float32, len(rows.Data))}
+		if err := engine.Product(x, rows, space.W); err != nil {
+			return all, err
+		}
+		centre(x)
+		u, err := search(engine, x, h.rng)
+		if err != nil {
+			return all, err
+		}
+		// u·(W·v) = (Wᵀ·u)·v: rows need not be whitened to be judged.
+		back := linalg.Matrix{Rows: u.Rows, Cols: u.Cols, Data: make([]float32, len(u.Data))}
+		if err := engine.Product(back, u, whitening.Transpose(space.W)); err != nil {
+			return all, err
+		}
+		all.Data = append(all.Data, back.Data...)
+		all.Rows += back.Rows
+	}
+	return all, nil
+}
+
+// centre takes the mean off every row.
+func centre(x linalg.Matrix) {
+	mean := make([]float64, x.Cols)
+	for i := range x.Rows {
+		for c, v := range x.Row(i) {
+			mean[c] += float64(v)
+		}
+	}
+	for i := range x.Rows {
+		row := x.Row(i)
+		for c := range row {
+			row[c] -= float32(mean[c] / float64(x.Rows))
+		}
+	}
+}
+
+// search returns directions of unit length for centred rows.
+func search(engine linalg.Engine, x linalg.Matrix, rng *rand.Rand) (linalg.Matrix, error) {
+	across := whitening.Transpose(x)
+	u, err := companions(engine, x)
+	if err != nil {
+		return u, err
+	}
+	v, err := leading(engine, x, across, rng)
+	if err != nil {
+		return u, err
+	}
+	for i := range v.Rows {
+		u.Data = append(u.Data, v.Row(i)...)
+		for _, value := range v.Row(i) {
+			u.Data = append(u.Data, -value)
+		}
+	}
+	u.Rows += 2 * v.Rows
+
+	t := linalg.Matrix{Rows: u.Rows, Cols: x.Rows, Data: make([]float32, u.Rows*x.Rows)}
+	for range steps {
+		if err := engine.Product(t, u, x); err != nil {
+			return u, err
+		}
+		for k := range t.Rows {
+			pull(t.Row(k))
+		}
+		if err := engine.Product(u, t, across); err != nil {
+			return u, err
+		}
+		for k := range u.Rows {
+			normalise(u.Row(k))
+		}
+	}
+	kept := linalg.Matrix{Cols: u.Cols}
+next:
+	for k := range u.Rows {
+		row := u.Row(k)
+		if dot(row, row) < 0.5 { // nothing lies far out
+			continue
+		}
+		for l := range kept.Rows {
+			if dot(row, kept.Row(l)) > alike {
+				continue next
+			}
+		}
+		kept.Data = append(kept.Data, row...)
+		kept.Rows++
+	}
+	return kept, nil
+}
+
+// pull turns projections into the weights with which rows draw the direction.
+func pull(t []float32) {
+	median, scale := spread(t)
+	for i, v := range t {
+		t[i] = float32(max(0, min((float64(v)-median)/scale-from, upTo)))
+	}
+}
+
+// spread returns the median of values and the standard deviation that their median absolute deviation stands for, from the
+// first of them: rows are ordered by a hash.
+func spread(values []float32) (median, scale float64) {
+	if len(values) == 0 {
+		return 0, 1
+	}
+	some := make([]float32, min(len(values), measured))
+	copy(some, values)
+	slices.Sort(some)
+	middle := some[len(some)/2]
+	for i, v := range some {
+		some[i] = max(v-middle, middle-v)
+	}
+	slices.Sort(some)
+	return float64(middle), max(1.4826*float64(some[len(some)/2]), 1e-9, 1e-6*math.Abs(float64(middle)))
+}
+
+// companions returns the directions of rows that have the most company far out on them.
+func companions(engine linalg.Engine, x linalg.Matrix) (linalg.Matrix, error) {
+	const block = 64
+	company := make([]float64, min(x.Rows, candidates))
+	g := make([]float32, block*x.Rows)
+	n := float64(x.Rows - 1)
+	for first := 0; first < len(company); first += block {
+		end := min(first+block, len(company))
+		part := linalg.Matrix{Rows: end - first, Cols: x.Cols, Data: x.Data[first*x.Cols : end*x.Cols]}
+		if err := engine.Product(linalg.Matrix{Rows: part.Rows, Cols: x.Rows, Data: g[:part.Rows*x.Rows]}, part, x); err != nil {
+			return linalg.Matrix{}, err
+		}
+		for i := range part.Rows {
+			row := g[i*x.Rows : (i+1)*x.Rows]
+			row[first+i] = 0 // its own company
+			var sum, square float64
+			for _, v := range row {
+				sum += float64(v)
+				square += float64(v) * float64(v)
+			}
+			mean := sum / n
+			deviation := math.Sqrt(max(0, square/n-mean*mean))
+			if !(deviation > 0) {
+				continue
+			}
+			bar := float32(mean + from*deviation)
+			for _, v := range row {
+				if v > bar {
+					z := min(float64(v-bar)/deviation, upTo)
+					company[first+i] += z * z * z
+				}
+			}
+		}
+	}
+	order := make([]int, len(company))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(company[b], company[a]) })
+	u := linalg.Matrix{Cols: x.Cols}
+rows:
+	for _, i := range order {
+		if u.Rows == starts || company[i] == 0 {
+			break
+		}
+		row := slices.Clone(x.Row(i))
+		normalise(row)
+		for k := range u.Rows {
+			if dot(row, u.Row(k)) > apart {
+				continue rows
+			}
+		}
+		u.Data = append(u.Data, row...)
+		u.Rows++
+	}
+	return u, nil
+}
+
+// leading returns the principal directions by subspace iteration from random ones.
+func leading(engine linalg.Engine, x, across linalg.Matrix, rng *rand.Rand) (linalg.Matrix, error) {
+	v := linalg.Matrix{Rows: min(principal, x.Cols, x.Rows), Cols: x.Cols}
+	v.Data = make([]float32, v.Rows*v.Cols)
+	for i := range v.Data {
+		v.Data[i] = float32(rng.NormFloat64())
+	}
+	t := linalg.Matrix{Rows: v.Rows, Cols: x.Rows, Data: make([]float32, v.Rows*x.Rows)}
+	for range powers {
+		if err := engine.Product(t, v, x); err != nil {
+			return v, err
+		}
+		if err := engine.Product(v, t, across); err != nil {
+			return v, err
+		}
+		for k := range v.Rows {
+			row := v.Row(k)
+			normalise(row)
+			for range 2 { // twice is enough (Kahan, in Parlett, "The symmetric eigenvalue problem", 1980)
+				for l := range k {
+					other := v.Row(l)
+					p := float32(dot(row, other))
+					for c := range row {
+						row[c] -= p * other[c]
+					}
+				}
+				normalise(row)
+			}
+		}
+	}
+	return v, nil
+}
+
+func dot(a, b []float32) (sum float64) {
+	for i, v := range a {
+		sum += float64(v) * float64(b[i])
+	}
+	return sum
+}
+
+// normalise makes a row's length 1, or leaves it all zeros.
+func normalise(row []float32) {
+	length := math.Sqrt(dot(row, row))
+	if !(length > 1e-12) || math.IsInf(length, 0) {
+		clear(row)
+		return
+	}
+	for c := range row {
+		row[c] = float32(float64(row[c]) / length)
+	}
+}
+
+// judge compares how many rows lie far out on a direction with how many of the reference do, and of other classes.
+func judge(row, trusted, others []float32) direction {
+	d := direction{bar: bars[0]}
+	d.median, d.scale = spread(row)
+	trustedMedian, trustedScale := spread(trusted)
+	othersMedian, othersScale := spread(others)
+	n := float64(len(row))
+	for _, bar := range bars {
+		beyond := above(row, d.median+bar*d.scale)
+		asTrusted := above(trusted, trustedMedian+bar*trustedScale)
+		var asOthers int
+		var unlikeOthers float64
+		if len(others) > 0 {
+			asOthers = above(others, othersMedian+bar*othersScale)
+			unlikeOthers = surprise(beyond, asOthers, n, float64(len(others)))
+		} else {
+			low := float32(d.median - bar*d.scale)
+			for _, v := range row {
+				if v < low {
+					asOthers++
+				}
+			}
+			unlikeOthers = surprise(beyond, asOthers, n, n)
+		}
+		unlikeTrusted := surprise(beyond, asTrusted, n, float64(len(trusted)))
+		both := math.Sqrt(unlikeTrusted * unlikeOthers)
+		switch {
+		case len(trusted) == 0:
+			both = unlikeOthers
+		case len(others) == 0:
+			both = unlikeTrusted
+		}
+		if both -= searched; both > d.surprise {
+			d.surprise, d.bar, d.beyond, d.trusted, d.others = both, bar, beyond, asTrusted, asOthers
+		}
+	}
+	return d
+}
+
+// above counts values above a bar.
+func above(values []float32, bar float64) (count int) {
+	b := float32(bar)
+	for _, v := range values {
+		if v > b {
+			count++
+		}
+	}
+	return count
+}
+
+// surprise is Chernoff's bound, in nats, on so many as c of c+r falling among n of n+m rows that are all alike; 0 for fewer than expected.
+func surprise(c, r int, n, m float64) float64 {
+	if c == 0 || n+m == 0 {
+		return 0
+	}
+	p, q := float64(c)/float64(c+r), n/(n+m)
+	if p <= q {
+		return 0
+	}
+	out := p * math.Log(p/q)
+	if p < 1 {
+		out += (1 - p) * math.Log((1-p)/(1-q))
+	}
+	return float64(c+r) * out
+}

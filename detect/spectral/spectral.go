@@ -1,0 +1,236 @@
+// Package spectral finds directions along which a few rows of a class lie far out together: the trace that a backdoor leaves
+// in embeddings.
+//
+// What it catches: rows of one class that share a displacement, whatever they are about: triggers, clean-label poison that was
+// moved towards another class, texts of one style. What it needs: an embedding, and labels where there are classes; or text with
+// labels, for which the built-in vectors are taken. What it does not see: a displacement that is small beside the noise that
+// sampling leaves in so many dimensions (in a class of n rows and d dimensions about (d/n)^¼/√share standard deviations), and rows that
+// lie far out alone.
+//
+// Method. Spectral signatures (Tran, Li, Mądry, NeurIPS 2018) are projections on the top singular vectors of a class, centred. They fail
+// where poison is rare, because the largest variance is then that of clean rows. Three things are done about that.
+//
+// Vectors are whitened by a robust covariance, as in SPECTRE (see detect/whitening). Where the reference has few rows for so many
+// dimensions it is taken a second time with the stream's, and directions are looked for in both spaces: the first does not
+// know poison, the second knows directions of small variance better.
+//
+// Directions begin at the principal ones and at rows that have the most company far out in their own direction, and are
+// drawn six times to the rows that lie more than two deviations out on them. That is power iteration on a moment higher than
+// the second, which a small group dominates earlier (Hopkins, Shi, Steurer, "Tensor principal component analysis via
+// sum-of-squares proofs", COLT 2015, on why a good start is needed).
+//
+// Directions are learned in one half of a class and judged in the other, by a hash of the rows, so nothing stands out for having
+// been fitted. A direction counts by how many more rows lie beyond a bar than chance has it, were the stream like the
+// reference and the class like the others: each comparison is Chernoff's bound on the surprise of a binomial split, the geometric mean
+// of both counts, and the best of nine bars. An honest group of rows lies in the reference too; an honest topic in other
+// classes too. A class that the reference lacks, or one that is its own reference, has the other classes only; one without any
+// others has its own other side.
+//
+// A row scores the largest, over directions, of the root of the surprise times its deviations beyond the first. Scores are learned
+// from the stream and calibrated in it.
+//
+// Cost: fixed for the search (768 × 2,048 products per half of a class and space), and some 40 products per row. Evidence: the row's
+// deviations and how many rows of the class, of the reference and of other classes lie beyond the bar.
+package spectral
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/embedding"
+	"github.com/tasterhq/taster/detect/linalg"
+	"github.com/tasterhq/taster/detect/whitening"
+	"github.com/tasterhq/taster/schema/finding"
+)
+
+const (
+	minRows      = 64   // rows of a class in a stream below which it is not looked at
+	minTrusted   = 32   // reference rows of a class below which they are not compared with
+	maxReference = 8192 // reference rows that are kept, of all classes together
+	enough       = 4096 // of them, from which the stream adds nothing to the covariance
+	maxOthers    = 4096 // rows of other classes that a class is compared with
+)
+
+// Detector finds directions that few rows of a class share. The zero value computes on the CPU.
+type Detector struct {
+	Engine linalg.Engine // nil: the CPU; a device that gets lost is replaced by it
+}
+
+// Name implements [detect.Detector].
+func (Detector) Name() string { return "spectral" }
+
+// Fit implements [detect.Detector].
+func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, error) {
+	if reference.Label == nil && reference.Embedding == nil {
+		return nil, nil
+	}
+	vectors, ok := embedding.NewVectors(reference)
+	if !ok {
+		return nil, nil
+	}
+	m := &model{
+		vectors: vectors, engine: linalg.Resilient(d.Engine), trusted: map[string]linalg.Matrix{}, oneClass: reference.Label == nil,
+	}
+	groups := whitening.Groups(vectors, reference, m.oneClass, env.Workers)
+	for _, g := range groups {
+		m.whole += g.Fingerprint()
+		kept := min(len(g.Rows), max(minTrusted, maxReference/len(groups)))
+		rows := whitening.Vectors(vectors, reference, g.Rows[:kept])
+		m.known = append(m.known, rows)
+		m.rows += rows.Rows
+		if kept >= minTrusted {
+			m.trusted[g.Class] = rows
+		}
+	}
+	var err error
+	if m.space, ok, err = whitening.Fit(m.engine, m.known); err != nil {
+		return nil, fmt.Errorf("spectral: %w", err)
+	}
+	if !ok {
+		return nil, nil
+	}
+	return m, nil
+}
+
+type model struct {
+	vectors  embedding.Vectors
+	engine   linalg.Engine
+	oneClass bool // the reference has no labels
+	space    whitening.Map
+	known    []linalg.Matrix          // vectors of reference rows, a matrix for each class
+	trusted  map[string]linalg.Matrix // those of classes that have enough
+	rows     int                      // of known
+	whole    uint64                   // fingerprint of all of the reference, to recognise it
+}
+
+// Score implements [detect.Model].
+func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
+	value, why := make([]float64, s.N), make([]reason, s.N)
+	for i := range value {
+		value[i] = math.NaN()
+	}
+	halves := m.halves(s, env)
+	var next atomic.Int64
+	var wait sync.WaitGroup
+	for range max(1, min(env.Workers, len(halves))) {
+		wait.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(halves) {
+					return
+				}
+				halves[i].score(s, max(1, env.Workers/len(halves)), value, why)
+			}
+		})
+	}
+	wait.Wait()
+	return detect.Scores{Value: value, Code: finding.PoisonSpectral, Stream: true, Learned: true, Explain: func(row int) string {
+		if why[row].half == nil {
+			return "too few rows of its class to compare with"
+		}
+		return why[row].String()
+	}}
+}
+
+// halves cuts every class of the sample that is large enough in two, each to be judged by what the other shows.
+func (m *model) halves(s *detect.Sample, env detect.Env) []*half {
+	var groups []whitening.Group
+	whole := uint64(0)
+	for _, g := range whitening.Groups(m.vectors, s, m.oneClass, env.Workers) {
+		whole += g.Fingerprint()
+		if len(g.Rows) >= minRows {
+			groups = append(groups, g)
+		}
+	}
+	spaces := []whitening.Map{m.space}
+	own := whole == m.whole // the reference is the very sample
+	centred := make([]linalg.Matrix, len(groups))
+	all := m.known
+	for i, g := range groups {
+		rows := min(len(g.Rows), max(minRows, maxOthers/max(1, len(groups)-1)))
+		centred[i] = whitening.Vectors(m.vectors, s, g.Rows[:rows])
+		if m.rows < enough && !own {
+			all = append(all[:len(all):len(all)], whitening.Vectors(m.vectors, s, g.Rows[:min(len(g.Rows), enough)]))
+		}
+		centre(centred[i])
+	}
+	if len(all) > len(m.known) {
+		if second, ok, err := whitening.Fit(m.engine, all); ok && err == nil {
+			spaces = append(spaces, second)
+		}
+	}
+	var halves []*half
+	for i, g := range groups {
+		h := half{model: m, class: g.Class, spaces: spaces, others: linalg.Matrix{Cols: m.vectors.Dim()}}
+		if !own {
+			h.trusted = m.trusted[g.Class]
+		}
+		for j, other := range centred {
+			if j != i && h.others.Rows < maxOthers {
+				h.others.Data = append(h.others.Data, other.Data...)
+				h.others.Rows += other.Rows
+			}
+		}
+		a, b := g.Halves()
+		for part, rows := range [2][2][]int{{a, b}, {b, a}} {
+			one := h
+			one.learn, one.judge = rows[0], rows[1]
+			one.rng = rand.New(rand.NewPCG(env.Seed, uint64(part)))
+			halves = append(halves, &one)
+		}
+	}
+	return halves
+}
+
+// half is one half of a class, judged by what the other half shows.
+type half struct {
+	model        *model
+	class        string
+	spaces       []whitening.Map
+	learn, judge []int
+	trusted      linalg.Matrix // of the class in the reference, if that is another sample
+	others       linalg.Matrix // of other classes, each about its centre
+	rng          *rand.Rand
+	directions   []direction
+}
+
+// direction is what is known of one direction.
+type direction struct {
+	median, scale float64 // of the judged rows
+	bar           float64 // deviations from where on the excess is surest
+	surprise      float64 // of that excess, in nats
+	beyond        int     // judged rows beyond the bar
+	trusted       int     // reference rows beyond it
+	others        int     // rows of other classes beyond it, or judged rows on the other side
+}
+
+// reason is why a row scores what it does.
+type reason struct {
+	half      *half
+	direction int
+	deviation float64
+}
+
+func (r reason) String() string {
+	h, d := r.half, r.half.directions[r.direction]
+	var b strings.Builder
+	fmt.Fprintf(&b, "%.3g deviations out on a direction where %d of %d rows", r.deviation, d.beyond, len(h.judge))
+	if h.class != "" {
+		fmt.Fprintf(&b, " of class %q", h.class)
+	}
+	fmt.Fprintf(&b, " lie beyond %.3g", d.bar)
+	if h.trusted.Rows > 0 {
+		fmt.Fprintf(&b, ", %d of %d reference rows", d.trusted, h.trusted.Rows)
+	}
+	if h.others.Rows > 0 {
+		fmt.Fprintf(&b, ", %d of %d rows of other classes", d.others, h.others.Rows)
+	} else if h.trusted.Rows == 0 {
+		fmt.Fprintf(&b, ", and %d as far on the other side", d.others)
+	}
+	return b.String()
+}
