@@ -281,3 +281,24 @@ func TestAlignFollowsScale(t *testing.T) {
 		}
 	}
 }
+
+func TestCautious(t *testing.T) {
+	for _, m := range []int{30, 1000, 10_000} {
+		last := math.Inf(-1)
+		for lp := -40.0; lp <= 0; lp += 0.01 {
+			got := Cautious(lp, m)
+			if got < lp || got < last {
+				t.Fatalf("m = %d: ln p = %.2f becomes %v after %v", m, lp, got, last)
+			}
+			last = got
+		}
+		for _, budget := range budgets {
+			if got := Cautious(Within(math.Log(budget), m), m); math.Abs(got-math.Log(budget)) > 1e-6 {
+				t.Errorf("m = %d: Within(ln %v) is not undone by Cautious: %v", m, budget, got)
+			}
+		}
+	}
+	if p := math.Exp(Cautious(math.Log(0.05), 1000)); p > 0.0505 {
+		t.Errorf("p = 0.05 of 1,000 rows becomes %v", p)
+	}
+}

@@ -98,6 +98,32 @@ func Combine(out []float64, logP [][]float64, weights []float64) {
 	}
 }
 
+// Cautious returns ln p as far as m trusted rows can tell: where fewer than a handful of them would be as extreme, p comes
+// from an extrapolation whose error is of the size of p itself, and one standard error √(p/m) is added to it. Where
+// ranks are many they know better, and p is left as it is. It rises with logP.
+func Cautious(logP float64, m int) float64 {
+	p := math.Exp(logP)
+	expected := p * float64(m) // trusted rows as extreme
+	err := math.Sqrt(p/float64(m)) / (1 + expected/cautiousRows)
+	return min(0, logP+math.Log1p(err/max(p, math.SmallestNonzeroFloat64)))
+}
+
+// cautiousRows is what "a handful" is: at three rows the relative error of a rank, 1/√3, is halved.
+const cautiousRows = 3
+
+// Within returns the ln p that Cautious raises to logP.
+func Within(logP float64, m int) float64 {
+	lo, hi := 3*logP-50, logP
+	for range 60 {
+		if middle := (lo + hi) / 2; Cautious(middle, m) <= logP {
+			lo = middle
+		} else {
+			hi = middle
+		}
+	}
+	return lo
+}
+
 // compressed is where extrapolation ends to be meant literally.
 const compressed = 1e-6
 

@@ -135,7 +135,7 @@ func (s *State) Sort() {
 
 // codec makes the one encoder and decoder that all share; EncodeAll and DecodeAll may be called by many at once.
 var codec = sync.OnceValues(func() (*zstd.Encoder, *zstd.Decoder) {
-	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithZeroFrames(true))
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithZeroFrames(true))
 	if err != nil {
 		panic(err) // the options are good
 	}

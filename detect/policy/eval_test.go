@@ -57,6 +57,9 @@ func (d truth) split(m int, seed uint64) (reference, stream truth) {
 	return d.rows(first), d.rows(rest)
 }
 
+// permuted returns m of n numbers at random.
+func permuted(n, m int) []int { return rand.New(rand.NewPCG(uint64(n), 3)).Perm(n)[:m] }
+
 // load reads one of the evaluation sets: any of text and label, x or numbers by name, embedding.
 func load(t testing.TB, name string, numbers ...string) truth {
 	t.Helper()

@@ -15,11 +15,19 @@ type fitted struct {
 	streams []stream  // of those that do, by rising length
 	held    []float64 // ln p of every reference row, held out
 
-	// Of scores that are learned from the stream, or from what it showed before: a model of three quarters of the
-	// reference, and the last quarter.
-	part   detect.Model
+	// Of scores that are learned from the stream, or from what it showed before: models of three quarters of the
+	// reference each, with the quarter that they do not know.
+	parts []part
+}
+
+// part is a model of some of the reference's rows, and others of them.
+type part struct {
+	model  detect.Model
 	insert *detect.Sample
 }
+
+// quarters is in how many parts the reference is cut for that.
+const quarters = 4
 
 // stream is the null of clean streams of one length.
 type stream struct {
@@ -53,11 +61,12 @@ func fit(d detect.Detector, ref *detect.Sample, env detect.Env) (*fitted, error)
 			}
 			continue
 		}
-		if _, remembers := model.(detect.Remembering); (kind.Learned || remembers) && f.part == nil {
-			c := cuts(ref.N, 4, env.Seed)[0]
-			f.insert = ref.Select(c.held)
-			if f.part, err = d.Fit(ref.Select(c.others), env); err != nil {
+		if _, remembers := model.(detect.Remembering); (kind.Learned || remembers) && f.parts == nil {
+			if err := f.cut(d, ref, kind, env); err != nil {
 				return nil, err
+			}
+			if kind.Learned && f.held != nil {
+				return f, nil
 			}
 		}
 		if kind.Stream {
@@ -77,6 +86,36 @@ func fit(d detect.Detector, ref *detect.Sample, env detect.Env) (*fitted, error)
 	f.held = make([]float64, ref.N)
 	f.nulls.logP(f.held, ref, value, env.Workers)
 	return f, nil
+}
+
+// cut fits models to parts of the reference. Scores that are learned from the stream are held out by them too.
+func (f *fitted) cut(d detect.Detector, ref *detect.Sample, kind detect.Scores, env detect.Env) error {
+	value := make([]float64, ref.N)
+	for _, c := range cuts(ref.N, quarters, env.Seed) {
+		p := part{insert: ref.Select(c.held)}
+		var err error
+		if p.model, err = d.Fit(ref.Select(c.others), env); err != nil {
+			return err
+		}
+		if p.model == nil {
+			f.parts = nil
+			return nil
+		}
+		if f.parts = append(f.parts, p); !kind.Learned {
+			return nil
+		}
+		scores := p.model.Score(p.insert, env).Value
+		for i, row := range c.held {
+			value[row] = scores[i]
+		}
+	}
+	if null := calibrate.Fit(value); null != nil {
+		f.held = make([]float64, ref.N)
+		for i, v := range value {
+			f.held[i] = null.LogP(v)
+		}
+	}
+	return nil
 }
 
 // simulate calibrates scores that depend on the stream: time and again the reference is cut in half, and each half is
@@ -164,11 +203,10 @@ func (f *fitted) score(s *detect.Sample, before detect.Memory, env detect.Env) (
 		}
 		return m.(detect.Remembering).ScoreWith(s, before, env)
 	}
-	if f.part != nil && (before != nil || f.beyond(s.N)) {
-		scores := score(f.part, s.Join(f.insert))
-		if null := calibrate.Fit(scores.Value[s.N:]); null != nil {
-			scores.Value = scores.Value[:s.N]
-			return scores, null.LogP
+	if f.parts != nil && (before != nil || len(f.streams) == 0 || f.beyond(s.N)) {
+		if scores, logP := f.among(s, score); logP != nil {
+			scores.LogP = logP
+			return scores, nil
 		}
 	}
 	scores := score(f.model, s)
@@ -188,6 +226,37 @@ func (f *fitted) score(s *detect.Sample, before detect.Memory, env detect.Env) (
 	}
 	return scores, f.streams[at].null.LogP
 }
+
+// among scores a sample with reference rows among its own, which tell what its scores mean: ln p, nil where they have no
+// score. A quarter of the reference tells little of the tail; in a short stream, where more of it would change the stream
+// itself, each quarter is put among its rows in turn, and a row's scores under all of them are held against theirs.
+func (f *fitted) among(s *detect.Sample, score func(detect.Model, *detect.Sample) detect.Scores) (detect.Scores, []float64) {
+	parts := f.parts
+	if s.N > longStream*f.parts[0].insert.N {
+		parts = parts[:1]
+	}
+	all := make([]detect.Scores, len(parts))
+	var known []float64
+	for i, p := range parts {
+		all[i] = score(p.model, s.Join(p.insert))
+		known = append(known, all[i].Value[s.N:]...)
+		all[i].Value = all[i].Value[:s.N]
+	}
+	null := calibrate.Fit(known)
+	if null == nil {
+		return all[0], nil
+	}
+	logP := make([]float64, s.N)
+	for row := range logP {
+		for i := range all {
+			logP[row] += null.LogP(all[i].Value[row]) / float64(len(all))
+		}
+	}
+	return all[0], logP
+}
+
+// longStream is how many times longer than a quarter of the reference a stream is from which it is scored only once.
+const longStream = 16
 
 // logP writes ln p of the scores of a sample; null is what score returned with them.
 func (f *fitted) logP(out []float64, s *detect.Sample, scores detect.Scores, null func(float64) float64, workers int) {

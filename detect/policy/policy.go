@@ -371,10 +371,17 @@ func (s *Scorer) decide(d *record.Decision, details []Detail) {
 	parallel(n, s.env.Workers, func(from, to int) {
 		for i := from; i < to; i++ {
 			final[i] = null.LogP(combined[i])
+			if s.ref != nil {
+				final[i] = calibrate.Cautious(final[i], calibrated)
+			}
 			d.Risks[i] = calibrate.Risk(final[i])
 		}
 	})
-	alone := thresholds(null, weights, limit)
+	reach := limit
+	if s.ref != nil {
+		reach = calibrate.Within(limit, calibrated)
+	}
+	alone := thresholds(null, weights, reach)
 	flagged, smallest := 0, 0.0
 	for i, lp := range final {
 		smallest = min(smallest, lp)
