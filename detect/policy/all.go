@@ -3,6 +3,7 @@ package policy
 import (
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/consistency"
+	"github.com/tasterhq/taster/detect/drift"
 	"github.com/tasterhq/taster/detect/drip"
 	"github.com/tasterhq/taster/detect/embedding"
 	"github.com/tasterhq/taster/detect/gradient"
@@ -10,6 +11,8 @@ import (
 	"github.com/tasterhq/taster/detect/loss"
 	"github.com/tasterhq/taster/detect/nearduplicate"
 	"github.com/tasterhq/taster/detect/outlier"
+	"github.com/tasterhq/taster/detect/provider"
+	"github.com/tasterhq/taster/detect/spectral"
 	"github.com/tasterhq/taster/detect/trigger"
 )
 
@@ -22,8 +25,11 @@ func All() []detect.Detector {
 		nearduplicate.Detector{},
 		outlier.Detector{},
 		drip.Detector{},
+		drift.Detector{},
+		provider.Detector{},
 		consistency.Detector{},
 		loss.Detector{},
 		gradient.Detector{},
+		spectral.Detector{},
 	}
 }
