@@ -73,11 +73,7 @@ func agreement(t *testing.T, d detect.Detector, makeSample func(int, uint64) *de
 	}
 	for _, workers := range []int{1, 2, 8} {
 		got := fit(t, d, reference, workers).Score(stream, env(workers))
-		for i := range want.Value {
-			if math.Float64bits(got.Value[i]) != math.Float64bits(want.Value[i]) {
-				t.Fatalf("%d workers: row %d scores %v, with one worker %v", workers, i, got.Value[i], want.Value[i])
-			}
-		}
+		equal(t, fmt.Sprintf("%d workers instead of one", workers), want, got)
 		if got.Stream != want.Stream || got.PerClass != want.PerClass || got.Code != want.Code {
 			t.Fatalf("%d workers: code or kind of score differ", workers)
 		}
@@ -92,16 +88,18 @@ func order(t *testing.T, d detect.Detector, makeSample func(int, uint64) *detect
 	}
 	stream := makeSample(streamRows, 2)
 	perm := rand.New(rand.NewPCG(3, 5)).Perm(stream.N)
-	want, got := m.Score(stream, env(2)), m.Score(stream.Select(perm), env(2))
+	want, moved := m.Score(stream, env(2)), m.Score(stream.Select(perm), env(2))
+	got := detect.Scores{Value: make([]float64, stream.N)}
+	if moved.LogP != nil {
+		got.LogP = make([]float64, stream.N)
+	}
 	for to, from := range perm {
-		a, b := want.Value[from], got.Value[to]
-		if math.IsNaN(a) && math.IsNaN(b) {
-			continue
-		}
-		if !(math.Abs(a-b) <= 1e-6*(1+math.Abs(a))) {
-			t.Fatalf("row %d scores %v, and %v when it stands at %d", from, a, b, to)
+		got.Value[from] = moved.Value[to]
+		if got.LogP != nil {
+			got.LogP[from] = moved.LogP[to]
 		}
 	}
+	near(t, "in another order", want, got)
 }
 
 // concurrent: one model may be used by many at once; the race detector looks on where it is on.
@@ -280,20 +278,60 @@ func odd(makeSample func(int, uint64) *detect.Sample) []named {
 			}
 		}
 	})
-	edit("zero vectors", func(s *detect.Sample) { clear(s.Embedding) })
-	edit("huge vectors", func(s *detect.Sample) {
-		for i := range s.Embedding {
-			s.Embedding[i] = math.MaxFloat32
+	vectors := func(name string, f func(i int) float32) {
+		edit(name, func(s *detect.Sample) {
+			for _, column := range [][]float32{s.Embedding, s.Gradient, s.Probabilities} {
+				for i := range column {
+					column[i] = f(i)
+				}
+			}
+		})
+	}
+	nan, inf := float32(math.NaN()), float32(math.Inf(1))
+	vectors("zero vectors", func(int) float32 { return 0 })
+	vectors("huge vectors", func(int) float32 { return math.MaxFloat32 })
+	vectors("tiny vectors", func(i int) float32 { return math.SmallestNonzeroFloat32 * float32(i%5) })
+	vectors("vectors of NaN", func(int) float32 { return nan })
+	vectors("infinite vectors", func(i int) float32 { return [...]float32{inf, -inf}[i%2] })
+	vectors("a NaN or an infinity here and there", func(i int) float32 {
+		switch i % 29 {
+		case 3:
+			return nan
+		case 17:
+			return inf
+		}
+		return float32(i%7) / 7
+	})
+	losses := func(name string, f func(i int) float64) {
+		edit(name, func(s *detect.Sample) {
+			for i := range s.Loss {
+				s.Loss[i] = f(i)
+			}
+		})
+	}
+	losses("no loss but zero", func(int) float64 { return 0 })
+	losses("no loss but NaN", func(int) float64 { return math.NaN() })
+	losses("losses of every kind", func(i int) float64 {
+		return [...]float64{1, math.NaN(), math.Inf(1), -2, math.Inf(-1), math.MaxFloat64, 0, 5e-324}[i%8]
+	})
+	for k, lacking := range []string{
+		"text", "label", "features", "embedding", "probabilities", "loss", "gradient", "provider",
+	} {
+		edit("half without "+lacking, func(s *detect.Sample) {
+			for i := 0; i < s.N; i += 2 {
+				lack(s, i, k)
+			}
+		})
+	}
+	edit("each row without another role", func(s *detect.Sample) {
+		for i := range s.N {
+			lack(s, i, i%8)
 		}
 	})
-	edit("half without a vector", func(s *detect.Sample) {
-		if s.Embedding == nil {
-			return
-		}
-		s.HasEmbedding = make([]bool, s.N)
-		for i := range s.HasEmbedding {
-			if s.HasEmbedding[i] = i%2 == 0; !s.HasEmbedding[i] {
-				clear(s.Embedding[i*s.Dim : (i+1)*s.Dim])
+	edit("some rows without any role", func(s *detect.Sample) {
+		for i := 0; i < s.N; i += 3 {
+			for k := range 8 {
+				lack(s, i, k)
 			}
 		}
 	})
@@ -314,8 +352,12 @@ func odd(makeSample func(int, uint64) *detect.Sample) []named {
 	})
 	edit("one gigantic text", func(s *detect.Sample) {
 		if s.Text != nil {
-			s.Text[0] = []byte(strings.Repeat("very long winded prose, ", 1<<20/24))
-			s.Text[1] = []byte(strings.Repeat("x", 1<<20))
+			var long []byte
+			for i := 0; len(long) < 5<<19; i++ {
+				long = fmt.Appendf(long, "word%d of very long winded prose, ", i*i%5000)
+			}
+			s.Text[0] = long
+			s.Text[1] = []byte(strings.Repeat("x", 1<<18))
 		}
 	})
 	edit("one provider each", func(s *detect.Sample) {
@@ -324,6 +366,33 @@ func odd(makeSample func(int, uint64) *detect.Sample) []named {
 			for i := range s.Provider {
 				s.Provider[i] = int32(i)
 				s.Providers = append(s.Providers, fmt.Sprint("provider ", i))
+			}
+		}
+	})
+	edit("one provider", func(s *detect.Sample) { clear(s.Provider) })
+	edit("no row has a provider", func(s *detect.Sample) {
+		for i := range s.Provider {
+			s.Provider[i] = -1
+		}
+		s.Providers = nil
+	})
+	edit("classes and providers that nobody knows", func(s *detect.Sample) {
+		*s = *unique(s, 1, 1)
+		for i := range s.Label {
+			s.Label[i] %= 3
+		}
+		for i := range s.Provider {
+			s.Provider[i] %= 4
+		}
+	})
+	edit("a new class and a new provider among those that are known", func(s *detect.Sample) {
+		s.Classes, s.Providers = append(slices.Clip(s.Classes), "new class"), append(slices.Clip(s.Providers), "new provider")
+		for i := 0; i < s.N; i += 10 {
+			if s.Label != nil {
+				s.Label[i] = int32(len(s.Classes) - 1)
+			}
+			if s.Provider != nil {
+				s.Provider[i] = int32(len(s.Providers) - 1)
 			}
 		}
 	})
@@ -342,6 +411,49 @@ func odd(makeSample func(int, uint64) *detect.Sample) []named {
 	return out
 }
 
+// lack takes a role from a row.
+func lack(s *detect.Sample, row, role int) {
+	vector := func(column []float32, width int) {
+		if column != nil {
+			clear(column[row*width : (row+1)*width])
+		}
+	}
+	switch role {
+	case 0:
+		if s.Text != nil {
+			s.Text[row] = nil
+		}
+	case 1:
+		if s.Label != nil {
+			s.Label[row] = -1
+		}
+	case 2:
+		for j := range s.FeatureNames {
+			s.Features[row*len(s.FeatureNames)+j] = math.NaN()
+		}
+	case 3:
+		if s.Embedding != nil {
+			if s.HasEmbedding == nil {
+				s.HasEmbedding = slices.Repeat([]bool{true}, s.N)
+			}
+			s.HasEmbedding[row] = false
+			vector(s.Embedding, s.Dim)
+		}
+	case 4:
+		vector(s.Probabilities, s.Outcomes)
+	case 5:
+		if s.Loss != nil {
+			s.Loss[row] = math.NaN()
+		}
+	case 6:
+		vector(s.Gradient, s.GradientDim)
+	case 7:
+		if s.Provider != nil {
+			s.Provider[row] = -1
+		}
+	}
+}
+
 func all(n int) []int {
 	rows := make([]int, n)
 	for i := range rows {
@@ -355,6 +467,14 @@ func check(t *testing.T, what string, s *detect.Sample, got detect.Scores) {
 	t.Helper()
 	if len(got.Value) != s.N {
 		t.Fatalf("%s: %d scores for %d rows", what, len(got.Value), s.N)
+	}
+	if got.LogP != nil && len(got.LogP) != s.N {
+		t.Fatalf("%s: %d values of ln p for %d rows", what, len(got.LogP), s.N)
+	}
+	for i, lp := range got.LogP {
+		if !(lp <= 0) || math.IsInf(lp, 0) {
+			t.Fatalf("%s: row %d has ln p %v: want a finite number, at most 0", what, i, lp)
+		}
 	}
 	best := -1
 	for i, v := range got.Value {
