@@ -394,11 +394,16 @@ func (s *site) verify() (orphans int, err error) {
 		}
 		orphans = 0
 		for _, p := range report.Problems {
+			decider := ""
 			if name, err := manifest.ParseFileName(p.Object); p.Code == "file_unlisted" && err == nil {
-				if _, err := os.Stat(filepath.Join(s.landing, name.Decider())); err == nil {
-					orphans++
-					continue
-				}
+				decider = name.Decider()
+			}
+			if name, err := manifest.ParseSealedName(p.Object); (p.Code == "state_unlisted" || p.Code == "recalls_unlisted") && err == nil {
+				decider = manifest.Name(name.Source, name.First)
+			}
+			if _, err := os.Stat(filepath.Join(s.landing, decider)); decider != "" && err == nil {
+				orphans++
+				continue
 			}
 			faults = append(faults, fmt.Errorf("%s: %s: %s: %s", strings.Join(args[:2], " "), p.Code, p.Object, p.Detail))
 		}
