@@ -17,7 +17,6 @@ const (
 	principal  = 8    // directions of the largest variance to begin with, both ways
 	starts     = 24   // rows to begin with
 	apart      = 0.5  // cosine of rows below which both may be
-	powers     = 10   // steps towards the principal directions
 	steps      = 6    // steps of every direction towards what lies far out on it
 	from       = 2    // deviations from where on a row draws a direction to itself
 	upTo       = 4    // and by how much it does so at most, in deviations
@@ -86,7 +85,7 @@ func (h *half) find(rows linalg.Matrix) (linalg.Matrix, error) {
 		if err := engine.Product(x, rows, space.W); err != nil {
 			return all, err
 		}
-		centre(x)
+		whitening.Centre(x)
 		u, err := search(engine, x, h.rng)
 		if err != nil {
 			return all, err
@@ -102,22 +101,6 @@ func (h *half) find(rows linalg.Matrix) (linalg.Matrix, error) {
 	return all, nil
 }
 
-// centre takes the mean off every row.
-func centre(x linalg.Matrix) {
-	mean := make([]float64, x.Cols)
-	for i := range x.Rows {
-		for c, v := range x.Row(i) {
-			mean[c] += float64(v)
-		}
-	}
-	for i := range x.Rows {
-		row := x.Row(i)
-		for c := range row {
-			row[c] -= float32(mean[c] / float64(x.Rows))
-		}
-	}
-}
-
 // search returns directions of unit length for centred rows.
 func search(engine linalg.Engine, x linalg.Matrix, rng *rand.Rand) (linalg.Matrix, error) {
 	across := whitening.Transpose(x)
@@ -125,7 +108,7 @@ func search(engine linalg.Engine, x linalg.Matrix, rng *rand.Rand) (linalg.Matri
 	if err != nil {
 		return u, err
 	}
-	v, err := leading(engine, x, across, rng)
+	v, err := whitening.Principal(engine, x, across, principal, rng)
 	if err != nil {
 		return u, err
 	}
@@ -149,18 +132,18 @@ func search(engine linalg.Engine, x linalg.Matrix, rng *rand.Rand) (linalg.Matri
 			return u, err
 		}
 		for k := range u.Rows {
-			normalise(u.Row(k))
+			whitening.Normalise(u.Row(k))
 		}
 	}
 	kept := linalg.Matrix{Cols: u.Cols}
 next:
 	for k := range u.Rows {
 		row := u.Row(k)
-		if dot(row, row) < 0.5 { // nothing lies far out
+		if whitening.Dot(row, row) < 0.5 { // nothing lies far out
 			continue
 		}
 		for l := range kept.Rows {
-			if dot(row, kept.Row(l)) > alike {
+			if whitening.Dot(row, kept.Row(l)) > alike {
 				continue next
 			}
 		}
@@ -241,9 +224,9 @@ rows:
 			break
 		}
 		row := slices.Clone(x.Row(i))
-		normalise(row)
+		whitening.Normalise(row)
 		for k := range u.Rows {
-			if dot(row, u.Row(k)) > apart {
+			if whitening.Dot(row, u.Row(k)) > apart {
 				continue rows
 			}
 		}
@@ -251,58 +234,6 @@ rows:
 		u.Rows++
 	}
 	return u, nil
-}
-
-// leading returns the principal directions by subspace iteration from random ones.
-func leading(engine linalg.Engine, x, across linalg.Matrix, rng *rand.Rand) (linalg.Matrix, error) {
-	v := linalg.Matrix{Rows: min(principal, x.Cols, x.Rows), Cols: x.Cols}
-	v.Data = make([]float32, v.Rows*v.Cols)
-	for i := range v.Data {
-		v.Data[i] = float32(rng.NormFloat64())
-	}
-	t := linalg.Matrix{Rows: v.Rows, Cols: x.Rows, Data: make([]float32, v.Rows*x.Rows)}
-	for range powers {
-		if err := engine.Product(t, v, x); err != nil {
-			return v, err
-		}
-		if err := engine.Product(v, t, across); err != nil {
-			return v, err
-		}
-		for k := range v.Rows {
-			row := v.Row(k)
-			normalise(row)
-			for range 2 { // twice is enough (Kahan, in Parlett, "The symmetric eigenvalue problem", 1980)
-				for l := range k {
-					other := v.Row(l)
-					p := float32(dot(row, other))
-					for c := range row {
-						row[c] -= p * other[c]
-					}
-				}
-				normalise(row)
-			}
-		}
-	}
-	return v, nil
-}
-
-func dot(a, b []float32) (sum float64) {
-	for i, v := range a {
-		sum += float64(v) * float64(b[i])
-	}
-	return sum
-}
-
-// normalise makes a row's length 1, or leaves it all zeros.
-func normalise(row []float32) {
-	length := math.Sqrt(dot(row, row))
-	if !(length > 1e-12) || math.IsInf(length, 0) {
-		clear(row)
-		return
-	}
-	for c := range row {
-		row[c] = float32(float64(row[c]) / length)
-	}
 }
 
 // judge compares how many rows lie far out on a direction with how many of the reference do, and of other classes.
@@ -319,7 +250,7 @@ func judge(row, trusted, others []float32) direction {
 		var unlikeOthers float64
 		if len(others) > 0 {
 			asOthers = above(others, othersMedian+bar*othersScale)
-			unlikeOthers = surprise(beyond, asOthers, n, float64(len(others)))
+			unlikeOthers = whitening.Surprise(beyond, asOthers, n, float64(len(others)))
 		} else {
 			low := float32(d.median - bar*d.scale)
 			for _, v := range row {
@@ -327,9 +258,9 @@ func judge(row, trusted, others []float32) direction {
 					asOthers++
 				}
 			}
-			unlikeOthers = surprise(beyond, asOthers, n, n)
+			unlikeOthers = whitening.Surprise(beyond, asOthers, n, n)
 		}
-		unlikeTrusted := surprise(beyond, asTrusted, n, float64(len(trusted)))
+		unlikeTrusted := whitening.Surprise(beyond, asTrusted, n, float64(len(trusted)))
 		both := math.Sqrt(unlikeTrusted * unlikeOthers)
 		switch {
 		case len(trusted) == 0:
@@ -353,20 +284,4 @@ func above(values []float32, bar float64) (count int) {
 		}
 	}
 	return count
-}
-
-// surprise is Chernoff's bound, in nats, on so many as c of c+r falling among n of n+m rows that are all alike; 0 for fewer than expected.
-func surprise(c, r int, n, m float64) float64 {
-	if c == 0 || n+m == 0 {
-		return 0
-	}
-	p, q := float64(c)/float64(c+r), n/(n+m)
-	if p <= q {
-		return 0
-	}
-	out := p * math.Log(p/q)
-	if p < 1 {
-		out += (1 - p) * math.Log((1-p)/(1-q))
-	}
-	return float64(c+r) * out
 }

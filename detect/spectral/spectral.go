@@ -157,7 +157,7 @@ func (m *model) halves(s *detect.Sample, env detect.Env) []*half {
 		if m.rows < enough && !own {
 			all = append(all[:len(all):len(all)], whitening.Vectors(m.vectors, s, g.Rows[:min(len(g.Rows), enough)]))
 		}
-		centre(centred[i])
+		whitening.Centre(centred[i])
 	}
 	if len(all) > len(m.known) {
 		if second, ok, err := whitening.Fit(m.engine, all); ok && err == nil {

@@ -2,7 +2,6 @@ package spectral
 
 import (
 	"fmt"
-	"math"
 	"strings"
 	"testing"
 
@@ -102,26 +101,6 @@ func TestBackdoorsInSentenceEmbeddings(t *testing.T) {
 		ref, stream := planted.MiniLM(t, name).Split(1000, 1)
 		auc, at1, at5 := planted.Figures(scores(t, ref.Sample, stream.Sample).Value, stream.Poison)
 		t.Logf("%s: ROC AUC %.3f, recall at 1 %% %.2f, at 5 %% %.2f", name, auc, at1, at5)
-	}
-}
-
-// TestSurprise compares with what can be told without a formula.
-func TestSurprise(t *testing.T) {
-	for _, c := range []struct {
-		c, r int
-		n, m float64
-		want float64
-	}{
-		{0, 5, 100, 100, 0},
-		{5, 5, 100, 100, 0},
-		{4, 9, 100, 100, 0},
-		{10, 0, 100, 100, 10 * math.Ln2},
-		{3, 0, 100, 0, 0}, // nothing to compare with
-		{0, 0, 0, 0, 0},
-	} {
-		if got := surprise(c.c, c.r, c.n, c.m); math.Abs(got-c.want) > 1e-12 {
-			t.Errorf("%+v: %v", c, got)
-		}
 	}
 }
 

@@ -1,0 +1,192 @@
+// Package activation finds small clusters apart from the rest of their class: activation clustering.
+//
+// What it catches: rows of one class that are of another kind than its others and of one kind among themselves: poison whose
+// content comes from another class, or that shares a trigger or a style. It was made for activations of a model that has learned a
+// backdoor, and works best where the embedding role holds those. What it needs: an embedding, and labels where there are classes;
+// or text with labels, for which the built-in vectors are taken. What it does not see: poison that is spread like its class.
+//
+// Method (Chen, Carvalho, Baracaldo et al., "Detecting backdoor attacks on deep neural networks by activation clustering", SafeAI
+// 2019). Rows of a class are projected on their ten principal directions and parted in two by 2-means; a part that is small and
+// apart is poison. Principal directions are taken after whitening by the reference (see detect/whitening): those along which the
+// class varies more than it should. Without a reference they are the vectors' own.
+//
+// 2-means cuts a class in halves when a part is small. It is therefore begun twenty times, with the rows that lie far out on one
+// side of each direction as one part, and a part's size is its prior: a row belongs to the small part only if it is nearer by more
+// than that says (hard expectation maximisation for two round normal distributions; Celeux and Govaert, "A classification EM algorithm
+// for clustering and two stochastic versions", 1992).
+//
+// Every parting counts by its mean silhouette (of the small part, by centres; Rousseeuw 1987) times the root of a surprise: how many more rows
+// of the class lie in the small part than chance has it, were the stream like the reference and the class like the others. Each comparison
+// is Chernoff's bound on a binomial split, and the geometric mean of both counts. A clean class of many modes is parted too, but its
+// reference has the same mode. A part larger than 35 % of its class is not the small one (Chen et al. take two thirds for poison).
+//
+// A row scores the largest, over partings, of that product times where it stands between the centres, 0 at the large part's and 1 at
+// the small one's. Scores are learned from the stream and calibrated in it.
+//
+// Cost: fixed for the search (2,048 rows of a class), and ten products and twenty distances in ten dimensions per row. Evidence: the part's
+// size and silhouette, its share in the reference and in other classes.
+package activation
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/embedding"
+	"github.com/tasterhq/taster/detect/linalg"
+	"github.com/tasterhq/taster/detect/whitening"
+	"github.com/tasterhq/taster/schema/finding"
+)
+
+const (
+	minRows      = 64   // rows of a class in a stream below which it is not looked at
+	minTrusted   = 32   // reference rows of a class below which they are not compared with
+	maxReference = 8192 // reference rows that are kept, of all classes together
+	maxOthers    = 4096 // rows of other classes that a class is compared with
+)
+
+// Detector finds small clusters apart. The zero value computes on the CPU.
+type Detector struct {
+	Engine linalg.Engine // nil: the CPU; a device that gets lost is replaced by it
+}
+
+// Name implements [detect.Detector].
+func (Detector) Name() string { return "activation" }
+
+// Fit implements [detect.Detector].
+func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, error) {
+	if reference.Label == nil && reference.Embedding == nil {
+		return nil, nil
+	}
+	vectors, ok := embedding.NewVectors(reference)
+	if !ok {
+		return nil, nil
+	}
+	m := &model{
+		vectors: vectors, engine: linalg.Resilient(d.Engine), trusted: map[string]linalg.Matrix{}, oneClass: reference.Label == nil,
+	}
+	groups := whitening.Groups(vectors, reference, m.oneClass, env.Workers)
+	var known []linalg.Matrix
+	for _, g := range groups {
+		m.whole += g.Fingerprint()
+		rows := whitening.Vectors(vectors, reference, g.Rows[:min(len(g.Rows), max(minTrusted, maxReference/len(groups)))])
+		known = append(known, rows)
+		if rows.Rows >= minTrusted {
+			m.trusted[g.Class] = rows
+		}
+	}
+	space, ok, err := whitening.Fit(m.engine, known)
+	if err != nil {
+		return nil, fmt.Errorf("activation: %w", err)
+	}
+	if !ok {
+		return nil, nil
+	}
+	m.space = space
+	for class, rows := range m.trusted {
+		centred := linalg.Matrix{Rows: rows.Rows, Cols: rows.Cols, Data: append([]float32(nil), rows.Data...)}
+		whitening.Centre(centred)
+		m.trusted[class] = centred
+	}
+	return m, nil
+}
+
+type model struct {
+	vectors  embedding.Vectors
+	engine   linalg.Engine
+	oneClass bool // the reference has no labels
+	space    whitening.Map
+	trusted  map[string]linalg.Matrix // vectors of reference rows about their class's centre, of classes that have enough
+	whole    uint64                   // fingerprint of all of the reference, to recognise it
+}
+
+// Score implements [detect.Model].
+func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
+	value, why := make([]float64, s.N), make([]reason, s.N)
+	for i := range value {
+		value[i] = math.NaN()
+	}
+	var groups []whitening.Group
+	whole := uint64(0)
+	for _, g := range whitening.Groups(m.vectors, s, m.oneClass, env.Workers) {
+		whole += g.Fingerprint()
+		if len(g.Rows) >= minRows {
+			groups = append(groups, g)
+		}
+	}
+	centred := make([]linalg.Matrix, len(groups))
+	for i, g := range groups {
+		centred[i] = whitening.Vectors(m.vectors, s, g.Rows[:min(len(g.Rows), max(minRows, maxOthers/max(1, len(groups)-1)))])
+		whitening.Centre(centred[i])
+	}
+	var next atomic.Int64
+	var wait sync.WaitGroup
+	for range max(1, min(env.Workers, len(groups))) {
+		wait.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(groups) {
+					return
+				}
+				c := &class{model: m, Group: groups[i], self: whole == m.whole, rng: rand.New(rand.NewPCG(env.Seed, 0x616374))}
+				if !c.self {
+					c.trusted = m.trusted[c.Class]
+				}
+				c.others.Cols = m.vectors.Dim()
+				for j, other := range centred {
+					if j != i && c.others.Rows < maxOthers {
+						c.others.Data = append(c.others.Data, other.Data...)
+						c.others.Rows += other.Rows
+					}
+				}
+				c.score(s, max(1, env.Workers/len(groups)), value, why)
+			}
+		})
+	}
+	wait.Wait()
+	return detect.Scores{Value: value, Code: finding.PoisonCluster, Stream: true, Learned: true, Explain: func(row int) string {
+		if why[row].class == nil {
+			return "too few rows of its class to compare with"
+		}
+		return why[row].String()
+	}}
+}
+
+// class is the rows of one class, about to be parted.
+type class struct {
+	whitening.Group
+	model    *model
+	self     bool          // the reference is the very sample
+	trusted  linalg.Matrix // of the class in the reference, about its centre
+	others   linalg.Matrix // of other classes, each about its centre
+	rng      *rand.Rand
+	partings []parting
+}
+
+// reason is why a row scores what it does.
+type reason struct {
+	class   *class
+	parting int
+	at      float64 // 0 at the large part's centre, 1 at the small one's
+}
+
+func (r reason) String() string {
+	c, p := r.class, r.class.partings[r.parting]
+	var b strings.Builder
+	fmt.Fprintf(&b, "%.0f %% of the way from the centre of its class", 100*r.at)
+	if c.Class != "" {
+		fmt.Fprintf(&b, " %q", c.Class)
+	}
+	fmt.Fprintf(&b, " to that of a cluster of %.2g %% of its rows (silhouette %.2f)", 100*p.share, p.silhouette)
+	if c.trusted.Rows > 0 {
+		fmt.Fprintf(&b, "; %.2g %% of the reference lie in it", 100*float64(p.trusted)/float64(c.trusted.Rows))
+	}
+	if c.others.Rows > 0 {
+		fmt.Fprintf(&b, "; %.2g %% of other classes", 100*float64(p.others)/float64(c.others.Rows))
+	}
+	return b.String()
+}

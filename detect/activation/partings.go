@@ -1,0 +1,239 @@
+package activation
+
+import (
+	"math"
+	"slices"
+
+	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/linalg"
+	"github.com/tasterhq/taster/detect/whitening"
+)
+
+const (
+	learned    = 2048 // rows of a class that are parted
+	dimensions = 10   // as Chen et al. have it
+	far        = 2.5  // deviations beyond which rows begin as the small part
+	rounds     = 12   // of 2-means
+	largest    = 0.35 // share of a class that the small part may have
+	fewest     = 5    // rows of the small part
+	searched   = 1    // nats of surprise that count as none
+	faint      = 0.01 // what a row's place counts in a parting without surprise, so that scores do not tie
+)
+
+// place is a row in the principal directions.
+type place = [dimensions]float32
+
+// parting is a class in two parts: a row belongs to the small one if it is nearer to its centre by more than bias says.
+type parting struct {
+	large, small place
+	between      float64 // squared distance of the centres
+	bias         float64 // of squared distances
+	share        float64 // of the small part
+	silhouette   float64
+	trusted      int // reference rows in the small part
+	others       int // rows of other classes in it
+	weight       float64
+}
+
+// score parts the class and scores its rows.
+func (c *class) score(s *detect.Sample, workers int, value []float64, why []reason) {
+	engine := c.model.engine
+	raw := whitening.Vectors(c.model.vectors, s, c.Rows[:min(len(c.Rows), learned)])
+	x, space := raw, c.model.space.W
+	if !c.self {
+		x = linalg.Matrix{Rows: raw.Rows, Cols: raw.Cols, Data: make([]float32, len(raw.Data))}
+		if engine.Product(x, raw, space) != nil {
+			return
+		}
+	}
+	whitening.Centre(x)
+	u, err := whitening.Principal(engine, x, whitening.Transpose(x), dimensions, c.rng)
+	if err != nil || u.Rows == 0 {
+		return
+	}
+	if !c.self { // u·(W·v) = (Wᵀ·u)·v: rows need not be whitened to be placed
+		back := linalg.Matrix{Rows: u.Rows, Cols: u.Cols, Data: make([]float32, len(u.Data))}
+		if engine.Product(back, u, whitening.Transpose(space)) != nil {
+			return
+		}
+		u = back
+	}
+	places := make([]place, len(c.Rows))
+	whitening.Chunks(len(c.Rows), workers, func(first, end int) {
+		copy(places[first:end], c.places(u, whitening.Vectors(c.model.vectors, s, c.Rows[first:end])))
+	})
+	origin := mean(places[:x.Rows], nil)
+	for i := range places {
+		for d := range places[i] {
+			places[i][d] -= origin[d]
+		}
+	}
+	trusted, others := c.places(u, c.trusted), c.places(u, c.others)
+	for d := range u.Rows {
+		for _, sign := range []float32{1, -1} {
+			if p, ok := part(places[:x.Rows], d, sign); ok {
+				p.judge(places, trusted, others)
+				c.partings = append(c.partings, p)
+			}
+		}
+	}
+	if len(c.partings) == 0 {
+		for _, row := range c.Rows { // all in one place
+			value[row] = 0
+		}
+		return
+	}
+	for i, row := range c.Rows {
+		best := math.Inf(-1)
+		for k := range c.partings {
+			p := &c.partings[k]
+			at := p.at(places[i])
+			if score := faint*at + p.weight*max(0, at); score > best {
+				best = score
+				why[row] = reason{c, k, at}
+			}
+		}
+		value[row] = max(-math.MaxFloat32, min(best, math.MaxFloat32))
+	}
+}
+
+// places returns where rows stand.
+func (c *class) places(u, rows linalg.Matrix) []place {
+	out := make([]place, rows.Rows)
+	t := linalg.Matrix{Rows: rows.Rows, Cols: u.Rows, Data: make([]float32, rows.Rows*u.Rows)}
+	if rows.Rows == 0 || c.model.engine.Product(t, rows, u) != nil {
+		return out
+	}
+	for i := range out {
+		copy(out[i][:], t.Row(i))
+	}
+	return out
+}
+
+// mean returns the centre of the places that are in, or of all.
+func mean(places []place, in func(i int) bool) place {
+	var sum [dimensions]float64
+	n := 0.0
+	for i, p := range places {
+		if in == nil || in(i) {
+			n++
+			for d, v := range p {
+				sum[d] += float64(v)
+			}
+		}
+	}
+	var out place
+	for d := range out {
+		out[d] = float32(sum[d] / max(n, 1))
+	}
+	return out
+}
+
+func distance(a, b place) (square float64) {
+	for d := range a {
+		v := float64(a[d] - b[d])
+		square += v * v
+	}
+	return square
+}
+
+// part parts places in two, beginning with those far out on one side of dimension d as the small part.
+func part(places []place, d int, sign float32) (p parting, ok bool) {
+	on := make([]float32, len(places))
+	for i := range places {
+		on[i] = sign * places[i][d]
+	}
+	sorted := slices.Clone(on)
+	slices.Sort(sorted)
+	median := sorted[len(sorted)/2]
+	for i, v := range sorted {
+		sorted[i] = max(v-median, median-v)
+	}
+	slices.Sort(sorted)
+	bar := median + far*1.4826*sorted[len(sorted)/2]
+	in := make([]bool, len(places))
+	size := 0
+	for i, v := range on {
+		if in[i] = v > bar; in[i] {
+			size++
+		}
+	}
+	for range rounds {
+		if size < fewest || size > len(places)-fewest {
+			return p, false
+		}
+		p.small = mean(places, func(i int) bool { return in[i] })
+		p.large = mean(places, func(i int) bool { return !in[i] })
+		within := 0.0
+		for i, at := range places {
+			if in[i] {
+				within += distance(at, p.small)
+			} else {
+				within += distance(at, p.large)
+			}
+		}
+		variance := within / float64(len(places)) / dimensions
+		p.share = float64(size) / float64(len(places))
+		p.bias = 2 * variance * math.Log((1-p.share)/p.share)
+		p.between = distance(p.small, p.large)
+		moved := false
+		size = 0
+		for i, at := range places {
+			now := p.holds(at)
+			moved = moved || now != in[i]
+			if in[i] = now; now {
+				size++
+			}
+		}
+		if !moved {
+			break
+		}
+	}
+	if size < fewest || float64(size) > largest*float64(len(places)) || !(p.between > 0) {
+		return p, false
+	}
+	sum := 0.0
+	for i, at := range places {
+		if in[i] {
+			a, b := math.Sqrt(distance(at, p.small)), math.Sqrt(distance(at, p.large))
+			sum += (b - a) / max(a, b, 1e-30)
+		}
+	}
+	p.silhouette = max(0, sum/float64(size))
+	return p, true
+}
+
+// holds says whether a place belongs to the small part.
+func (p *parting) holds(at place) bool { return distance(at, p.small)+p.bias < distance(at, p.large) }
+
+// at returns how far a place is along the way from the large part's centre to the small one's.
+func (p *parting) at(at place) float64 {
+	return (1 + (distance(at, p.large)-distance(at, p.small))/p.between) / 2
+}
+
+// judge weighs the parting by how many rows of the class, of the reference and of other classes belong to the small part.
+func (p *parting) judge(places, trusted, others []place) {
+	count := func(places []place) (n int) {
+		for i := range places {
+			if p.holds(places[i]) {
+				n++
+			}
+		}
+		return n
+	}
+	in, n := count(places), float64(len(places))
+	p.share = float64(in) / n
+	p.trusted, p.others = count(trusted), count(others)
+	unlikeTrusted := whitening.Surprise(in, p.trusted, n, float64(len(trusted)))
+	unlikeOthers := whitening.Surprise(in, p.others, n, float64(len(others)))
+	both := math.Sqrt(unlikeTrusted * unlikeOthers)
+	switch {
+	case len(trusted) == 0 && len(others) == 0:
+		both = float64(in) // nothing to compare with: the silhouette decides
+	case len(trusted) == 0:
+		both = unlikeOthers
+	case len(others) == 0:
+		both = unlikeTrusted
+	}
+	p.weight = p.silhouette * math.Sqrt(max(0, both-searched))
+}

@@ -1,0 +1,94 @@
+package whitening
+
+import (
+	"math"
+	"math/rand/v2"
+
+	"github.com/tasterhq/taster/detect/linalg"
+)
+
+// Centre takes the mean off every row.
+func Centre(x linalg.Matrix) {
+	mean := make([]float64, x.Cols)
+	for i := range x.Rows {
+		for c, v := range x.Row(i) {
+			mean[c] += float64(v)
+		}
+	}
+	for i := range x.Rows {
+		row := x.Row(i)
+		for c := range row {
+			row[c] -= float32(mean[c] / float64(x.Rows))
+		}
+	}
+}
+
+// Principal returns the k principal directions of centred rows, or as many as there are, of unit length, by ten steps of subspace
+// iteration from random ones; across is the transpose of x.
+func Principal(engine linalg.Engine, x, across linalg.Matrix, k int, rng *rand.Rand) (linalg.Matrix, error) {
+	v := linalg.Matrix{Rows: min(k, x.Cols, x.Rows), Cols: x.Cols}
+	v.Data = make([]float32, v.Rows*v.Cols)
+	for i := range v.Data {
+		v.Data[i] = float32(rng.NormFloat64())
+	}
+	t := linalg.Matrix{Rows: v.Rows, Cols: x.Rows, Data: make([]float32, v.Rows*x.Rows)}
+	for range 10 {
+		if err := engine.Product(t, v, x); err != nil {
+			return v, err
+		}
+		if err := engine.Product(v, t, across); err != nil {
+			return v, err
+		}
+		for i := range v.Rows {
+			row := v.Row(i)
+			Normalise(row)
+			for range 2 { // twice is enough (Kahan, in Parlett, "The symmetric eigenvalue problem", 1980)
+				for l := range i {
+					other := v.Row(l)
+					p := float32(Dot(row, other))
+					for c := range row {
+						row[c] -= p * other[c]
+					}
+				}
+				Normalise(row)
+			}
+		}
+	}
+	return v, nil
+}
+
+// Dot returns the product of two rows.
+func Dot(a, b []float32) (sum float64) {
+	for i, v := range a {
+		sum += float64(v) * float64(b[i])
+	}
+	return sum
+}
+
+// Normalise makes a row's length 1, or leaves it all zeros.
+func Normalise(row []float32) {
+	length := math.Sqrt(Dot(row, row))
+	if !(length > 1e-12) || math.IsInf(length, 0) {
+		clear(row)
+		return
+	}
+	for c := range row {
+		row[c] = float32(float64(row[c]) / length)
+	}
+}
+
+// Surprise is Chernoff's bound, in nats, on so many as c of c+r falling among n of n+m rows that are all alike; 0 for fewer than expected.
+func Surprise(c, r int, n, m float64) float64 {
+	if c == 0 || n+m == 0 {
+		return 0
+	}
+	p, q := float64(c)/float64(c+r), n/(n+m)
+	if p <= q {
+		return 0
+	}
+	out := p * math.Log(p/q)
+	if p < 1 {
+		out += (1 - p) * math.Log((1-p)/(1-q))
+	}
+	return float64(c+r) * out
+}
