@@ -2,6 +2,7 @@ package policy
 
 import (
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/activation"
 	"github.com/tasterhq/taster/detect/consistency"
 	"github.com/tasterhq/taster/detect/drift"
 	"github.com/tasterhq/taster/detect/drip"
@@ -31,5 +32,6 @@ func All() []detect.Detector {
 		loss.Detector{},
 		gradient.Detector{},
 		spectral.Detector{},
+		activation.Detector{},
 	}
 }
