@@ -8,7 +8,7 @@
 //
 // Vocabulary. A field is one number per row: each feature (of more than 40, random combinations), the loss, the label, ten summaries of the
 // text, six random directions of the embedding (as in the sliced distance of Rabin, Peyré, Delon, Bernot, SSVM 2011) and its distance
-// from the mean. A field has eight bins, cut at the reference's quantiles; a missing value has one of its own. A provider's baseline
+// from the mean. A field has ten bins, cut at the reference's quantiles, finely in the tails; a missing value has one of its own. A provider's baseline
 // is its histogram in the reference, from 30 rows on, smoothed towards that of all rows. For a stranger it is what the stream has
 // shown of it until now, from 200 rows on, and the segment is compared with that. Rows without a provider are one provider.
 //
@@ -31,7 +31,7 @@
 // as much as its baseline: more than half of such rows are new. All others get no opinion, so the honest part of a drifting provider passes.
 //
 // Cost: one pass over a row's values, text and embedding (7 × dim multiplications), and per segment some microseconds for each provider and
-// field. Memory: at most 262,144 counts; with 20 fields that is 1,638 providers, those that the reference knows first.
+// field. Memory: at most 262,144 counts; with 20 fields that is 1,310 providers, those that the reference knows first.
 //
 // Evidence: the field, how many times as many such rows the provider sends, over how many rows, and how far its peers moved.
 package drift
@@ -222,7 +222,7 @@ func (m *model) ScoreWith(s *detect.Sample, before detect.Memory, env detect.Env
 // verdict is what is known of one provider in a segment.
 type verdict struct {
 	logP  []float64   // by field
-	ratio []histogram // by field: how many times as many rows it sends as its baseline
+	ratio []histogram // by field: how many times as many rows it sends as its baseline; 0 where it never sent more
 	rows  uint64
 	base  *baseline
 	alone bool
@@ -318,7 +318,9 @@ func (m *model) judge(k key, now, past, all *history, around *surroundings, test
 		shares := n.shares(&base, bins)
 		lately := segment.shares(&shares, recent)
 		for b := range lately {
-			v.ratio[j][b] = lately[b] / base[b]
+			if shares[b] > base[b] {
+				v.ratio[j][b] = lately[b] / base[b]
+			}
 		}
 		for b := range n {
 			n[b] /= inflation

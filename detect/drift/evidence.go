@@ -6,10 +6,12 @@ import (
 )
 
 const (
-	// sampled is χ²/2 at 7 degrees of freedom for 4.5 standard deviations (Wilson and Hilferty, PNAS 1931): m times the
+	// sampled is χ²/2 at 9 degrees of freedom for 4.5 standard deviations (Wilson and Hilferty, PNAS 1931): m times the
 	// divergence between a histogram of m rows and what they were drawn from stays below it in all but 3 of a million
 	// cases (Wilks, Annals of Mathematical Statistics 1938), which leaves room for a thousand providers × fields.
-	sampled = 19.4
+	sampled = 21.4
+	// usual is χ²/2 at 9 degrees of freedom that four fifths stay below.
+	usual = 6.1
 	// negligible is the divergence of a shift by a tenth of a standard deviation, half of what is customarily called a
 	// small effect (Cohen, "Statistical Power Analysis for the Behavioral Sciences", 1988): nobody is quarantined for less.
 	negligible = 0.005
@@ -22,6 +24,7 @@ const (
 	fewestPeers    = 4   // providers without which nothing is said of what all have in common
 	mostPeers      = 64  // those with most rows
 	peerRows       = 200 // rows from which a provider is a peer
+	fewestInBin    = 5   // reference rows in a bin without which a peer does not tell how it has moved
 	ownRows        = 30  // reference rows from which a provider has a baseline of its own
 	steadySegments = 8   // segments from which a provider tells how much segments differ
 	prior          = 4   // rows' worth of the alternative's prior
@@ -167,15 +170,19 @@ func (m *model) surroundings(seen map[key]*history) *surroundings {
 		for b := range bins {
 			column = column[:0]
 			for i, p := range peers {
-				column = append(column, math.Log(shares[i][b]/p.base[j][b]))
+				if p.base[j][b]*p.rows >= fewestInBin {
+					column = append(column, math.Log(shares[i][b]/p.base[j][b]))
+				}
 			}
-			out.moved[j][b] = median(column)
+			if len(column) >= fewestPeers {
+				out.moved[j][b] = median(column)
+			}
 		}
 		column = column[:0]
 		for i, p := range peers {
 			base := move(&p.base[j], &out.moved[j])
-			chance := (bins - 1) / 2.0 * (out.inflation[j]/float64(p.seen.rows) + 1/p.rows)
-			column = append(column, max(0, divergence(&shares[i], &base)-chance))
+			chance := usual * (out.inflation[j]/float64(p.seen.rows) + 1/p.rows)
+			column = append(column, max(0, divergence(&base, &shares[i])-chance))
 		}
 		slices.Sort(column)
 		out.strayed[j] = column[int(peerShare*float64(len(column)-1))]

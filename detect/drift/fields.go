@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	bins        = 8  // of a field's histogram; the first is for rows without a value
+	bins        = 10 // of a field's histogram; the first is for rows without a value
 	mostFeature = 40 // fields made of features; there are at most 59 fields
 	sliceCount  = 6  // directions in which embeddings are looked at
 )
@@ -44,7 +44,7 @@ const textFields = 10
 var textNames = [textFields]string{"text length", "word length", "digits", "capitals", "marks", "letters beyond ASCII",
 	"wording 1", "wording 2", "wording 3", "wording 4"}
 
-// newFields finds the fields of a reference and cuts each into bins of equal share.
+// newFields finds the fields of a reference and cuts each into bins.
 func newFields(ref *detect.Sample, env detect.Env) *fields {
 	f := &fields{features: ref.FeatureNames, text: ref.Text != nil, loss: ref.Loss != nil}
 	rng := rand.New(rand.NewPCG(env.Seed, 0x6472696674))
@@ -91,11 +91,17 @@ func newFields(ref *detect.Sample, env detect.Env) *fields {
 	return f
 }
 
-// cut returns up to bins−2 different values that cut a column into parts of about equal share.
+// quantiles are where bins are cut: finely in the tails, into which a drift goes first.
+var quantiles = [bins - 2]float64{0.01, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99}
+
+// cut returns the different quantiles of a column.
 func cut(column []float64) (edges []float64) {
 	slices.Sort(column)
-	for i := 1; i < bins-1 && len(column) > 0; i++ {
-		v := column[(len(column)-1)*i/(bins-1)]
+	for _, q := range quantiles {
+		if len(column) == 0 {
+			break
+		}
+		v := column[int(q*float64(len(column)-1))]
 		if len(edges) == 0 || v > edges[len(edges)-1] {
 			edges = append(edges, v)
 		}
@@ -257,6 +263,9 @@ func (f *fields) values(s *detect.Sample, env detect.Env) []float64 {
 				v = s.Loss[i]
 			}
 			row = append(row, v)
+		}
+		if len(row) != width {
+			panic("drift: a row has not all fields")
 		}
 	})
 	return out

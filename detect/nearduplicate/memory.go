@@ -41,12 +41,12 @@ type memory struct {
 // bandKeys writes the numbers that stand for a signature's bands in a sketch. An empty byte borrows from the next that is not
 // (Shrivastava and Li, "Densifying one permutation hashing via rotation for fast near neighbor search", ICML 2014), so that short
 // texts have bands too.
-func (s *signature) bandKeys(keys *[bands]uint32) {
+func (a *signature) bandKeys(keys *[bands]uint32) {
 	var dense [64]uint64
 	last, from := uint64(0), -1
 	for i := 2*64 - 1; i >= 0; i-- { // twice around: the first empty bytes borrow beyond the end
 		at := i % 64
-		if b := s[at/8] >> (at % 8 * 8) & 0xff; b != 0 {
+		if b := a[at/8] >> (at % 8 * 8) & 0xff; b != 0 {
 			last, from = b, i
 		}
 		if i < 64 {
