@@ -1,10 +1,15 @@
 package drift
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -278,5 +283,86 @@ func BenchmarkScoreWith(b *testing.B) {
 				b.ReportMetric(float64(s.N)*float64(b.N)/b.Elapsed().Seconds(), "records/s")
 			})
 		}
+	}
+}
+
+// TestFlights: real traffic in its order, whose providers (airports) differ, and whose days do.
+func TestFlights(t *testing.T) {
+	dir := os.Getenv("TASTER_EVAL_DATA")
+	if dir == "" {
+		t.Skip("TASTER_EVAL_DATA is not set: it names the folder with the evaluation data")
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "events", "flights.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := &detect.Sample{FeatureNames: []string{"delay", "distance", "hour"}}
+	index := map[string]int32{}
+	for line := range bytes.Lines(data) {
+		var r struct {
+			Date, Origin    string
+			Delay, Distance float64
+		}
+		if err := json.Unmarshal(line, &r); err != nil {
+			t.Fatal(err)
+		}
+		p, ok := index[r.Origin]
+		if !ok {
+			p = int32(len(all.Providers))
+			index[r.Origin] = p
+			all.Providers = append(all.Providers, r.Origin)
+		}
+		hour, err := strconv.Atoi(r.Date[11:13])
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.N++
+		all.Provider = append(all.Provider, p)
+		all.Features = append(all.Features, r.Delay, r.Distance, float64(hour))
+	}
+	for _, c := range []struct {
+		name   string
+		random bool
+	}{{"reference drawn at random", true}, {"reference from the beginning", false}} {
+		t.Run(c.name, func(t *testing.T) {
+			const reference, rows = 5000, 500
+			order := make([]int, all.N)
+			for i := range order {
+				order[i] = i
+			}
+			if c.random {
+				rng := rand.New(rand.NewPCG(5, 6))
+				rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+				slices.Sort(order[reference:])
+			}
+			env := detect.Env{Seed: 1, Workers: 2}
+			fitted, err := Detector{}.Fit(all.Select(order[:reference]), env)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := fitted.(detect.Remembering)
+			memory, err := m.Memory(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			judged, flagged := 0, 0
+			for from := reference; from+rows <= len(order); from += rows {
+				s := all.Select(order[from : from+rows])
+				scores := m.ScoreWith(s, memory, env)
+				for i, lp := range scores.LogP {
+					judged++
+					if lp <= math.Log(0.01) {
+						if flagged++; flagged < 4 {
+							t.Log(scores.Explain(i))
+						}
+					}
+				}
+				memory.Merge(m.Observe(s, nil, env))
+			}
+			t.Logf("%d of %d rows flagged", flagged, judged)
+			if limit := 0.01 + 3*math.Sqrt(0.01*0.99*(1/float64(judged)+1.0/reference)); float64(flagged) > limit*float64(judged) {
+				t.Errorf("%d of %d clean rows flagged", flagged, judged)
+			}
+		})
 	}
 }
