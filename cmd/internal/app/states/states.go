@@ -15,6 +15,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"slices"
 	"sync"
@@ -129,6 +130,17 @@ func (c *Cache) Own(ctx context.Context, head landing.Head) (pipeline.State, err
 		return pipeline.State{}, nil
 	}
 	data, err := c.zone.State(ctx, head.Last.State)
+	for range 2 {
+		if !errors.Is(err, storage.ErrNotExist) {
+			break
+		}
+		// A file system that is not mounted has no objects either, and comes back. Only if the manifest is there, which
+		// lists the state, the state is not; and it may have come back between the two looks.
+		if _, away := c.zone.Manifest(ctx, head.Source, head.First()); away != nil {
+			return pipeline.State{}, fmt.Errorf("the manifest that lists the state: %w", away)
+		}
+		data, err = c.zone.State(ctx, head.Last.State)
+	}
 	if errors.Is(err, landing.ErrUnreadable) {
 		if c.opt.Unreadable != nil {
 			c.opt.Unreadable(head.Last.State.Name, true, err)

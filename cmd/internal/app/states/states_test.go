@@ -343,6 +343,17 @@ func TestOwn(t *testing.T) {
 	if state, err := r.Own(t.Context(), head); err != nil || state.Data != nil || len(r.unreadable) != 1 || !strings.HasPrefix(r.unreadable[0], "true ") {
 		t.Errorf("an unreadable state is %q: %v; told of %v", state.Data, err, r.unreadable)
 	}
+	// A store that is not there has no manifest either.
+	gone := fmt.Errorf("%w: %w", landing.ErrUnreadable, storage.ErrNotExist)
+	r.zone.fail[m.State.Name] = gone
+	delete(r.zone.manifests, m.Name())
+	if _, err := r.Own(t.Context(), head); !errors.Is(err, storage.ErrNotExist) || errors.Is(err, landing.ErrUnreadable) {
+		t.Errorf("the store is not mounted: %v", err)
+	}
+	r.zone.manifests[m.Name()] = m
+	if state, err := r.Own(t.Context(), head); err != nil || state.Data != nil || len(r.unreadable) != 2 {
+		t.Errorf("a state that is gone is %q: %v; told of %v", state.Data, err, r.unreadable)
+	}
 	m.State = nil
 	if state, err := r.Own(t.Context(), head); err != nil || state.Data != nil {
 		t.Errorf("own of a segment that taught nothing is %q: %v", state.Data, err)
