@@ -263,7 +263,9 @@ func oneAction(v strict.Value, allowed ...Action) Action {
 }
 
 // Detectors lists the detectors that a contract may name.
-var Detectors = []string{"outlier", "embedding", "trigger", "near_duplicate", "label"}
+var Detectors = []string{
+	"outlier", "embedding", "trigger", "near_duplicate", "label", "drip", "drift", "provider", "consistency", "loss", "gradient", "spectral",
+}
 
 func (d *draft) parseDetect(v strict.Value) {
 	m := v.Mapping("budget", "reference", "detectors")
