@@ -49,7 +49,7 @@ const (
 // and script are named by their hashes and no other may run, and it can be read without the script.
 func (r *Report) HTML(w io.Writer) error {
 	var page bytes.Buffer
-	for part := 1.0; part > 0.001; part *= 0.75 {
+	for part := 1.0; part > 0.001; part *= min(0.8, 0.9*PageLimit/float64(page.Len())) {
 		page.Reset()
 		if err := pageTemplate.Execute(&page, r.page(part)); err != nil {
 			return err

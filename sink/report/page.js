@@ -19,9 +19,9 @@
   var body = document.getElementById("rows");
   if (!body) return;
   var rows = Array.prototype.slice.call(body.rows).map(function (row, i) {
-    var cells = row.cells;
-    return {
-      row: row, first: i, text: row.textContent.toLowerCase(), risk: parseFloat(row.dataset.risk),
+    var cells = row.cells, own = [cells[1], cells[2], cells[3], cells[4].querySelector(".excerpt"), cells[4].querySelector(".findings")];
+    return { // searched is what the record says and what is said of it, not what its neighbours say
+      row: row, first: i, text: own.map(function (e) { return e.textContent; }).join(" ").toLowerCase(), risk: parseFloat(row.dataset.risk),
       id: cells[1].textContent, provider: cells[2].textContent, attack: cells[3].textContent.trim(), excerpt: cells[4].querySelector(".excerpt").textContent,
       detectors: row.dataset.detectors.split(" "), codes: row.dataset.codes.split(" ")
     };
