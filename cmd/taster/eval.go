@@ -54,7 +54,8 @@ func newEval(c *cli) *cobra.Command {
 	flags.StringVar(&e.contract, "contract", "", "the contract of the records (required)")
 	flags.StringVar(&e.truth, "truth", "", "pointer to the field that is 1 for poison, 0 for clean")
 	flags.StringSliceVar(&e.attacks, "attack", nil, "attacks to plant, by name, or all")
-	flags.Float64SliceVar(&e.rates, "rate", []float64{1}, "how much to plant, in per cent of all records, at most 50")
+	e.rates = percents{1}
+	flags.Var(&e.rates, "rate", "how much to plant, in per cent of all records, at most 50")
 	flags.Uint64Var(&e.seed, "seed", 0, "another seed plants in other records, with other words and directions")
 	flags.StringVar(&e.reference, "reference", "", "a file of trusted, clean records of the same contract")
 	flags.Float64Var(&e.failUnder, "fail-under", 0, "exit with 1 when less than this share of the poison, or of any attack, is caught")
@@ -77,9 +78,32 @@ func attackHelp() string {
 type evalFlags struct {
 	contract, truth, reference string
 	attacks                    []string
-	rates                      []float64
+	rates                      percents
 	seed                       uint64
 	failUnder                  float64
+}
+
+// percents is a flag for shares in per cent, with commas between them.
+type percents []float64
+
+func (p *percents) String() string {
+	var texts []string
+	for _, one := range *p {
+		texts = append(texts, strconv.FormatFloat(one, 'g', -1, 64))
+	}
+	return strings.Join(texts, ",")
+}
+func (p *percents) Type() string { return "percent,..." }
+func (p *percents) Set(text string) error {
+	*p = nil
+	for word := range strings.SplitSeq(text, ",") {
+		one, err := strconv.ParseFloat(strings.TrimSpace(word), 64)
+		if err != nil || !(one > 0 && one <= 50) {
+			return errors.New("want per cent of all records, each more than 0 and at most 50, such as 0.1,1,5")
+		}
+		*p = append(*p, one)
+	}
+	return nil
 }
 
 // compare judges records whose truth is known.
@@ -108,11 +132,6 @@ func (e *evalFlags) plant(ctx context.Context, c *cli, loaded *contract.Contract
 	attacks, err := attack.Find(e.attacks)
 	if err != nil {
 		return usage("--attack: %v; see taster eval --help", err)
-	}
-	for _, rate := range e.rates {
-		if !(rate > 0 && rate <= 50) {
-			return usage("--rate %g: want per cent of all records, more than 0 and at most 50", rate)
-		}
 	}
 	judged := 0
 	bar := c.progress("judging streams", -1)
@@ -147,8 +166,12 @@ func printAttacks(w io.Writer, r *evaluate.AttackResult) {
 	} else {
 		fmt.Fprint(w, "against each other, without a reference\n")
 	}
-	fmt.Fprintf(w, "With nothing planted %s of them are quarantined at the contract's budget of %g, and %d are rejected.\n\n",
+	fmt.Fprintf(w, "With nothing planted %s of them are quarantined at the contract's budget of %g, and %d are rejected.\n",
 		figure(r.Clean.QuarantinedRate), r.Budget, r.Clean.Rejected)
+	if r.Clean.InSegments != nil {
+		fmt.Fprintf(w, "In the segments in which attacks over time are judged %s are quarantined.\n", figure(r.Clean.InSegments))
+	}
+	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "attack\trate %\tplanted\tcaught\trecall\tat 1 % false alarms\tAUROC\tclean quarantined\tfirst caught after\tmost caught after\t")
 	for _, a := range r.Attacks {
@@ -156,10 +179,12 @@ func printAttacks(w io.Writer, r *evaluate.AttackResult) {
 			figure(a.RecallAtFPR1Pct), figure(a.AUROC), figure(a.CleanQuarantinedRate), position(a.FirstCaughtAfter), position(a.MostCaughtAfter))
 	}
 	_ = t.Flush() // to w, whose errors are kept
+	blank := "\n"
 	for _, a := range r.Attacks {
 		if a.Neutralised != nil {
-			fmt.Fprintf(w, "\n%s %s at %.4g %%: hidden characters were taken out of %d of %d planted records before anything was landed\n",
-				a.Name, a.Variant, a.Rate, *a.Neutralised, a.Planted)
+			fmt.Fprintf(w, "%s%s %s at %.4g %%: hidden characters were taken out of %d of %d planted records before anything was landed\n",
+				blank, a.Name, a.Variant, a.Rate, *a.Neutralised, a.Planted)
+			blank = ""
 		}
 	}
 	for i, n := range r.NotRun {

@@ -57,6 +57,8 @@ type AttackResult struct {
 type CleanFigures struct {
 	Rejected        int      `json:"rejected"`
 	QuarantinedRate *float64 `json:"quarantined_rate"`
+	// The same in the many segments in which attacks are judged that show over time; null where none is.
+	InSegments *float64 `json:"quarantined_rate_in_segments"`
 }
 
 // AttackFigures tell how much of one attack was found. Figures that the data does not define are null.
@@ -142,6 +144,7 @@ func RunAttacks(ctx context.Context, opt AttackOptions) (*AttackResult, error) {
 		rate    float64
 	}
 	var tasks []task
+	baselines := 1
 	for _, a := range opt.Attacks {
 		may, missing := a.Allowed(opt.Contract)
 		for _, v := range a.Variants {
@@ -150,6 +153,9 @@ func RunAttacks(ctx context.Context, opt AttackOptions) (*AttackResult, error) {
 			}
 		}
 		for _, v := range may {
+			if v.Stream {
+				baselines = 2
+			}
 			rates := opt.Rates
 			if v.Rates != nil {
 				rates = nil
@@ -175,7 +181,14 @@ func RunAttacks(ctx context.Context, opt AttackOptions) (*AttackResult, error) {
 	out.Calibrated = j.calibrated
 	f := j.figures(clean)
 	out.Clean = CleanFigures{Rejected: j.rejected(), QuarantinedRate: f.CleanQuarantinedRate}
-	progress(1, 1+len(tasks))
+	progress(1, baselines+len(tasks))
+	if baselines == 2 {
+		if j, err = run.judge(ctx, clean, segmentSize(clean, true)); err != nil {
+			return nil, err
+		}
+		out.Clean.InSegments = j.figures(clean).CleanQuarantinedRate
+		progress(2, baselines+len(tasks))
+	}
 
 	for at, t := range tasks {
 		planted, err := corpus.Plant(t.variant, t.rate/100, opt.Seed)
@@ -196,7 +209,7 @@ func RunAttacks(ctx context.Context, opt AttackOptions) (*AttackResult, error) {
 			}
 			out.Attacks = append(out.Attacks, f)
 		}
-		progress(at+2, 1+len(tasks))
+		progress(baselines+at+1, baselines+len(tasks))
 	}
 	return out, nil
 }
@@ -299,7 +312,9 @@ func (a *attackRun) segment(ctx context.Context, j *judgement, segment *record.S
 			j.records[at].risk = byRule
 		}
 		for _, code := range d.Reasons[row] {
-			j.records[at].cleaned = j.records[at].cleaned || code == finding.HiddenUnicode
+			if code == finding.HiddenUnicode && a.opt.Contract.Sanitize.Unicode == contract.Clean {
+				j.records[at].cleaned = true
+			}
 		}
 	}
 	for _, r := range d.Recalls {
@@ -360,7 +375,7 @@ func (j *judgement) figures(p *attack.Planted) AttackFigures {
 			case r.recalled:
 				f.Recalled++
 			}
-			if r.cleaned && !r.quarantined {
+			if r.cleaned {
 				neutralised++
 			}
 			if r.rejected || r.quarantined || r.recalled {

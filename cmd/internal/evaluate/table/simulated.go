@@ -114,7 +114,7 @@ func attacks(ctx context.Context, r *run, b *strings.Builder) error {
 			if with {
 				how = strconv.Itoa(result.ReferenceRows)
 			}
-			quiet = append(quiet, fmt.Sprintf("%s, reference %s: %s", k.name, how, percent(value(result.Clean.QuarantinedRate))))
+			quiet = append(quiet, fmt.Sprintf("| %s | %s | %s | %s |", k.name, how, percent(value(result.Clean.QuarantinedRate)), percent(value(result.Clean.InSegments))))
 			for _, a := range result.Attacks {
 				name := a.Name + " " + a.Variant
 				recall := value(a.RecallAtFPR1Pct)
@@ -158,7 +158,8 @@ func attacks(ctx context.Context, r *run, b *strings.Builder) error {
 			}
 		}
 	}
-	fmt.Fprintf(b, "\nWith nothing planted the clean records quarantined are: %s.\n", strings.Join(quiet, "; "))
+	fmt.Fprintf(b, "\nWith nothing planted, of clean records quarantined:\n\n| in | reference | in one segment | in ten, with memory |\n|---|---|---|---|\n%s\n",
+		strings.Join(quiet, "\n"))
 	fmt.Fprintf(b, "\nWith a reference, recall at 1 %% false alarms of %g or more:\n\n| attack | reached on | short of it on |\n|---|---|---|\n", found)
 	list := func(cells []cell) string {
 		var out []string
