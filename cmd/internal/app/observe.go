@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +44,9 @@ type observer struct {
 	others     *prometheus.GaugeVec
 	unreadable *prometheus.CounterVec
 	recalls    *prometheus.CounterVec
+	forgotten  *prometheus.CounterVec
+
+	told sync.Map // what was forgotten and logged, by topic and name
 }
 
 func newObserver(log *slog.Logger) *observer {
@@ -78,6 +82,7 @@ func newObserver(log *slog.Logger) *observer {
 	o.others = gauge("other_states", "States of the topic's other sources by which segments are judged.", "topic")
 	o.unreadable = counter("states_unreadable_total", "States that can never be read again, by whose they are (own, other). What they held is forgotten.", "topic", "of")
 	o.recalls = counter("recalls_total", "Recalls of accepted records that were committed, by reason code.", "topic", "code")
+	o.forgotten = counter("forgotten_total", "Segments that were judged without a part of a state, which another version wrote, by detector/version.", "topic", "what")
 	o.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return o
 }
@@ -110,6 +115,12 @@ func (o *observer) pipeline(event pipeline.Event) {
 		}
 		if recalled > 0 {
 			o.log.Warn("records that were accepted are recalled; taster report --recalls lists them", "topic", topic, "partition", e.Source.Partition, "first", e.First, "recalls", recalled)
+		}
+		for _, what := range e.Forgotten {
+			o.forgotten.WithLabelValues(topic, what).Inc()
+			if _, again := o.told.LoadOrStore(topic+"\x00"+what, true); !again {
+				o.log.Warn("what another version of a detector has learned cannot be read; records are judged without it", "topic", topic, "detector", what)
+			}
 		}
 		if e.Oldest > 0 {
 			o.latency.WithLabelValues(topic).Observe(time.Since(time.UnixMilli(e.Oldest)).Seconds())

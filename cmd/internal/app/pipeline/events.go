@@ -32,6 +32,7 @@ type Landed struct {
 	Oldest      int64         // broker timestamp of its first message, milliseconds since the Unix epoch; 0 for none
 	State       int           // bytes of what the source has taught so far
 	Recalls     map[finding.Code]int
+	Forgotten   []string // name/version of what states held and this version cannot read
 }
 
 // Lost says that another writer committed the offsets that this one had in hand; Next is where it goes on.

@@ -454,7 +454,7 @@ func (s *stream) commit(piece *piece, head landing.Head) (landing.Head, error) {
 	landed := Landed{
 		Source: s.src, First: piece.segment.First, Next: piece.segment.Next, Bytes: piece.bytes, Risk: piece.decision.Risk,
 		Took: time.Since(start), Oldest: piece.oldest, Reasons: map[finding.Code]int{},
-		State: len(piece.decision.State), Recalls: map[finding.Code]int{},
+		State: len(piece.decision.State), Recalls: map[finding.Code]int{}, Forgotten: piece.decision.Forgotten,
 	}
 	for i := range piece.decision.Recalls {
 		landed.Recalls[piece.decision.Recalls[i].Code]++
