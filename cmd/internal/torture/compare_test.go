@@ -46,18 +46,37 @@ func TestCompare(t *testing.T) {
 		}
 	}
 	_, flagged, _ := tr.compare(rows, nil)
+	for what, c := range map[string]struct {
+		at   place
+		id   string
+		good bool
+	}{"accepted": {place{"id", 0, 1}, "b", true}, "quarantined": {place{"id", 0, 3}, "d", false}, "another": {place{"id", 0, 1}, "a", false}, "never published": {place{"id", 1, 1}, "b", false}} {
+		if err := tr.recalled(map[place]recall{c.at: {ID: c.id}}, flagged); (err == nil) != c.good {
+			t.Errorf("recalled, %s: %v", what, err)
+		}
+	}
 	event := func(topic, verdict string, offset string) *kgo.Record {
+		if verdict == "recall" {
+			return &kgo.Record{Topic: topic, Value: []byte(`{"topic":"cells","topic_id":"id","partition":0,"offset":` + offset + `,"verdict":"accepted","reasons":["poison_near_duplicate"],"change":"recall"}`)}
+		}
 		return &kgo.Record{Topic: topic, Value: []byte(`{"topic":"cells","topic_id":"id","partition":0,"offset":` + offset + `,"verdict":"` + verdict + `","reasons":[]}`)}
 	}
-	right := event("verdicts", "quarantined", "3")
+	right, again := event("verdicts", "quarantined", "3"), event("verdicts", "recall", "1")
+	recalled := recall{Source: "id", ID: "b", Offset: 1, Reason: "poison_near_duplicate"}
+	recalled.At.Source = "id"
+	recalls := map[place]recall{{"id", 0, 1}: recalled}
 	for name, c := range map[string]struct {
 		events []*kgo.Record
 		good   bool
 	}{
-		"told twice": {[]*kgo.Record{right, right}, true}, "never told": {nil, false}, "another verdict": {[]*kgo.Record{event("verdicts", "rejected", "3")}, false},
-		"of an accepted one": {[]*kgo.Record{right, event("verdicts", "quarantined", "2")}, false}, "on the wrong topic": {[]*kgo.Record{event("dead", "quarantined", "3")}, false},
+		"told twice": {[]*kgo.Record{right, again, right, again}, true}, "never told": {[]*kgo.Record{again}, false},
+		"another verdict":    {[]*kgo.Record{again, event("verdicts", "rejected", "3")}, false},
+		"of an accepted one": {[]*kgo.Record{right, again, event("verdicts", "quarantined", "2")}, false},
+		"on the wrong topic": {[]*kgo.Record{again, event("dead", "quarantined", "3")}, false},
+		"a recall never":     {[]*kgo.Record{right}, false}, "a recall of nothing": {[]*kgo.Record{right, again, event("verdicts", "recall", "2")}, false},
+		"a recall as dead": {[]*kgo.Record{right, again, event("dead", "recall", "1")}, false},
 	} {
-		if err := tr.told(flagged, c.events); (err == nil) != c.good {
+		if err := tr.told(flagged, recalls, c.events); (err == nil) != c.good {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -55,10 +55,14 @@ func newTruth(topicID string, random *rand.Rand) *truth {
 	return &truth{topicID: topicID, marker: string(marker), records: map[string]*published{}}
 }
 
-// make makes a record that is accepted, or one that is broken, breaks the contract or is far beyond all others. The marker
-// is in its text, in its restricted field, and of broken ones in what is left.
+// make makes a record that is accepted, or one that is broken, breaks the contract, is far beyond all others, or says what
+// many others say and the reference does not, which shows only when there were enough of them. The marker is in its text,
+// in its restricted field, and of broken ones in what is left.
 func (tr *truth) make(id string, kind int) []byte {
 	note := "plain words " + tr.marker
+	if kind%9 == 4 {
+		note = "an offer that nobody should miss, only today and only here, says " + tr.marker
+	}
 	size := fmt.Sprint(kind % 97)
 	switch {
 	case kind%7 == 2:
@@ -95,6 +99,8 @@ func (t *tally) add(o tally) {
 type findings struct {
 	quarantined, rejected int // records
 	events                int // told of them, repetitions included
+	recalled              int // records
+	states                int // of sources, that were compared with their rows
 	orphans               int // files that died writers left, for good
 }
 
@@ -102,6 +108,8 @@ func (f *findings) add(o findings) {
 	f.quarantined += o.quarantined
 	f.rejected += o.rejected
 	f.events += o.events
+	f.recalled += o.recalled
+	f.states += o.states
 	f.orphans += o.orphans
 }
 
@@ -113,13 +121,16 @@ func (tr *truth) count(s *site, b *broker) (map[string]tally, findings, error) {
 	orphans, err := s.verify()
 	faults = append(faults, err)
 	events := append(b.read("verdicts"), b.read("dead")...)
-	faults = append(faults, tr.told(flagged, events))
+	recalls, err := s.recalls()
+	faults = append(faults, err, tr.recalled(recalls, flagged), tr.told(flagged, recalls, events))
+	states, err := s.remembered()
+	faults = append(faults, err)
 	var dump []byte
 	for _, e := range events {
 		dump = append(append(dump, e.Value...), '\n')
 	}
 	s.must(os.WriteFile(filepath.Join(s.dir, "logs", "events.jsonl"), dump, 0o600))
-	saw := findings{orphans: orphans, events: len(events)}
+	saw := findings{orphans: orphans, events: len(events), recalled: len(recalls), states: states}
 	for _, r := range flagged {
 		if r.Verdict == "quarantined" {
 			saw.quarantined++
@@ -184,9 +195,10 @@ func (tr *truth) compare(rows []row, readErr error) (tallies map[string]tally, f
 	return tallies, flagged, faults
 }
 
-// told wants every flagged record of the topic to have been told at least once, and rightly, and nothing else.
-func (tr *truth) told(flagged map[place]row, events []*kgo.Record) error {
-	told := map[place]bool{}
+// told wants every flagged record of the topic to have been told at least once, and rightly, and every recall that one of
+// its segments brought, and nothing else.
+func (tr *truth) told(flagged map[place]row, recalls map[place]recall, events []*kgo.Record) error {
+	told, toldAgain := map[place]bool{}, map[place]bool{}
 	for _, e := range events {
 		var event struct {
 			Topic     string
@@ -195,11 +207,20 @@ func (tr *truth) told(flagged map[place]row, events []*kgo.Record) error {
 			Offset    int64
 			Verdict   string
 			Reasons   []string
+			Change    string
 		}
 		if err := json.Unmarshal(e.Value, &event); err != nil {
 			return fmt.Errorf("an event is no JSON: %w", err)
 		}
 		at := place{event.TopicID, event.Partition, event.Offset}
+		if event.Change != "" {
+			r, ok := recalls[at]
+			if !ok || event.Change != "recall" || event.Topic != topic || event.Verdict != "accepted" || !slices.Equal(event.Reasons, []string{r.Reason}) || e.Topic != "verdicts" {
+				return fmt.Errorf("an event on %s tells of %v that it is %s %v (%s), and the landing zone recalls it for %q", e.Topic, at, event.Verdict, event.Reasons, event.Change, r.Reason)
+			}
+			toldAgain[at] = true
+			continue
+		}
 		r, ok := flagged[at]
 		if !ok || event.Topic != topic || event.Verdict != r.Verdict || !slices.Equal(event.Reasons, r.Reasons) || (event.Verdict == "rejected") != (e.Topic == "dead") {
 			return fmt.Errorf("an event on %s tells of %v that it is %s %v, and the landing zone says %s %v", e.Topic, at, event.Verdict, event.Reasons, r.Verdict, r.Reasons)
@@ -210,6 +231,11 @@ func (tr *truth) told(flagged map[place]row, events []*kgo.Record) error {
 	for at := range flagged {
 		if at.source == tr.topicID && !told[at] {
 			untold = append(untold, fmt.Sprintf("%d/%d", at.partition, at.offset))
+		}
+	}
+	for at, r := range recalls {
+		if r.At.Source == tr.topicID && !toldAgain[at] {
+			untold = append(untold, fmt.Sprintf("%d/%d (recalled)", at.partition, at.offset))
 		}
 	}
 	if len(untold) > 0 {

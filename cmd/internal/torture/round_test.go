@@ -249,6 +249,6 @@ func (k *campaign) report() {
 	fmt.Fprintf(w, "all\t%d\t%d\t%d\t%d\t%d\t%d\t\n", cycles, struck, sum.published, sum.lost, sum.duplicated, sum.unreadable)
 	_ = w.Flush()
 	fmt.Printf("\n%s: SEED=%d, %d cycles in %s, %d rounds went wrong\n%s"+
-		"%d records were quarantined and %d rejected; %d events told of them, repetitions and files apart; %d files were left that no sweep may remove\n",
-		k.name, k.seed, cycles, time.Since(k.began).Round(time.Second), k.bad, out.String()+skipped, k.saw.quarantined, k.saw.rejected, k.saw.events, k.saw.orphans)
+		"%d records were quarantined, %d rejected and %d recalled; %d events told of them, repetitions and files apart; %d files were left that no sweep may remove; %d states hold the rows of their sources\n",
+		k.name, k.seed, cycles, time.Since(k.began).Round(time.Second), k.bad, out.String()+skipped, k.saw.quarantined, k.saw.rejected, k.saw.recalled, k.saw.events, k.saw.orphans, k.saw.states)
 }
