@@ -23,8 +23,9 @@
 //
 // There are millions of features and only some kilobytes. A count sketch (Charikar, Chen, Farach-Colton, ICALP 2002)
 // of three rows sums, per hashed feature and label, the centred log-likelihood ratio; features whose sum stands out are
-// counted one by one from then on (Memory). Records that came before count once (a hashed set of texts). Features that
-// the reference has often are left out: only an attack that any single segment shows could make half of their records.
+// counted one by one from then on (Memory). Records that came before count once (a hashed set of texts). Features that more
+// than one in 2,000 of the reference's records have are left out: no slow drip could make half of their records, and
+// what the label model learned of them from few records is not to be relied on.
 // The oddest records are suspects (detect.Suspicion), by the hashes of their rarest words and most conspicuous features:
 // when a feature is convicted later, they are recalled.
 //
@@ -61,9 +62,8 @@ const (
 	bins     = 16
 	binWidth = 0.5 // of log-odds, the bins' middle at 0
 
-	commonShare = 0.001 // share of the reference's records from which a feature is common
-	commonRows  = 2     // and so many may have it in any case
-	commonBits  = 22    // of the table that tells
+	commonShare = 0.0005 // share of the reference's records from which a feature is common: one in 2,000
+	commonBits  = 22     // of the table that tells
 
 	priorRows = 300.0 // that a reference's held-out records weigh at most beside the stream's own
 
@@ -109,7 +109,7 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 
 // findCommon marks the features that many of the reference's records have.
 func (m *model) findCommon(tokens *text.Tokens, n int) {
-	limit := uint16(min(max(commonRows, int(commonShare*float64(n))), math.MaxUint16-1))
+	limit := uint16(min(commonShare*float64(n), math.MaxUint16-1))
 	count := make([]uint16, 1<<commonBits)
 	m.common = make([]uint64, 1<<commonBits/64)
 	var features []uint64

@@ -15,9 +15,10 @@ type fitted struct {
 	streams []stream  // of those that do, by rising length
 	held    []float64 // ln p of every reference row, held out
 
-	// Of scores that are learned from the stream, or from what it showed before: models of three quarters of the
-	// reference each, with the quarter that they do not know.
-	parts []part
+	// Of scores that depend on the stream, or on what it showed before: a model of three quarters of the reference with the
+	// quarter that it does not know; of scores that are learned from the stream, of each three quarters.
+	parts   []part
+	learned bool
 }
 
 // part is a model of some of the reference's rows, and others of them.
@@ -61,7 +62,7 @@ func fit(d detect.Detector, ref *detect.Sample, env detect.Env) (*fitted, error)
 			}
 			continue
 		}
-		if _, remembers := model.(detect.Remembering); (kind.Learned || remembers) && f.parts == nil {
+		if _, remembers := model.(detect.Remembering); (kind.Stream || remembers) && f.parts == nil {
 			if err := f.cut(d, ref, kind, env); err != nil {
 				return nil, err
 			}
@@ -90,6 +91,7 @@ func fit(d detect.Detector, ref *detect.Sample, env detect.Env) (*fitted, error)
 
 // cut fits models to parts of the reference. Scores that are learned from the stream are held out by them too.
 func (f *fitted) cut(d detect.Detector, ref *detect.Sample, kind detect.Scores, env detect.Env) error {
+	f.learned = kind.Learned
 	value := make([]float64, ref.N)
 	for _, c := range cuts(ref.N, quarters, env.Seed) {
 		p := part{insert: ref.Select(c.held)}
@@ -179,6 +181,9 @@ func cuts(n, parts int, seed uint64) []cut {
 	return out
 }
 
+// muchPoison is the share of a stream from which poison may move the quantiles that a stream is aligned by.
+const muchPoison = 0.02
+
 // longest is the length of the longest stream that the reference could be made into; 0 where none was needed.
 func (f *fitted) longest() int {
 	if len(f.streams) == 0 {
@@ -203,7 +208,7 @@ func (f *fitted) score(s *detect.Sample, before detect.Memory, env detect.Env) (
 		}
 		return m.(detect.Remembering).ScoreWith(s, before, env)
 	}
-	if f.parts != nil && (before != nil || len(f.streams) == 0 || f.beyond(s.N)) {
+	if f.parts != nil && (before != nil || f.learned) {
 		if scores, logP := f.among(s, score); logP != nil {
 			scores.LogP = logP
 			return scores, nil
@@ -217,7 +222,17 @@ func (f *fitted) score(s *detect.Sample, before detect.Memory, env detect.Env) (
 	case len(f.streams) == 0:
 		return scores, nil
 	case f.beyond(s.N):
-		return scores, calibrate.Align(f.streams[len(f.streams)-1].null, scores.Value).LogP
+		null := f.streams[len(f.streams)-1].null
+		aligned := calibrate.Align(null, scores.Value)
+		if aligned.Unclean() < muchPoison || f.parts == nil {
+			return scores, aligned.LogP
+		}
+		// Much poison hides how much there is, and does something to clean rows too: reference rows among the stream's tell.
+		p := f.parts[0]
+		scores = score(p.model, s.Join(p.insert))
+		aligned = calibrate.AlignTo(null, scores.Value[s.N:])
+		scores.Value = scores.Value[:s.N]
+		return scores, aligned.LogP
 	}
 	// The longest simulation that is not longer than the stream, or else the shortest there is.
 	at := 0
