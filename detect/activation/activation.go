@@ -114,12 +114,13 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	whole := uint64(0)
 	for _, g := range whitening.Groups(m.vectors, s, m.oneClass, env.Workers) {
 		whole += g.Fingerprint()
-		if len(g.Rows) >= minRows {
-			groups = append(groups, g)
-		}
+		groups = append(groups, g)
 	}
 	centred := make([]linalg.Matrix, len(groups))
 	for i, g := range groups {
+		if len(g.Rows) < minRows {
+			continue
+		}
 		centred[i] = whitening.Vectors(m.vectors, s, g.Rows[:min(len(g.Rows), max(minRows, maxOthers/max(1, len(groups)-1)))])
 		whitening.Centre(centred[i])
 	}
@@ -150,7 +151,7 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	wait.Wait()
 	return detect.Scores{Value: value, Code: finding.PoisonCluster, Stream: true, Learned: true, Explain: func(row int) string {
 		if why[row].class == nil {
-			return "too few rows of its class to compare with"
+			return "its class is too small, or too much of one kind, to be parted"
 		}
 		return why[row].String()
 	}}

@@ -35,8 +35,24 @@ type parting struct {
 	weight       float64
 }
 
-// score parts the class and scores its rows.
+// score scores the rows of the class.
 func (c *class) score(s *detect.Sample, workers int, value []float64, why []reason) {
+	if len(c.Rows) >= minRows {
+		c.part(s, workers, value, why)
+	}
+	if len(c.partings) > 0 {
+		return
+	}
+	for first := 0; first < len(c.Rows); first += learned {
+		rows := c.Rows[first:min(first+learned, len(c.Rows))]
+		for i, apart := range whitening.Apart(whitening.Vectors(c.model.vectors, s, rows)) {
+			value[rows[i]] = faint * apart
+		}
+	}
+}
+
+// part parts the class, if it can be, and scores its rows by that.
+func (c *class) part(s *detect.Sample, workers int, value []float64, why []reason) {
 	engine := c.model.engine
 	raw := whitening.Vectors(c.model.vectors, s, c.Rows[:min(len(c.Rows), learned)])
 	x, space := raw, c.model.space.W
@@ -78,9 +94,6 @@ func (c *class) score(s *detect.Sample, workers int, value []float64, why []reas
 		}
 	}
 	if len(c.partings) == 0 {
-		for _, row := range c.Rows { // all in one place
-			value[row] = 0
-		}
 		return
 	}
 	for i, row := range c.Rows {

@@ -114,7 +114,8 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	for i := range value {
 		value[i] = math.NaN()
 	}
-	halves := m.halves(s, env)
+	groups := whitening.Groups(m.vectors, s, m.oneClass, env.Workers)
+	halves := m.halves(s, groups, env)
 	var next atomic.Int64
 	var wait sync.WaitGroup
 	for range max(1, min(env.Workers, len(halves))) {
@@ -129,6 +130,9 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 		})
 	}
 	wait.Wait()
+	for _, g := range groups {
+		m.rest(s, g, value)
+	}
 	return detect.Scores{Value: value, Code: finding.PoisonSpectral, Stream: true, Learned: true, Explain: func(row int) string {
 		if why[row].half == nil {
 			return "too few rows of its class to compare with"
@@ -137,11 +141,29 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	}}
 }
 
+// rest scores the rows of a class in which nothing was looked for.
+func (m *model) rest(s *detect.Sample, g whitening.Group, value []float64) {
+	for first := 0; first < len(g.Rows); first += learned {
+		var rows []int
+		for _, row := range g.Rows[first:min(first+learned, len(g.Rows))] {
+			if math.IsNaN(value[row]) {
+				rows = append(rows, row)
+			}
+		}
+		if len(rows) == 0 {
+			continue
+		}
+		for i, apart := range whitening.Apart(whitening.Vectors(m.vectors, s, rows)) {
+			value[rows[i]] = faint * apart
+		}
+	}
+}
+
 // halves cuts every class of the sample that is large enough in two, each to be judged by what the other shows.
-func (m *model) halves(s *detect.Sample, env detect.Env) []*half {
+func (m *model) halves(s *detect.Sample, all []whitening.Group, env detect.Env) []*half {
 	var groups []whitening.Group
 	whole := uint64(0)
-	for _, g := range whitening.Groups(m.vectors, s, m.oneClass, env.Workers) {
+	for _, g := range all {
 		whole += g.Fingerprint()
 		if len(g.Rows) >= minRows {
 			groups = append(groups, g)
@@ -150,17 +172,17 @@ func (m *model) halves(s *detect.Sample, env detect.Env) []*half {
 	spaces := []whitening.Map{m.space}
 	own := whole == m.whole // the reference is the very sample
 	centred := make([]linalg.Matrix, len(groups))
-	all := m.known
+	known := m.known
 	for i, g := range groups {
 		rows := min(len(g.Rows), max(minRows, maxOthers/max(1, len(groups)-1)))
 		centred[i] = whitening.Vectors(m.vectors, s, g.Rows[:rows])
 		if m.rows < enough && !own {
-			all = append(all[:len(all):len(all)], whitening.Vectors(m.vectors, s, g.Rows[:min(len(g.Rows), enough)]))
+			known = append(known[:len(known):len(known)], whitening.Vectors(m.vectors, s, g.Rows[:min(len(g.Rows), enough)]))
 		}
 		whitening.Centre(centred[i])
 	}
-	if len(all) > len(m.known) {
-		if second, ok, err := whitening.Fit(m.engine, all); ok && err == nil {
+	if len(known) > len(m.known) {
+		if second, ok, err := whitening.Fit(m.engine, known); ok && err == nil {
 			spaces = append(spaces, second)
 		}
 	}

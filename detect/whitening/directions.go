@@ -3,6 +3,7 @@ package whitening
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/tasterhq/taster/detect/linalg"
 )
@@ -91,4 +92,21 @@ func Surprise(c, r int, n, m float64) float64 {
 		out += (1 - p) * math.Log((1-p)/(1-q))
 	}
 	return float64(c+r) * out
+}
+
+// Apart returns how far each row is from the centre of all, in units of the median. It stands in where a class is too small, or too
+// much of one kind, for more to be said: a score without spread would make all that is said elsewhere look rare.
+func Apart(rows linalg.Matrix) []float64 {
+	out := make([]float64, rows.Rows)
+	Centre(rows)
+	for i := range out {
+		out[i] = min(math.Sqrt(Dot(rows.Row(i), rows.Row(i))), math.MaxFloat32)
+	}
+	sorted := slices.Clone(out)
+	slices.Sort(sorted)
+	for i := range out {
+		out[i] /= max(sorted[len(sorted)/2], 1e-30)
+		out[i] = min(out[i], 100)
+	}
+	return out
 }
