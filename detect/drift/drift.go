@@ -12,10 +12,11 @@
 // is its histogram in the reference, from 30 rows on, smoothed towards that of all rows. For a stranger it is what the stream has
 // shown of it until now, from 200 rows on, and the segment is compared with that. Rows without a provider are one provider.
 //
-// Memory is the histogram of every provider over all of the stream, and how much segments differ: sums, so that the parts of
-// partitions and instances add up in any order. Histograms are enough for a sequential test: the Dirichlet mixture of likelihoods over
+// Memory is the histogram of every provider in the last window of the stream and the one before it, and how much segments differ: sums, so
+// that the parts of partitions and instances add up in any order. A window has eight times as many rows as the reference: enough to be
+// sure, and little enough for a provider with a long honest past. Of strangers all of the past is kept too. Histograms are enough for a sequential test: the Dirichlet mixture of likelihoods over
 // the largest likelihood of the null (see evidence) is an e-process, so p = 1/E holds at whatever time one looks, evidence adds up over
-// thousands of segments, and Bonferroni's factor for providers × fields is all that has to be paid.
+// thousands of segments, and Bonferroni's factor for providers, fields and windows is all that has to be paid.
 //
 // The null is wide. Rows may come from every distribution within a Kullback-Leibler ball around the baseline: as wide as the baseline's
 // own sampling error, and beyond that a shift by a tenth of a standard deviation or twice what four fifths of the peers have strayed,
@@ -31,7 +32,7 @@
 // as much as its baseline: more than half of such rows are new. All others get no opinion, so the honest part of a drifting provider passes.
 //
 // Cost: one pass over a row's values, text and embedding (7 × dim multiplications), and per segment some microseconds for each provider and
-// field. Memory: at most 262,144 counts; with 20 fields that is 1,310 providers, those that the reference knows first.
+// field. Memory: at most 524,288 counts; with 20 fields that is 873 providers, those that the reference knows first.
 //
 // Evidence: the field, how many times as many such rows the provider sends, over how many rows, and how far its peers moved.
 package drift
@@ -50,6 +51,7 @@ const (
 	minRows    = 50  // a reference below this says nothing
 	spreadUnit = 256 // of history.spread
 	twice      = 2   // a row counts as drifted where the provider sends twice as many as its baseline: more than half of them are new
+	windowRows = 8   // a window has so many times the rows of the reference, so that its own sampling error matters little
 	recent     = 64  // rows of the past that the segment's own count against
 )
 
@@ -64,12 +66,12 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 	if reference.N < minRows {
 		return nil, nil
 	}
-	m := &model{fields: newFields(reference, env), own: map[uint64]*baseline{}}
+	m := &model{fields: newFields(reference, env), trusted: map[uint64]*baseline{}, length: windowRows * uint64(reference.N)}
 	if len(m.fields.list) == 0 {
 		return nil, nil
 	}
 	m.basis = m.digest()
-	seen := m.histories(reference, env)
+	seen := m.count(reference, m.fields.bin(reference, env))
 	whole := &history{counts: make([]uint32, len(m.fields.list)*bins), spread: make([]uint64, len(m.fields.list))}
 	for _, h := range seen {
 		whole.add(h)
@@ -91,7 +93,7 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 			n := counts(h, j)
 			own.base = append(own.base, n.shares(&m.pooled[j], bins))
 		}
-		m.own[k.hash] = own
+		m.trusted[k.hash] = own
 	}
 	return m, nil
 }
@@ -103,10 +105,11 @@ type baseline struct {
 }
 
 type model struct {
-	fields *fields
-	basis  uint64
-	pooled []histogram          // by field, of all of the reference
-	own    map[uint64]*baseline // by provider, of those that the reference has enough of
+	fields  *fields
+	basis   uint64
+	pooled  []histogram          // by field, of all of the reference
+	length  uint64               // of a window, in rows of the stream
+	trusted map[uint64]*baseline // by provider, of those that the reference has enough of
 }
 
 // digest tells models apart whose histograms do not compare.
@@ -152,13 +155,9 @@ func providerOf(s *detect.Sample, hashes []uint64, row int) uint64 {
 	return hashes[s.Provider[row]]
 }
 
-func (m *model) key(hash uint64) key { return key{m.own[hash] == nil, hash} }
+func (m *model) key(hash uint64) key { return key{m.trusted[hash] == nil, hash} }
 
-// histories counts the rows of a sample by provider.
-func (m *model) histories(s *detect.Sample, env detect.Env) map[key]*history {
-	return m.count(s, m.fields.bin(s, env))
-}
-
+// count counts the rows of a sample by provider; binned is what its fields' bin returned.
 func (m *model) count(s *detect.Sample, binned []uint8) map[key]*history {
 	fields := len(m.fields.list)
 	hashes := providerHashes(s)
@@ -198,25 +197,46 @@ func (m *model) count(s *detect.Sample, binned []uint8) map[key]*history {
 	return out
 }
 
-// Observe implements [detect.Remembering]. Quarantined rows count like others: they are what a drift is made of.
-func (m *model) Observe(s *detect.Sample, _ []bool, env detect.Env) detect.Memory {
-	out := &memory{basis: m.basis, fields: len(m.fields.list), providers: m.histories(s, env)}
-	out.shrink()
+// Observe implements [detect.Remembering]: ObserveAfter where the stream begins.
+func (m *model) Observe(s *detect.Sample, flagged []bool, env detect.Env) detect.Memory {
+	return m.ObserveAfter(s, &memory{}, flagged, env)
+}
+
+// ObserveAfter returns what s adds to a stream that has shown before, in the window that the stream has reached. Quarantined rows count
+// like others: they are what a drift is made of.
+func (m *model) ObserveAfter(s *detect.Sample, before detect.Memory, _ []bool, env detect.Env) detect.Memory {
+	out := &memory{basis: m.basis, fields: len(m.fields.list), histories: map[place]*history{}}
+	if s.N == 0 {
+		return out
+	}
+	out.rows = uint64(s.N)
+	out.last = m.window(m.own(before))
+	for k, h := range m.count(s, m.fields.bin(s, env)) {
+		out.histories[place{k, out.last}] = h
+	}
+	out.tidy()
 	return out
 }
 
+// own returns a memory that this model can use, an empty one for another's.
+func (m *model) own(before detect.Memory) *memory {
+	if b, ok := before.(*memory); ok && b.basis == m.basis && b.fields == len(m.fields.list) {
+		return b
+	}
+	return &memory{}
+}
+
+// window numbers the window that a stream has reached, from 1.
+func (m *model) window(before *memory) uint64 { return max(before.last, 1+before.rows/m.length) }
+
 // Score implements [detect.Model].
 func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
-	return m.score(s, map[key]*history{}, env)
+	return m.score(s, &memory{}, env)
 }
 
 // ScoreWith implements [detect.Remembering].
 func (m *model) ScoreWith(s *detect.Sample, before detect.Memory, env detect.Env) detect.Scores {
-	b, ok := before.(*memory)
-	if !ok || b.basis != m.basis || b.fields != len(m.fields.list) {
-		return m.Score(s, env)
-	}
-	return m.score(s, b.providers, env)
+	return m.score(s, m.own(before), env)
 }
 
 // verdict is what is known of one provider in a segment.
@@ -228,29 +248,38 @@ type verdict struct {
 	alone bool
 }
 
-func (m *model) score(s *detect.Sample, before map[key]*history, env detect.Env) detect.Scores {
+func (m *model) score(s *detect.Sample, before *memory, env detect.Env) detect.Scores {
 	binned := m.fields.bin(s, env)
 	now := m.count(s, binned)
-	all := make(map[key]*history, len(before)+len(now))
-	for k, h := range before {
-		all[k] = h
+	window := m.window(before)
+	past, lately := map[key]*history{}, map[key]*history{} // of strangers all of it, and of everybody the last windows with this segment
+	sum := func(of map[key]*history, k key, h *history) {
+		if of[k] == nil {
+			of[k] = h.clone()
+		} else {
+			of[k].add(h)
+		}
+	}
+	for p, h := range before.histories {
+		if p.stranger {
+			sum(past, p.key, h)
+		}
+		if p.window > 0 && p.window+1 >= window {
+			sum(lately, p.key, h)
+		}
 	}
 	for k, h := range now {
-		if past := before[k]; past != nil {
-			sum := past.clone()
-			sum.add(h)
-			h = sum
-		}
-		all[k] = h
+		sum(lately, k, h)
 	}
-	around := m.surroundings(all)
+	around := m.surroundings(lately)
 	fields := len(m.fields.list)
-	tests := float64(len(all) * fields)
+	// Each window is a new test; Σ 1/(w(w+1)) = 1.
+	tests := float64(len(lately)*fields) * float64(window) * float64(window+1)
 
 	hashes := providerHashes(s)
 	verdicts := make(map[uint64]*verdict, len(now))
 	for k, h := range now {
-		verdicts[k.hash] = m.judge(k, h, before[k], all[k], around, tests)
+		verdicts[k.hash] = m.judge(k, h, past[k], lately[k], around, tests)
 	}
 	value, logP := make([]float64, s.N), make([]float64, s.N)
 	field := make([]int, s.N)
@@ -277,9 +306,9 @@ func (m *model) score(s *detect.Sample, before map[key]*history, env detect.Env)
 		j := field[row]
 		name, b := m.fields.list[j].name, binned[row*fields+j]
 		if logP[row] == 0 {
-			return fmt.Sprintf("nothing in which the provider, %d rows, drifts that this row has", v.rows)
+			return fmt.Sprintf("nothing in which the provider, %d rows lately, drifts that this row has", v.rows)
 		}
-		line := fmt.Sprintf("the provider sends %.1f times as many rows with such %s as it used to, seen over %d rows (%.0f then)",
+		line := fmt.Sprintf("the provider sends %.1f times as many rows with such %s as it used to, seen over its last %d rows (%.0f then)",
 			v.ratio[j][b], name, v.rows, v.base.rows)
 		if v.alone {
 			return line + "; no other providers to compare with"
@@ -289,10 +318,10 @@ func (m *model) score(s *detect.Sample, before map[key]*history, env detect.Env)
 }
 
 // judge tests whether a provider has drifted. It returns nil where there is nothing to compare it with.
-func (m *model) judge(k key, now, past, all *history, around *surroundings, tests float64) *verdict {
+func (m *model) judge(k key, now, past, lately *history, around *surroundings, tests float64) *verdict {
 	fields := len(m.fields.list)
-	v := &verdict{logP: make([]float64, fields), ratio: make([]histogram, fields), rows: all.rows, base: m.own[k.hash]}
-	judged, alone := all, around.peers < fewestPeers
+	v := &verdict{logP: make([]float64, fields), ratio: make([]histogram, fields), rows: lately.rows, base: m.trusted[k.hash]}
+	judged, alone := lately, around.peers < fewestPeers
 	switch {
 	case v.base != nil:
 	case past != nil && past.rows >= peerRows:
@@ -310,16 +339,18 @@ func (m *model) judge(k key, now, past, all *history, around *surroundings, test
 			least = max(negligible, peerFactor*around.strayed[j])
 		} else if past != nil {
 			inflation = max(inflation, m.inflation(past, j))
+		} else {
+			inflation = max(inflation, m.inflation(lately, j))
 		}
 		radius := math.Sqrt(sampled/v.base.rows) + math.Sqrt(least)
 		radius *= radius
 
 		n, segment := counts(judged, j), counts(now, j)
 		shares := n.shares(&base, bins)
-		lately := segment.shares(&shares, recent)
-		for b := range lately {
+		newest := segment.shares(&shares, recent)
+		for b := range newest {
 			if shares[b] > base[b] {
-				v.ratio[j][b] = lately[b] / base[b]
+				v.ratio[j][b] = newest[b] / base[b]
 			}
 		}
 		for b := range n {

@@ -23,6 +23,11 @@ func TestMemoryConformance(t *testing.T) {
 	detecttest.RunMemory(t, Detector{}, detecttest.Clean, MaxMemory)
 }
 
+// after is what the policy asks of a model whose contribution depends on what was seen before.
+type after interface {
+	ObserveAfter(s *detect.Sample, before detect.Memory, flagged []bool, env detect.Env) detect.Memory
+}
+
 // market writes rows of providers that honestly differ from each other.
 type market struct {
 	rng       *rand.Rand
@@ -115,7 +120,7 @@ func run(t testing.TB, reference *detect.Sample, m *market, segments, rows, drif
 				}
 			}
 		}
-		memory.Merge(model.Observe(s, nil, env))
+		memory.Merge(model.(after).ObserveAfter(s, memory, nil, env))
 	}
 	out.high /= math.Max(1, highs)
 	out.low /= math.Max(1, lows)
@@ -357,12 +362,74 @@ func TestFlights(t *testing.T) {
 						}
 					}
 				}
-				memory.Merge(m.Observe(s, nil, env))
+				memory.Merge(m.(after).ObserveAfter(s, memory, nil, env))
 			}
 			t.Logf("%d of %d rows flagged", flagged, judged)
 			if limit := 0.01 + 3*math.Sqrt(0.01*0.99*(1/float64(judged)+1.0/reference)); float64(flagged) > limit*float64(judged) {
 				t.Errorf("%d of %d clean rows flagged", flagged, judged)
 			}
 		})
+	}
+}
+
+// TestLongHonestPast: what a provider sent long ago does not excuse what it sends now.
+func TestLongHonestPast(t *testing.T) {
+	const drifting, honest = 2, 15000
+	m := newMarket(8, 12)
+	m.shift = func(p int, sent, _ float64) float64 {
+		if p != drifting {
+			return 0
+		}
+		return 0.1 * math.Max(0, sent-honest) / 1000
+	}
+	got := run(t, newMarket(8, 11).segment(4000), m, 60, 4000, drifting)
+	if got.first < honest || got.first > honest+10000 || got.honest(drifting) > 0 {
+		t.Errorf("found after %.0f rows, want at most 10,000 after the first %d; %.4f of an honest provider's rows flagged", got.first, honest, got.honest(drifting))
+	}
+}
+
+// TestWindowsAddUpInAnyOrder: also where some parts have come further than others, and some providers are strangers.
+func TestWindowsAddUpInAnyOrder(t *testing.T) {
+	env := detect.Env{Seed: 1, Workers: 2}
+	fitted, err := Detector{}.Fit(newMarket(4, 1).segment(400), env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := fitted.(*model)
+	market := newMarket(6, 2) // of which two are strangers
+	parts := []detect.Memory{}
+	before := &memory{}
+	for range 12 {
+		part := m.ObserveAfter(market.segment(1500), before, nil, env)
+		parts = append(parts, part)
+		before.Merge(part)
+	}
+	if before.last < 4 {
+		t.Fatalf("the stream has come to window %d only: the test would prove nothing", before.last)
+	}
+	want, err := before.AppendBinary(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(3, 4))
+	for range 20 {
+		rng.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
+		left, right := &memory{}, &memory{}
+		for i, part := range parts {
+			if i < 5 {
+				left.Merge(part)
+			} else {
+				right.Merge(part)
+			}
+		}
+		left.Merge(right)
+		if got, err := left.AppendBinary(nil); err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("another order gives other bytes, error %v", err)
+		}
+	}
+	if back, err := m.Memory(want); err != nil {
+		t.Error(err)
+	} else if again, err := back.AppendBinary(nil); err != nil || !bytes.Equal(again, want) {
+		t.Errorf("decoded and encoded again it has other bytes, error %v", err)
 	}
 }

@@ -132,7 +132,7 @@ func (m *model) surroundings(seen map[key]*history) *surroundings {
 	out := &surroundings{inflation: make([]float64, fields), moved: make([]histogram, fields), strayed: make([]float64, fields)}
 	var peers []peer
 	for k, h := range seen {
-		if own := m.own[k.hash]; own != nil && h.rows >= peerRows {
+		if own := m.trusted[k.hash]; own != nil && h.rows >= peerRows {
 			peers = append(peers, peer{k, h, own.base, own.rows})
 		}
 	}

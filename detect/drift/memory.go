@@ -16,12 +16,13 @@ import (
 
 const (
 	memoryVersion = 1
-	mostCells     = 1 << 18 // counts over all providers
+	mostCells     = 1 << 19 // counts over all providers
 	mostProviders = 2048
+	windows       = 3                  // histories of one provider: of two windows, and of all before where that is a baseline
 	mostCount     = math.MaxUint32 / 2 // no sum of two overflows
 
 	// MaxMemory bounds the encoding of a memory, in bytes.
-	MaxMemory = 1 + 4*binary.MaxVarintLen64 + 8 + mostProviders*(9+2*binary.MaxVarintLen64) +
+	MaxMemory = 1 + 5*binary.MaxVarintLen64 + 8 + windows*mostProviders*(9+3*binary.MaxVarintLen64) +
 		mostCells*binary.MaxVarintLen32 + mostCells/bins*binary.MaxVarintLen64
 )
 
@@ -69,15 +70,29 @@ func compareKeys(a, b key) int {
 	return cmp.Compare(a.hash, b.hash)
 }
 
-// memory implements [detect.Memory]: sums by provider, so memories can be added up in any order.
+// place is a provider's history in one window of the stream, numbered from 1; 0 is for all windows that are over.
+type place struct {
+	key
+	window uint64
+}
+
+func comparePlaces(a, b place) int {
+	return cmp.Or(compareKeys(a.key, b.key), cmp.Compare(a.window, b.window))
+}
+
+// memory implements [detect.Memory]: sums by provider and window, so memories can be added up in any order. Only the last window and the
+// one before it are kept apart. What is older is dropped, of a stranger added up: it is its baseline. Whether a
+// history is older depends on the last window of all that is added, and on nothing in between.
 type memory struct {
 	basis     uint64 // the fields that it counts; 0 as long as nothing was seen
 	fields    int
-	providers map[key]*history
+	rows      uint64 // of the whole stream
+	last      uint64 // window
+	histories map[place]*history
 }
 
 // room is how many providers a memory of so many fields keeps.
-func room(fields int) int { return min(mostProviders, mostCells/(bins*max(1, fields))) }
+func room(fields int) int { return min(mostProviders, mostCells/(windows*bins*max(1, fields))) }
 
 // Merge implements [detect.Memory]. Of memories of different references one is kept, the same whatever the order.
 func (m *memory) Merge(other detect.Memory) {
@@ -86,45 +101,64 @@ func (m *memory) Merge(other detect.Memory) {
 		return
 	}
 	if m.basis < o.basis {
-		m.basis, m.fields, m.providers = o.basis, o.fields, map[key]*history{}
+		*m = memory{basis: o.basis, fields: o.fields, histories: map[place]*history{}}
 	}
-	for k, h := range o.providers {
-		if mine := m.providers[k]; mine != nil {
-			mine.add(h)
-		} else {
-			m.providers[k] = h.clone()
+	m.rows = addCount(m.rows, o.rows)
+	m.last = max(m.last, o.last)
+	for p, h := range o.histories {
+		m.add(p, h.clone())
+	}
+	m.tidy()
+}
+
+func (m *memory) add(p place, h *history) {
+	if mine := m.histories[p]; mine != nil {
+		mine.add(h)
+	} else {
+		m.histories[p] = h
+	}
+}
+
+// tidy drops what is too old, and providers that are too many.
+func (m *memory) tidy() {
+	providers := map[key]bool{}
+	for _, p := range m.places() {
+		if p.window > 0 && p.window+1 < m.last {
+			h := m.histories[p]
+			delete(m.histories, p)
+			if !p.stranger {
+				continue
+			}
+			m.add(place{p.key, 0}, h)
 		}
-	}
-	m.shrink()
-}
-
-func (m *memory) keys() []key { return slices.SortedFunc(maps.Keys(m.providers), compareKeys) }
-
-func (m *memory) shrink() {
-	if len(m.providers) <= room(m.fields) {
-		return
-	}
-	for _, k := range m.keys()[room(m.fields):] {
-		delete(m.providers, k)
+		if len(providers) == room(m.fields) && !providers[p.key] {
+			delete(m.histories, p)
+			delete(m.histories, place{p.key, 0})
+			continue
+		}
+		providers[p.key] = true
 	}
 }
 
-// AppendBinary implements [encoding.BinaryAppender]: a version, the fields' digest and number, the providers, and a
-// checksum.
+func (m *memory) places() []place { return slices.SortedFunc(maps.Keys(m.histories), comparePlaces) }
+
+// AppendBinary implements [encoding.BinaryAppender]: a version, the fields' digest and number, rows, the last window, the
+// histories, and a checksum.
 func (m *memory) AppendBinary(data []byte) ([]byte, error) {
 	start := len(data)
 	data = append(data, memoryVersion)
-	data = binary.AppendUvarint(data, m.basis)
-	data = binary.AppendUvarint(data, uint64(m.fields))
-	data = binary.AppendUvarint(data, uint64(len(m.providers)))
-	for _, k := range m.keys() {
-		h := m.providers[k]
+	for _, v := range []uint64{m.basis, uint64(m.fields), m.rows, m.last, uint64(len(m.histories))} {
+		data = binary.AppendUvarint(data, v)
+	}
+	for _, p := range m.places() {
+		h := m.histories[p]
 		stranger := byte(0)
-		if k.stranger {
+		if p.stranger {
 			stranger = 1
 		}
 		data = append(data, stranger)
-		data = binary.LittleEndian.AppendUint64(data, k.hash)
+		data = binary.LittleEndian.AppendUint64(data, p.hash)
+		data = binary.AppendUvarint(data, p.window)
 		data = binary.AppendUvarint(data, h.rows)
 		data = binary.AppendUvarint(data, h.segments)
 		for _, c := range h.counts {
@@ -149,21 +183,22 @@ func (m *model) Memory(data []byte) (detect.Memory, error) {
 		return nil, errMemory
 	}
 	r := reader{data: data[1:body]}
-	out := &memory{basis: r.number(math.MaxUint64), fields: int(r.number(math.MaxInt32)), providers: map[key]*history{}}
-	n := int(r.number(mostProviders))
-	if r.failed || out.basis == 0 && (out.fields != 0 || n != 0) {
+	out := &memory{basis: r.number(math.MaxUint64), fields: int(r.number(math.MaxInt32)), rows: r.number(mostCount),
+		last: r.number(mostCount), histories: map[place]*history{}}
+	n := int(r.number(windows * mostProviders))
+	if r.failed || out.basis == 0 && (out.fields != 0 || out.rows != 0 || n != 0) {
 		return nil, errMemory
 	}
 	if out.basis != 0 && (out.basis != m.basis || out.fields != len(m.fields.list)) {
 		return nil, fmt.Errorf("%w: it was made with another reference", errMemory)
 	}
-	if n > room(out.fields) {
+	if n > windows*room(out.fields) {
 		return nil, errMemory
 	}
 	for range n {
 		stranger := r.number(1) == 1
 		h := &history{counts: make([]uint32, out.fields*bins), spread: make([]uint64, out.fields)}
-		k := key{stranger, r.hash()}
+		p := place{key{stranger, r.hash()}, r.number(mostCount)}
 		h.rows, h.segments = r.number(mostCount), r.number(mostCount)
 		for i := range h.counts {
 			h.counts[i] = uint32(r.number(mostCount))
@@ -171,10 +206,10 @@ func (m *model) Memory(data []byte) (detect.Memory, error) {
 		for i := range h.spread {
 			h.spread[i] = r.number(math.MaxInt64)
 		}
-		if r.failed || out.providers[k] != nil {
+		if r.failed || out.histories[p] != nil || p.window > out.last {
 			return nil, errMemory
 		}
-		out.providers[k] = h
+		out.histories[p] = h
 	}
 	if r.failed || len(r.data) > 0 {
 		return nil, errMemory

@@ -174,15 +174,15 @@ func TestSybils(t *testing.T) {
 	}
 }
 
-// TestHonestStreams: nobody leans in 200 streams of honest providers whose rates differ by half.
+// TestHonestStreams: in hardly any of 100 streams of honest providers whose rates differ by half does somebody lean.
 func TestHonestStreams(t *testing.T) {
 	leaned := 0
-	for seed := range uint64(200) {
+	for seed := range uint64(100) {
 		st := newStream(t)
 		st.rng = rand.New(rand.NewPCG(seed, 9))
 		any := false
-		for range 40 {
-			s := st.segment(500, of(10), func(p string) float64 { return 0.01 + 0.0005*float64(p[len(p)-1]-'0') })
+		for range 30 {
+			s := st.segment(300, of(10), func(p string) float64 { return 0.01 + 0.0005*float64(p[len(p)-1]-'0') })
 			for _, lp := range st.scores(s).LogP {
 				any = any || lp <= math.Log(least)
 			}
@@ -191,8 +191,8 @@ func TestHonestStreams(t *testing.T) {
 			leaned++
 		}
 	}
-	if leaned > 10 { // 5 %, at whatever time one looks
-		t.Errorf("in %d of 200 honest streams somebody leans", leaned)
+	if leaned > 5 { // 5 %, at whatever time one looks
+		t.Errorf("in %d of 100 honest streams somebody leans", leaned)
 	}
 }
 
