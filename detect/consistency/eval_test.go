@@ -5,11 +5,17 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/tasterhq/taster/detect"
 )
@@ -113,4 +119,108 @@ func TestReviewedLabelErrors(t *testing.T) {
 		}
 		t.Logf("%s: %d issues, with %d of %d errors that people confirmed", c.name, len(d.reviewed), found, wrong)
 	}
+}
+
+// reviews are the clean rows of a set of film reviews with real sentence embeddings.
+func reviews(t testing.TB) *detect.Sample {
+	t.Helper()
+	folder := os.Getenv("TASTER_EVAL_DATA")
+	if folder == "" {
+		t.Skip("TASTER_EVAL_DATA is not set: it names the folder with the evaluation data")
+	}
+	r, err := file.OpenParquetFile(filepath.Join(folder, "text-backdoor", "badnets-sst2.minilm.parquet"), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	columns, err := pqarrow.NewFileReader(r, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := columns.ReadTable(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &detect.Sample{Classes: []string{"0", "1"}}
+	var clean []int
+	for c := range int(table.NumCols()) {
+		row := 0
+		for _, part := range table.Column(c).Data().Chunks() {
+			switch table.Column(c).Name() {
+			case "embedding":
+				list := part.(array.ListLike)
+				first, _ := list.ValueOffsets(0)
+				_, end := list.ValueOffsets(part.Len() - 1)
+				s.Embedding = append(s.Embedding, list.ListValues().(*array.Float32).Float32Values()[first:end]...)
+			case "label":
+				for i := range part.Len() {
+					s.Label = append(s.Label, int32(slices.Index(s.Classes, part.ValueStr(i))))
+				}
+			case "poison":
+				for i := range part.Len() {
+					if part.ValueStr(i) == "0" {
+						clean = append(clean, row+i)
+					}
+				}
+				row += part.Len()
+			}
+		}
+	}
+	s.N = len(s.Label)
+	s.Dim = len(s.Embedding) / s.N
+	return s.Select(clean)
+}
+
+// Flipped labels of real reviews, by their sentence embeddings alone: mean of draws.
+func TestFlippedReviews(t *testing.T) {
+	all := reviews(t)
+	const draws = 4
+	for _, m := range []int{1000, 5000} {
+		var found, area, alone float64
+		for seed := range uint64(draws) {
+			order := rand.New(rand.NewPCG(seed, 1)).Perm(all.N)
+			reference, stream := all.Select(order[:m]), all.Select(order[m:])
+			flipped := flip(stream, 0.05, seed)
+			for _, trusted := range []bool{true, false} {
+				if !trusted {
+					reference = stream
+				}
+				fitted, err := Detector{}.Fit(reference, env)
+				if err != nil || fitted == nil {
+					t.Fatal("no model: ", err)
+				}
+				value := fitted.Score(stream, env).Value
+				if trusted {
+					found += recall(t, value, flipped) / draws
+					area += auroc(value, flipped) / draws
+				} else {
+					alone += auroc(value, flipped) / draws
+				}
+			}
+		}
+		t.Logf("%d reference rows: AUROC %.3f, recall at 1 %% false alarms %.3f; without a reference AUROC %.3f", m, area, found, alone)
+		if area < 0.8 || alone < 0.77 {
+			t.Errorf("%d reference rows: AUROC %.3f, without a reference %.3f", m, area, alone)
+		}
+	}
+}
+
+// auroc is the chance that a bad row scores higher than a good one.
+func auroc(value []float64, bad []bool) float64 {
+	var good []float64
+	for i, v := range value {
+		if !bad[i] {
+			good = append(good, v)
+		}
+	}
+	slices.Sort(good)
+	sum, n := 0.0, 0.0
+	for i, v := range value {
+		if bad[i] {
+			below, _ := slices.BinarySearch(good, v)
+			sum += float64(below) / float64(len(good))
+			n++
+		}
+	}
+	return sum / n
 }
