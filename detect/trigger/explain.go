@@ -16,17 +16,26 @@ func (st *stream) explain(row int) string {
 	if len(x.index) == 0 {
 		return "a text without words"
 	}
-	weights := st.weights[st.slot(row):]
-	best := 0
-	for k, at := range x.index {
-		if weights[int(at)*st.slots].peak > weights[int(x.index[best])*st.slots].peak {
-			best = k
+	strongest := func(weights []weight) (best int, peak float64) {
+		weights = weights[st.slot(row):]
+		for k, at := range x.index {
+			if weights[int(at)*st.slots].peak > weights[int(x.index[best])*st.slots].peak {
+				best = k
+			}
+		}
+		return best, float64(weights[int(x.index[best])*st.slots].peak)
+	}
+	best, peak := strongest(st.weights)
+	if st.suspicions != nil {
+		p := float64(st.suspicions[row])
+		if other, rest := strongest(st.rest); (1-p)*rest > p*peak {
+			best = other
 		}
 	}
-	at := x.index[best]
-	if weights[int(at)*st.slots].peak == 0 {
+	if peak == 0 {
 		return "nothing in the text stands out"
 	}
+	at := x.index[best]
 	b := st.table[at]
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s in %s of %s records", st.phrase(row, &x, best), thousands(b.n), thousands(uint32(st.rows)))

@@ -210,6 +210,10 @@ type stream struct {
 	inserted []float32  // per word's bucket
 	weights  []weight   // per bucket and slot
 	slots    int        // one per group, and the last for rows without a label
+
+	// Where features are beyond chance (mixture.go).
+	suspicions []float32 // per row, how probably it is of the group that has them; nil where there is none
+	rest       []weight  // weights without the group
 }
 
 // bucket counts the distinct records that have a feature.
@@ -262,21 +266,41 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	if s.Text == nil || s.N == 0 {
 		return scores
 	}
-	st := m.observe(s, env)
-	eachWorker(s.N, env.Workers, func(from, to int) any {
+	st, unique := m.observe(s, env)
+	suspicions := make([]float32, s.N)
+	found := eachWorker(s.N, env.Workers, func(from, to int) bool {
 		x := extractor{size: st.size, functions: m.functions}
+		found := false
 		for i := from; i < to; i++ {
 			if s.Text[i] != nil {
-				value[i] = st.score(i, &x)
+				var strongest float64
+				if value[i], strongest = st.score(i, st.weights, &x); strongest >= beyond {
+					suspicions[i] = st.suspicion(i, &x)
+					found = true
+				}
 			}
 		}
-		return nil
+		return found
 	})
+	if slices.Contains(found, true) {
+		st.separate(suspicions, unique, env.Workers)
+		eachWorker(s.N, env.Workers, func(from, to int) any {
+			x := extractor{size: st.size, functions: m.functions}
+			for i := from; i < to; i++ {
+				if s.Text[i] != nil {
+					rest, _ := st.score(i, st.rest, &x)
+					value[i] -= (1 - float64(st.suspicions[i])) * max(0, value[i]-rest)
+				}
+			}
+			return nil
+		})
+	}
 	scores.Explain = st.explain
 	return scores
 }
 
-func (m *model) observe(s *detect.Sample, env detect.Env) *stream {
+// observe counts what is in s; the rows that count are returned beside it.
+func (m *model) observe(s *detect.Sample, env detect.Env) (*stream, distinct) {
 	st := &stream{model: m, sample: s, tokens: text.Tokenize(s.Text, env.Workers)}
 	most := largest
 	if m.labels != nil && s.Label != nil {
@@ -298,8 +322,12 @@ func (m *model) observe(s *detect.Sample, env detect.Env) *stream {
 	}
 	st.countRows(unique, min(env.Workers, mostTables))
 	st.findInserted(unique, env.Workers)
-	st.weigh(env.Workers)
-	return st
+	st.slots = max(1, st.groups)
+	if slices.ContainsFunc(st.own, func(g int8) bool { return g < 0 }) {
+		st.slots = st.groups + 1
+	}
+	st.weights = st.weigh(nil, env.Workers)
+	return st, unique
 }
 
 // countRows fills st.table and st.more.
@@ -473,40 +501,47 @@ func (st *stream) unexplained(n, r float64) float64 {
 	return max(0, 1-r*float64(st.rows)/float64(st.referenceRows)/n)
 }
 
-// weigh turns counts into weights.
-func (st *stream) weigh(workers int) {
-	st.slots = max(1, st.groups)
-	for _, g := range st.own {
-		if g < 0 {
-			st.slots = st.groups + 1
-			break
-		}
-	}
-	st.weights = make([]weight, st.size.buckets()*st.slots)
+// weigh turns counts into weights, less what the records of a group have that are explained otherwise.
+func (st *stream) weigh(explained *group, workers int) []weight {
+	weights := make([]weight, st.size.buckets()*st.slots)
 	eachWorker(st.size.buckets(), workers, func(from, to int) any {
 		for at := from; at < to; at++ {
 			b := &st.table[at]
 			if b.n == 0 {
 				continue
 			}
-			n := float64(b.n) - 1
-			share := st.share(n, float64(st.reference[at]))
+			records := float64(b.n)
+			if explained != nil {
+				for slot := range st.slots {
+					records -= float64(explained.records[at*st.slots+slot]) * st.unit
+				}
+				records = max(1, records)
+			}
+			n, known := records-1, float64(st.reference[at])
+			common := st.share(n, known)
 			inserted := 0.0
 			if at < len(st.inserted) {
-				inserted = float64(st.inserted[at])
+				inserted = float64(st.inserted[at]) * records / float64(b.n)
 			}
 			for g := range st.slots {
-				association := 0.0
+				association, share := 0.0, common
 				if g < st.groups {
 					observed, expected := st.labelled(at, g)
+					if explained != nil {
+						observed = max(0, observed-float64(explained.records[at*st.slots+g])*st.unit)
+						expected = max(0, expected-float64(explained.expected[at*st.groups+g])*st.unit)
+					}
 					association = associate(n, observed, expected)
+					// What was planted has the label that it shall teach: records with other labels are no part of it.
+					share = min(share, st.share(max(observed-1, 0), known*expected/records))
 				}
 				z := association + share
-				st.weights[at*st.slots+g] = newWeight(max(association, 0)+max(share, 0)+inserted, z*math.Abs(z))
+				weights[at*st.slots+g] = newWeight(max(association, 0)+max(share, 0)+inserted, z*math.Abs(z))
 			}
 		}
 		return nil
 	})
+	return weights
 }
 
 // associate returns how far a label is observed beyond expectation on n records that have a feature, beside one more
@@ -549,21 +584,23 @@ func (st *stream) slot(row int) int {
 	return int(st.own[row])
 }
 
-func (st *stream) score(row int, x *extractor) float64 {
+// score returns a row's score under weights, and the evidence of its strongest feature. Afterwards x holds the row.
+func (st *stream) score(row int, weights []weight, x *extractor) (score, strongest float64) {
 	x.extract(st.tokens.Row(row))
 	if len(x.index) == 0 {
-		return 0
+		return 0, 0
 	}
-	weights := st.weights[st.slot(row):]
+	weights = weights[st.slot(row):]
 	peak, sum := uint16(0), 0
 	for _, at := range x.index {
 		w := weights[int(at)*st.slots]
 		peak = max(peak, w.peak)
 		sum += int(w.mean)
 	}
-	score := float64(peak)*peakUnit + float64(sum)*meanUnit/(together*math.Sqrt(float64(len(x.index))))
+	strongest = float64(peak) * peakUnit
+	score = strongest + float64(sum)*meanUnit/(together*math.Sqrt(float64(len(x.index))))
 	if st.own != nil && st.own[row] >= 0 {
 		score -= surprising * math.Log(float64(st.p[row*st.groups+int(st.own[row])]))
 	}
-	return score
+	return score, strongest
 }
