@@ -48,6 +48,12 @@ func (m *means) of(name string) float64 {
 	return m.sum[name] / float64(m.n[name])
 }
 
+// silent tells that a detector says the same of every record.
+func (m *means) silent(detector string) bool {
+	auroc := m.of("auroc " + detector)
+	return math.IsNaN(auroc) || auroc == 0.5 && m.of("at1 "+detector) == 0
+}
+
 func show(f float64, digits int) string {
 	if math.IsNaN(f) {
 		return "–"
@@ -126,6 +132,26 @@ func detectors(b *strings.Builder, names []string, figures map[string][2]*means)
 		}
 	}
 	slices.Sort(all)
+	silent := func(d string) bool {
+		for _, name := range names {
+			for _, m := range figures[name] {
+				if !m.silent(d) {
+					return false
+				}
+			}
+		}
+		return true
+	}
+	var quiet []string
+	all = slices.DeleteFunc(all, func(d string) bool {
+		if silent(d) {
+			quiet = append(quiet, "`"+d+"`")
+		}
+		return silent(d)
+	})
+	if quiet != nil {
+		fmt.Fprintf(b, "\nNothing to say here have %s.\n", strings.Join(quiet, ", "))
+	}
 	fmt.Fprint(b, "\nEach detector by itself: AUROC / average precision / recall at 1 % false alarms; first unsupervised, then with a reference.\n\n| detector |")
 	for _, name := range names {
 		fmt.Fprintf(b, " %s | with reference |", name)
@@ -135,7 +161,7 @@ func detectors(b *strings.Builder, names []string, figures map[string][2]*means)
 		fmt.Fprintf(b, "| `%s` |", d)
 		for _, name := range names {
 			for _, m := range figures[name] {
-				if math.IsNaN(m.of("auroc " + d)) {
+				if m.silent(d) {
 					fmt.Fprint(b, " – |")
 					continue
 				}
@@ -309,7 +335,7 @@ func tabular(ctx context.Context, r *run, b *strings.Builder) error {
 			m.record(j.Result(), 0)
 		}
 		for _, key := range m.names {
-			if d, ok := strings.CutPrefix(key, "auroc "); ok && !slices.Contains(own, d) {
+			if d, ok := strings.CutPrefix(key, "auroc "); ok && !slices.Contains(own, d) && !m.silent(d) {
 				own = append(own, d)
 			}
 		}
