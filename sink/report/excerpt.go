@@ -166,7 +166,9 @@ func trimGaps(words []string) []string {
 func tokenize(text string) [][2]int {
 	var tokens [][2]int
 	word := -1
-	for at, r := range text {
+	for at, size := 0, 0; at < len(text); at += size {
+		var r rune
+		r, size = utf8.DecodeRuneInString(text[at:])
 		inside := unicode.IsLetter(r) || unicode.IsNumber(r) || unicode.IsMark(r) || r == '_'
 		if inside {
 			if word < 0 {
@@ -179,7 +181,7 @@ func tokenize(text string) [][2]int {
 			word = -1
 		}
 		if !unicode.IsSpace(r) {
-			tokens = append(tokens, [2]int{at, at + utf8.RuneLen(r)})
+			tokens = append(tokens, [2]int{at, at + size})
 		}
 	}
 	if word >= 0 {

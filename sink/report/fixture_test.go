@@ -176,7 +176,9 @@ func build(t testing.TB, o Options, clean, flagged []full, rows int) *Report {
 	broken := row{Topic: "reviews", Source: "id-of-reviews", Offset: 700, Provider: word("mallory"), Reasons: []string{"json_truncated"}}
 	broken.Findings = []rowFindings{{"validate", nil, nil, nil, "byte 17"}}
 	add(t.(*testing.T), b, finding.Rejected, broken)
-	return b.Report()
+	r := b.Report()
+	r.Recalls = []Recall{{Topic: "reviews", Partition: 0, Offset: 4, ID: `<b onclick="window.owned=1">`, Reason: "poison_trigger", Detector: "trigger", PValue: 1e-9, Evidence: "<script>window.owned=1</script> \u202e", By: "reviews/0/450"}}
+	return r
 }
 
 func explained(roles contract.Roles) Options {

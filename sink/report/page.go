@@ -189,7 +189,10 @@ func (r *Report) page(part float64) *page {
 		}
 	}
 	for _, c := range r.Recalls[:min(len(r.Recalls), rest(pageRecalls))] {
-		c.Topic, c.Evidence, c.By = name(c.Topic), name(c.Evidence), name(c.By)
+		if strings.HasSuffix(c.ID, fmt.Sprintf("/%d/%d", c.Partition, c.Offset)) {
+			c.ID = "" // made of its place, which stands beside it
+		}
+		c.ID, c.Topic, c.Evidence, c.By = name(c.ID), name(c.Topic), name(c.Evidence), name(c.By)
 		p.Recalls = append(p.Recalls, c)
 	}
 	p.Recalled = thousands(len(r.Recalls))
