@@ -202,7 +202,7 @@ func (m *model) basis() uint64 {
 
 // Observe implements [detect.Remembering]. Quarantined rows count like others: they are what a flood is made of.
 func (m *model) Observe(s *detect.Sample, _ []bool, env detect.Env) detect.Memory {
-	return m.remember(m.group(s, env))
+	return m.remember(m.group(s, m.contents(s, env), env))
 }
 
 func (m *model) remember(g grouping) *memory {
@@ -369,16 +369,16 @@ func (m *model) Suspects(s *detect.Sample, known detect.Memory, env detect.Env) 
 	if !ok || seen.rows == 0 || seen.basis != m.basis() {
 		return nil
 	}
-	g := m.group(s, env)
+	g := m.group(s, m.contents(s, env), env)
 	var out []detect.Suspicion
+	var keys [bands]uint32
 	for row, t := range g.typeOf {
 		if t < 0 || g.types[t].words < fullWords {
 			continue // short texts repeat without anybody's doing
 		}
-		var keys [bands]uint32
 		g.types[t].signature.bandKeys(&keys)
 		if count := seen.like(&keys); count >= seen.least()/2 {
-			out = append(out, detect.Suspicion{Row: row, Weight: float32(count), Keys: keys[:]})
+			out = append(out, detect.Suspicion{Row: row, Weight: float32(count), Keys: slices.Clone(keys[:])})
 		}
 	}
 	return out

@@ -188,28 +188,33 @@ func TestMergedMemoriesSeeOneFlood(t *testing.T) {
 	}
 }
 
-func BenchmarkScoreWith(b *testing.B) {
+// BenchmarkSegment is all that is done with one segment: it is scored, remembered, and looked through for suspects.
+func BenchmarkSegment(b *testing.B) {
 	rng := rand.New(rand.NewPCG(11, 12))
 	env := detect.Env{Workers: 1}
 	fitted, err := Detector{}.Fit(texts(1000, func(int) string { return review(rng) }), env)
 	if err != nil {
 		b.Fatal(err)
 	}
-	m := fitted.(detect.Remembering)
+	m := fitted.(*model)
 	for _, rows := range []int{1000, 20000} {
-		s := texts(rows, func(int) string { return review(rng) })
-		before := m.Observe(s, nil, env)
-		for _, c := range []struct {
-			name string
-			f    func()
-		}{{"score", func() { m.ScoreWith(s, before, env) }}, {"observe", func() { m.Observe(s, nil, env) }}} {
-			b.Run(fmt.Sprintf("%s/rows=%d", c.name, rows), func(b *testing.B) {
-				b.ReportAllocs()
-				for b.Loop() {
-					c.f()
-				}
-				b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "records/s")
-			})
-		}
+		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
+			s := texts(rows, func(int) string { return review(rng) })
+			turned := backwards(s)
+			before := m.Observe(s, nil, env)
+			b.ReportAllocs()
+			for b.Loop() {
+				m.ScoreWith(s, before, env)
+				m.Observe(s, nil, env)
+				m.Suspects(s, before, env)
+				s, turned = turned, s
+			}
+			b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "records/s")
+			data, err := before.AppendBinary(nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(len(data)), "state-bytes")
+		})
 	}
 }

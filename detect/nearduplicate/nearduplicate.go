@@ -46,6 +46,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/schema/finding"
@@ -78,7 +79,7 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 	m.whole = fingerprint(m.contents(reference, env))
 	rows := rand.New(rand.NewPCG(env.Seed, 0x6e656172)).Perm(reference.N)
 	kept := reference.Select(rows[:min(maxReference, len(rows))])
-	m.reference = m.group(kept, env)
+	m.reference = m.group(kept, m.contents(kept, env), env)
 	var keys [bands]uint32
 	for i := range m.reference.types {
 		t := &m.reference.types[i]
@@ -101,6 +102,8 @@ type model struct {
 	bands     []knownBand // of the reference, by rising key
 	rows      int         // of the reference that have something to compare
 	whole     uint64      // fingerprint of all of the reference, to recognise it
+
+	last atomic.Pointer[grouped] // spares work and changes no answer
 }
 
 // knownBand counts the reference rows of one type that have a band.
@@ -109,9 +112,25 @@ type knownBand struct {
 	rows int32
 }
 
-// group signs the rows of a sample and finds their types.
-func (m *model) group(s *detect.Sample, env detect.Env) grouping {
-	return groupTypes(m.contents(s, env), func(row int) (signature, uint64, int) { return m.sign(s, row) }, env)
+// grouped is a sample's grouping, to be known again by the sequence of its contents.
+type grouped struct {
+	sequence uint64
+	grouping
+}
+
+// group finds the types of a sample whose contents were hashed. A segment is scored, remembered and looked through for
+// suspects, one after the other: what it was grouped into last is kept, for signing is what costs.
+func (m *model) group(s *detect.Sample, contents []uint64, env detect.Env) grouping {
+	sequence := uint64(len(contents))
+	for _, h := range contents {
+		sequence = mix(sequence ^ h)
+	}
+	if last := m.last.Load(); last != nil && last.sequence == sequence {
+		return last.grouping
+	}
+	g := groupTypes(contents, func(row int) (signature, uint64, int) { return m.sign(s, row) }, env)
+	m.last.Store(&grouped{sequence, g})
+	return g
 }
 
 // known counts the reference rows that are nearly equal to a signature, by the band that most of them share.
@@ -173,7 +192,7 @@ func (m *model) ScoreWith(s *detect.Sample, before detect.Memory, env detect.Env
 // score scores s by itself and, where before is not nil, by what the stream has shown until then.
 func (m *model) score(s *detect.Sample, before *memory, env detect.Env) detect.Scores {
 	contents := m.contents(s, env)
-	stream := groupTypes(contents, func(row int) (signature, uint64, int) { return m.sign(s, row) }, env)
+	stream := m.group(s, contents, env)
 	merged := merge(stream, m.reference)
 	levels := clusters(merged.types, env.Workers)
 	stats := newStatistics(merged.types, levels, m.rows)
