@@ -6,8 +6,9 @@ import "math"
 // one detector sees cannot take all weight from the others.
 const evenShare = 0.1
 
-// leastNews is how much a detector must tell per row, in nats, before weights move half of the way.
-const leastNews = 0.001
+// leastNews is how much a detector must tell of all rows together, in nats, before weights move half of the way: odds of
+// e³ to 1.
+const leastNews = 3
 
 // Weights says how much each detector counts in a stream: logP[d] holds detector d's ln p of every row, calibrated
 // on `calibrated` rows.
@@ -15,18 +16,22 @@ const leastNews = 0.001
 // On a clean stream p-values are uniform, and a detector that sees nothing only adds noise to those that do. Weight
 // therefore moves towards detectors by what they tell of this stream: the largest Kullback-Leibler divergence, over q, of the
 // share of p-values ≤ q from q itself (the statistic of Berk and Jones, Z. Wahrscheinlichkeitstheorie 1979; Donoho and Jin,
-// "Higher criticism", Annals of Statistics 2004), q being raised by two standard errors first. When no detector tells
+// "Higher criticism", Annals of Statistics 2004), q being raised by three standard errors first, for there are many detectors and many q. When no detector tells
 // anything all count the same. The weights depend on a row only through its n-th part in those shares, and the
 // combination is calibrated under the same weights, so the budget does not suffer.
 func Weights(logP [][]float64, calibrated int) []float64 {
 	weights := make([]float64, len(logP))
+	if len(logP) == 0 {
+		return weights
+	}
 	var sum float64
 	for d, column := range logP {
 		weights[d] = news(column, calibrated)
 		sum += weights[d]
 	}
 	even := 1 / float64(len(logP))
-	move := (1 - evenShare) * sum / (sum + leastNews)
+	rows := float64(max(1, len(logP[0])))
+	move := (1 - evenShare) * sum / (sum + leastNews/rows)
 	for d := range weights {
 		if sum > 0 {
 			weights[d] *= move / sum
@@ -58,7 +63,7 @@ func tails(logP []float64, calibrated int, f func(q, share, err float64)) {
 func news(logP []float64, calibrated int) float64 {
 	best := 0.0
 	tails(logP, calibrated, func(q, share, err float64) {
-		if q += 2 * err; share > q {
+		if q += 3 * err; share > q {
 			d := share * math.Log(share/q)
 			if share < 1 {
 				d += (1 - share) * math.Log((1-share)/(1-q))

@@ -247,13 +247,17 @@ func (f *fitted) score(s *detect.Sample, before detect.Memory, env detect.Env) (
 // itself, each quarter is put among its rows in turn, and a row's scores under all of them are held against theirs.
 func (f *fitted) among(s *detect.Sample, score func(detect.Model, *detect.Sample) detect.Scores) (detect.Scores, []float64) {
 	parts := f.parts
-	if s.N > longStream*f.parts[0].insert.N {
+	if parts[0].insert.N >= enoughKnown || s.N > longStream*parts[0].insert.N {
 		parts = parts[:1]
 	}
 	all := make([]detect.Scores, len(parts))
 	var known []float64
 	for i, p := range parts {
-		all[i] = score(p.model, s.Join(p.insert))
+		insert := p.insert
+		if most := max(enoughKnown, s.N); insert.N > most {
+			insert = insert.Select(upTo(most)) // their order is random
+		}
+		all[i] = score(p.model, s.Join(insert))
 		known = append(known, all[i].Value[s.N:]...)
 		all[i].Value = all[i].Value[:s.N]
 	}
@@ -270,8 +274,22 @@ func (f *fitted) among(s *detect.Sample, score func(detect.Model, *detect.Sample
 	return all[0], logP
 }
 
-// longStream is how many times longer than a quarter of the reference a stream is from which it is scored only once.
-const longStream = 16
+const (
+	// longStream is how many times longer than a quarter of the reference a stream is from which it is scored only once.
+	longStream = 32
+	// enoughKnown is how many reference rows tell enough, and as many as the stream has do in any case: the error is then
+	// no larger than that of the stream itself.
+	enoughKnown = 1000
+)
+
+// upTo returns 0 … n−1.
+func upTo(n int) []int {
+	rows := make([]int, n)
+	for i := range rows {
+		rows[i] = i
+	}
+	return rows
+}
 
 // logP writes ln p of the scores of a sample; null is what score returned with them.
 func (f *fitted) logP(out []float64, s *detect.Sample, scores detect.Scores, null func(float64) float64, workers int) {
