@@ -44,6 +44,16 @@ PARTS ?= backdoors,labels,tabular,embeddings,clean,attacks
 eval: ## how well detection works on the data that TASTER_EVAL_DATA names; the tables of docs/DETECTION.md
 	TASTER_EVAL_REVISION=$(VERSION) $(GO) run ./cmd/internal/evaluate/table -parts $(PARTS) -doc docs/DETECTION.md
 
+PEERS := .cache/peers-$(shell cksum < cmd/internal/bench/peers/requirements.txt | cut -d' ' -f1)
+bench-peers: $(PEERS)/ready ## detectors of vectors beside the same mathematics in scikit-learn, PyOD and FAISS (Python 3 is needed)
+	GO=$(GO) $(PEERS)/bin/python cmd/internal/bench/peers/peers.py
+
+$(PEERS)/ready: cmd/internal/bench/peers/requirements.txt
+	rm -rf .cache/peers-*
+	python3 -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
 FUZZTIME ?= 10s
 fuzz: ## every fuzz test, for FUZZTIME each
 	@grep -roE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' . | while IFS=: read -r file func; do \
