@@ -364,3 +364,16 @@ func benchmark(b *testing.B, reference, stream *detect.Sample) {
 	b.ReportMetric(float64(b.N*stream.N)/b.Elapsed().Seconds(), "records/s")
 	b.ReportMetric(float64(4*(stream.Dim+stream.Outcomes)), "bytes/record")
 }
+
+func BenchmarkFit(b *testing.B) {
+	for _, dim := range []int{32, 384, 1024} {
+		b.Run(fmt.Sprint(dim), func(b *testing.B) {
+			reference := told(10_000, dim, even(2), word, 1)
+			for b.Loop() {
+				if m, err := (Detector{}).Fit(reference, env); err != nil || m == nil {
+					b.Fatal("no model: ", err)
+				}
+			}
+		})
+	}
+}
