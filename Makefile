@@ -6,7 +6,7 @@ LINT     := .tools/golangci-lint-v2.15.0
 BENCHTIME ?= 3x
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: build demo test lint bench eval test-services torture fuzz clean
+.PHONY: build demo test lint bench bench-peers eval test-services torture fuzz clean
 
 build: ## one static binary: bin/taster
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/taster ./cmd/taster
