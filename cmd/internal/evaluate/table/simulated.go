@@ -28,7 +28,7 @@ const (
 	found       = 0.9
 	plantedRate = 1 // per cent
 	streamRows  = 6000
-	longRows    = 200_000
+	longRows    = 100_000
 )
 
 // simulated are clean records that attacks are planted in.
@@ -94,6 +94,9 @@ func attacks(ctx context.Context, r *run, b *strings.Builder) error {
 			return err
 		}
 		for _, with := range []bool{true, false} {
+			if !with && k.most == longRows {
+				continue // minutes, for what the shorter stream tells as well
+			}
 			of := ""
 			if with {
 				of = reference
