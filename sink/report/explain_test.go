@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -217,12 +218,32 @@ func TestProviderRates(t *testing.T) {
 			}
 		}
 	}
-	one := Provider{Quarantined: 1, Rate: 1, Peers: 0.3}
-	if one.Low, one.High = wilson(1, 1); one.standing() != "" {
-		t.Errorf("one record of one proves that %s", one.standing())
-	}
-	if low, high := wilson(5, 10); math.Abs(low-0.2366) > 1e-4 || math.Abs(high-0.7634) > 1e-4 {
+	if low, high := wilson(5, 10, 0.05); math.Abs(low-0.2366) > 1e-4 || math.Abs(high-0.7634) > 1e-4 {
 		t.Errorf("5 of 10: %g to %g", low, high)
+	}
+	// Of a thousand honest providers fifty are above any 95 % bound, and none is accused.
+	b := NewBuilder(Options{})
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range 1000 {
+		p := b.provider(fmt.Sprint(i))
+		p.Records = 1 + random.IntN(300)
+		for range p.Records {
+			if random.Float64() < 0.05 {
+				p.Quarantined++
+			}
+		}
+	}
+	above := 0
+	for _, p := range b.Report().Providers {
+		if p.Low > p.Peers {
+			above++
+		}
+		if p.Above {
+			t.Errorf("an honest provider stands out: %+v", p)
+		}
+	}
+	if above == 0 {
+		t.Error("no provider is above by chance: the test shows nothing")
 	}
 }
 

@@ -223,10 +223,15 @@ func (r *Report) headline(p *page) {
 	default:
 		p.Headline = fmt.Sprintf("%s of %s records were held back", thousands(quarantined), thousands(all))
 		var kinds []string
-		for _, a := range r.Attacks {
+		order := slices.Clone(r.Attacks)
+		slices.SortStableFunc(order, func(x, y Attack) int { return cmp.Compare(y.Records, x.Records) })
+		for _, a := range order {
 			if a.code != finding.HiddenUnicode {
 				kinds = append(kinds, fmt.Sprintf("%s (%s)", a.Name, thousands(a.Records)))
 			}
+		}
+		if most := 4; len(kinds) > most {
+			kinds = append(kinds[:most-1], fmt.Sprintf("%d other attacks", len(kinds)-most+1))
 		}
 		if len(kinds) > 1 {
 			kinds[len(kinds)-1] = "and " + kinds[len(kinds)-1]

@@ -16,6 +16,7 @@ import (
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"gonum.org/v1/gonum/stat/distuv"
 
 	"github.com/tasterhq/taster/schema/contract"
 	"github.com/tasterhq/taster/schema/finding"
@@ -66,10 +67,11 @@ type Provider struct {
 	Quarantined int     `json:"quarantined"`
 	Rejected    int     `json:"rejected"`
 	Risk        float64 `json:"risk"`
-	Rate        float64 `json:"rate"`       // Quarantined of the records that were not rejected
-	Low         float64 `json:"rate_low"`   // Wilson's interval around Rate, 95 %: few records prove little
-	High        float64 `json:"rate_high"`  //
-	Peers       float64 `json:"peers_rate"` // the rate of all other providers together
+	Rate        float64 `json:"rate"`        // Quarantined of the records that were not rejected
+	Low         float64 `json:"rate_low"`    // Wilson's interval around Rate, 95 %: few records prove little
+	High        float64 `json:"rate_high"`   //
+	Peers       float64 `json:"peers_rate"`  // the rate of all other providers together
+	Above       bool    `json:"above_peers"` // beyond doubt, also among so many providers (Bonferroni's correction)
 
 	scored int
 	sums   [len(finding.Verdicts)]float64 // by verdict: the order of files changes when small ones are merged, and with it a common sum
@@ -493,10 +495,14 @@ func (b *Builder) rank() {
 		own := p.Records - p.Rejected
 		if own > 0 {
 			p.Rate = float64(p.Quarantined) / float64(own)
-			p.Low, p.High = wilson(p.Quarantined, own)
+			p.Low, p.High = wilson(p.Quarantined, own, 0.05)
 		}
 		if others := judged - own; others > 0 {
 			p.Peers = float64(quarantined-p.Quarantined) / float64(others)
+			if own > 0 {
+				low, _ := wilson(p.Quarantined, own, 0.05/float64(len(b.providers)))
+				p.Above = low > p.Peers
+			}
 		}
 		r.Providers = append(r.Providers, *p)
 	}
@@ -505,10 +511,18 @@ func (b *Builder) rank() {
 	})
 }
 
-// wilson is the 95 % score interval of a share of k in n (Wilson, Probable inference, JASA 22, 1927).
-func wilson(k, n int) (low, high float64) {
-	const z = 1.959963984540054
+// wilson is the score interval of a share of k in n that misses the truth with a chance of alpha (Wilson, Probable
+// inference, JASA 22, 1927).
+func wilson(k, n int, alpha float64) (low, high float64) {
+	z := distuv.UnitNormal.Quantile(1 - alpha/2)
 	p, m := float64(k)/float64(n), float64(n)
 	centre, half := p+z*z/(2*m), z*math.Sqrt(p*(1-p)/m+z*z/(4*m*m))
-	return max(0, (centre-half)/(1+z*z/m)), min(1, (centre+half)/(1+z*z/m))
+	low, high = (centre-half)/(1+z*z/m), (centre+half)/(1+z*z/m)
+	if k == 0 { // but for rounding it is
+		low = 0
+	}
+	if k == n {
+		high = 1
+	}
+	return low, high
 }

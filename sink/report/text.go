@@ -97,15 +97,15 @@ func ownID(f Flagged) string {
 	return f.ID
 }
 
-// standing says in words how a provider's rate compares with that of all others: only where its interval leaves no doubt.
+// standing says in words how a provider's rate compares with that of all others, where there is no doubt of it.
 func (p Provider) standing() string {
 	switch {
-	case p.Quarantined > 0 && p.Low > p.Peers && p.Peers > 0:
+	case !p.Above:
+		return ""
+	case p.Peers > 0:
 		return fmt.Sprintf("%.2g times the others", p.Rate/p.Peers)
-	case p.Quarantined > 0 && p.Low > p.Peers:
-		return "the only one"
 	}
-	return ""
+	return "the only one"
 }
 
 // marked is the excerpt with its highlights in brackets, on one line.
