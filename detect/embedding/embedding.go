@@ -15,8 +15,10 @@
 // dimensions by a count sketch (Weinberger, Dasgupta, Langford, Smola, Attenberg, "Feature hashing for large scale multitask
 // learning", ICML 2009). Writing of another kind, another language or gibberish lies far from all; meaning does not count.
 //
-// Cost: fixed per row, whatever the reference: 640 distances (256 for text), and 256 for the class. Evidence: the distances
-// and what is typical.
+// Cost: fixed per row, whatever the reference: 640 distances (256 for text), and 256 for the class. Evidence: the distances,
+// that of the nearest row too, and what is typical. Tried and left
+// out: dividing a row's distance by that of its neighbours, as LOF does (ROC AUC on two public sets 0.67 and 0.62 instead of 0.77 and
+// 0.69, and still a little less where the ratio only counts by its cube root).
 package embedding
 
 import (
@@ -120,6 +122,7 @@ type neighbourhood struct {
 	index   linalg.Index
 	rows    int
 	typical float64 // median of the rows' own mean distances
+	nearest float64 // median of their distances to the nearest other row
 }
 
 // newNeighbourhood keeps the first of rows that have a vector, at most size; nil when they are too few.
@@ -148,6 +151,10 @@ func (m *model) newNeighbourhood(engine linalg.Engine, s *detect.Sample, rows []
 		return nil, fmt.Errorf("embedding: %w", err)
 	}
 	n.typical = max(median(distance), floor)
+	if err := distances(n.index, distance, trimmed, 1); err != nil {
+		return nil, fmt.Errorf("embedding: %w", err)
+	}
+	n.nearest = median(distance)
 	return n, nil
 }
 
@@ -279,8 +286,13 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 			name := s.Classes[s.Label[row]]
 			kept, where = m.class[name], fmt.Sprintf(" of its class %q", name)
 		}
-		return fmt.Sprintf("mean cosine distance to the %d nearest of %d reference rows%s is %.3g, typically %.3g (%.3g times)",
+		why := fmt.Sprintf("mean cosine distance to the %d nearest of %d reference rows%s is %.3g, typically %.3g (%.3g times)",
 			neighbours, kept.rows, where, value[row]*kept.typical, kept.typical, value[row])
+		nearest, query := make([]float64, 1), linalg.Matrix{Rows: 1, Cols: m.source.dim(), Data: make([]float32, m.source.dim())}
+		if m.source.vector(query.Data, s, row) && distances(kept.index, nearest, query, 1) == nil && nearest[0] == nearest[0] {
+			why += fmt.Sprintf("; the nearest lies at %.3g, usually %.3g", nearest[0], kept.nearest)
+		}
+		return why
 	}}
 }
 

@@ -99,6 +99,9 @@ func TestForeignAndMislabelledVectors(t *testing.T) {
 		if why := got.Explain(0); !strings.Contains(why, "mean cosine distance to the 8 nearest of") {
 			t.Errorf("%s: %s", name, why)
 		}
+		if why := got.Explain(0); !strings.Contains(why, "; the nearest lies at ") {
+			t.Errorf("%s: %s", name, why)
+		}
 		if name == "mislabeled" && !strings.Contains(got.Explain(0), "of its class") {
 			t.Errorf("%s: class is not named: %s", name, got.Explain(0))
 		}
