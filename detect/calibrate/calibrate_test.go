@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -215,7 +216,7 @@ func TestWeights(t *testing.T) {
 			columns[d][i] = math.Log(rng.Float64())
 		}
 	}
-	for d, w := range Weights(columns, 1000) {
+	for d, w := range Weights(columns, 1000, slices.Repeat([]float64{1 / float64(len(columns))}, len(columns))) {
 		if math.Abs(w-0.25) > 0.02 {
 			t.Errorf("on a clean stream detector %d has weight %.3f", d, w)
 		}
@@ -223,7 +224,7 @@ func TestWeights(t *testing.T) {
 	for i := range n / 50 {
 		columns[2][i] = -12
 	}
-	weights := Weights(columns, 1000)
+	weights := Weights(columns, 1000, slices.Repeat([]float64{1 / float64(len(columns))}, len(columns)))
 	var sum float64
 	for _, w := range weights {
 		sum += w

@@ -16,10 +16,11 @@ const leastNews = 3
 // On a clean stream p-values are uniform, and a detector that sees nothing only adds noise to those that do. Weight
 // therefore moves towards detectors by what they tell of this stream: the largest Kullback-Leibler divergence, over q, of the
 // share of p-values ≤ q from q itself (the statistic of Berk and Jones, Z. Wahrscheinlichkeitstheorie 1979; Donoho and Jin,
-// "Higher criticism", Annals of Statistics 2004), q being raised by three standard errors first, for there are many detectors and many q. When no detector tells
-// anything all count the same. The weights depend on a row only through its n-th part in those shares, and the
-// combination is calibrated under the same weights, so the budget does not suffer.
-func Weights(logP [][]float64, calibrated int) []float64 {
+// "Higher criticism", Annals of Statistics 2004), q being raised by three standard errors first, for there are many
+// detectors and many q. The weights depend on a row only through its n-th part in those shares, and the combination is
+// calibrated under the same weights, so the budget does not suffer. Prior is what they count when none tells anything;
+// it adds up to 1.
+func Weights(logP [][]float64, calibrated int, prior []float64) []float64 {
 	weights := make([]float64, len(logP))
 	if len(logP) == 0 {
 		return weights
@@ -29,14 +30,13 @@ func Weights(logP [][]float64, calibrated int) []float64 {
 		weights[d] = news(column, calibrated)
 		sum += weights[d]
 	}
-	even := 1 / float64(len(logP))
 	rows := float64(max(1, len(logP[0])))
 	move := (1 - evenShare) * sum / (sum + leastNews/rows)
 	for d := range weights {
 		if sum > 0 {
 			weights[d] *= move / sum
 		}
-		weights[d] += (1 - move) * even
+		weights[d] += (1 - move) * prior[d]
 	}
 	return weights
 }

@@ -344,7 +344,7 @@ func (s *Scorer) decide(d *record.Decision, details []Detail) {
 	calibrated := n
 	if s.ref != nil {
 		calibrated = s.ref.Sample.N
-		weights = calibrate.Weights(logP, calibrated)
+		weights = calibrate.Weights(logP, calibrated, prior(details, 1))
 		held := make([][]float64, len(s.fitted))
 		for i := range s.fitted {
 			held[i] = s.fitted[i].held
@@ -354,7 +354,7 @@ func (s *Scorer) decide(d *record.Decision, details []Detail) {
 		null = calibrate.Fit(trusted)
 		calibrate.Combine(combined, logP, weights)
 	} else {
-		weights = calibrate.Weights(logP, n)
+		weights = calibrate.Weights(logP, n, prior(details, odd))
 		calibrate.Combine(combined, logP, weights)
 		var scores [][]float64
 		var nulls []*calibrate.Null
@@ -392,6 +392,41 @@ func (s *Scorer) decide(d *record.Decision, details []Detail) {
 		}
 	}
 	d.Risk = calibrate.StreamRisk(flagged, n, calibrated, budget, smallest)
+}
+
+// odd is what a detector of oddness counts without a reference beside one of things that records share on purpose, such
+// as phrases, templates and senders. Judged against its own batch, each finds as many rows odd as any other, and of those
+// that are odd by themselves, or lie in a small cluster of their class, most are honest.
+const odd = 0.1
+
+// purposeful tells of the reasons that are no mere oddness.
+var purposeful = map[finding.Code]bool{
+	finding.PoisonTrigger: true, finding.PoisonNearDuplicate: true, finding.PoisonProvider: true, finding.PoisonDrift: true,
+}
+
+// prior returns what detectors count before any of them tells anything, those of oddness less by a factor. Who has no
+// opinion on any row does not count.
+func prior(details []Detail, factor float64) []float64 {
+	out := make([]float64, len(details))
+	sum := 0.0
+	for i := range details {
+		out[i] = 1
+		if !purposeful[details[i].scores.Code] {
+			out[i] = factor
+		}
+		if !slices.ContainsFunc(details[i].LogP, func(lp float64) bool { return lp < 0 }) {
+			out[i] = 0
+		}
+		sum += out[i]
+	}
+	for i := range out {
+		if sum > 0 {
+			out[i] /= sum
+		} else {
+			out[i] = 1 / float64(len(out))
+		}
+	}
+	return out
 }
 
 // thresholds returns for every detector the p-value at which it alone would have a record flagged, the others
