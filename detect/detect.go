@@ -32,7 +32,7 @@ type Sample struct {
 	HasEmbedding []bool // nil: every row has one
 
 	Probabilities []float32 // n × Outcomes, row after row: a model's class probabilities; a row without is all zeros
-	Outcomes      int       // length of a row of Probabilities; which class an index stands for, the contract's user knows
+	Outcomes      int       // length of a row of Probabilities; which class an index stands for: consistency.Outcomes
 
 	Loss []float64 // n, NaN where a row has none
 

@@ -10,6 +10,7 @@ import (
 
 const (
 	mostOutcomes = 4096  // a longer row of probabilities is not looked at
+	mostInferred = 1024  // of a longer one, classes by name are not told: that takes its square
 	sure         = 4     // standard errors from which a class is known by its probabilities
 	least        = 1e-30 // of 1: a probability of nothing counts as this, or nearly all that float32 has below
 )
@@ -47,6 +48,9 @@ func NewOutcomes(s *detect.Sample) *Outcomes {
 	}
 	if o.integers {
 		return o
+	}
+	if named > 2*o.width || o.width > mostInferred {
+		return nil
 	}
 	if o.index = infer(s, rows); len(o.index) == 0 {
 		return nil

@@ -2,7 +2,7 @@
 //
 // It holds what detect.Detector and detect.Model promise whatever the method: the same answer again, with any
 // number of workers and in any order of rows; inputs left as they were; finite scores or NaN; and no panic on the
-// degenerate samples that real streams bring.
+// degenerate samples that real streams bring. RunMemory holds what detect.Remembering promises besides.
 package detecttest
 
 import (

@@ -345,20 +345,30 @@ func newGathering(s *detect.Sample, norm []float64, env detect.Env) *gathering {
 			scale(mean, 1/max(1, float64(inClass[c])))
 		}
 	}
-	// Sums of unit gradients become sums of residuals.
-	members := map[[2]int32]int{}
+	// Sums of unit gradients become sums of residuals: less as many means as there are rows, in a fixed order.
+	type part struct{ at, class int32 }
+	members := map[part]float64{}
+	var order []part
 	for row, at := range g.owner {
-		if at >= 0 {
-			members[[2]int32{at, int32(g.classOf(row))}]++
+		if at < 0 {
+			continue
 		}
+		class := g.classOf(row)
+		if &g.mean[class][0] == &all[0] {
+			class = len(s.Classes)
+		}
+		p := part{at, int32(class)}
+		if members[p] == 0 {
+			order = append(order, p)
+		}
+		members[p]++
 	}
-	for at := range g.of {
-		for c := range g.mean {
-			if n := members[[2]int32{int32(at), int32(c)}]; n > 0 {
-				for i, v := range g.mean[c] {
-					g.sum[at][i] -= float64(n) * v
-				}
-			}
+	slices.SortFunc(order, func(a, b part) int {
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.class, b.class))
+	})
+	for _, p := range order {
+		for i, v := range g.mean[p.class] {
+			g.sum[p.at][i] -= members[p] * v
 		}
 	}
 	return g

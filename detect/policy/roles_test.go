@@ -187,6 +187,13 @@ func TestBudgetHoldsOnRolesOfAModel(t *testing.T) {
 			s.Label, s.Classes = nil, nil
 			return s
 		}, 800, 600},
+		kind{"gradients of new providers", func(n int, seed uint64) *detect.Sample {
+			s := only(honest(n, even, seed), "gradient")
+			for p := range s.Providers {
+				s.Providers[p] += fmt.Sprint(" as of ", seed)
+			}
+			return s
+		}, 800, 600},
 		kind{"gradients without providers or labels", func(n int, seed uint64) *detect.Sample {
 			s := only(honest(n, even, seed), "gradient")
 			s.Label, s.Classes, s.Provider, s.Providers = nil, nil, nil, nil
