@@ -10,13 +10,14 @@
 // text, six random directions of the embedding (as in the sliced distance of Rabin, Peyré, Delon, Bernot, SSVM 2011) and its distance
 // from the mean. A field has ten bins, cut at the reference's quantiles, finely in the tails; a missing value has one of its own. A provider's baseline
 // is its histogram in the reference, from 30 rows on, smoothed towards that of all rows. For a stranger it is what the stream has
-// shown of it until now, from 200 rows on, and the segment is compared with that. Rows without a provider are one provider.
+// shown of it until now, from 200 rows on, and the segment is compared with that. Rows without a provider are one provider. Each
+// field is tested in all its bins, and in the shares of missing values, of either tail and of the lower and the upper part by themselves.
 //
 // Memory is the histogram of every provider in the last window of the stream and the one before it, and how much segments differ: sums, so
 // that the parts of partitions and instances add up in any order. A window has eight times as many rows as the reference: enough to be
 // sure, and little enough for a provider with a long honest past. Of strangers all of the past is kept too. Histograms are enough for a sequential test: the Dirichlet mixture of likelihoods over
 // the largest likelihood of the null (see evidence) is an e-process, so p = 1/E holds at whatever time one looks, evidence adds up over
-// thousands of segments, and Bonferroni's factor for providers, fields and windows is all that has to be paid.
+// thousands of segments, and Bonferroni's factor for providers, fields, views and windows is all that has to be paid.
 //
 // The null is wide. Rows may come from every distribution within a Kullback-Leibler ball around the baseline: as wide as the baseline's
 // own sampling error, and beyond that a shift by a tenth of a standard deviation or twice what four fifths of the peers have strayed,
@@ -274,7 +275,7 @@ func (m *model) score(s *detect.Sample, before *memory, env detect.Env) detect.S
 	around := m.surroundings(lately)
 	fields := len(m.fields.list)
 	// Each window is a new test; Σ 1/(w(w+1)) = 1.
-	tests := float64(len(lately)*fields) * float64(window) * float64(window+1)
+	tests := float64(len(lately)*fields*len(views)) * float64(window) * float64(window+1)
 
 	hashes := providerHashes(s)
 	verdicts := make(map[uint64]*verdict, len(now))
@@ -313,7 +314,7 @@ func (m *model) score(s *detect.Sample, before *memory, env detect.Env) detect.S
 		if v.alone {
 			return line + "; no other providers to compare with"
 		}
-		return line + fmt.Sprintf("; its %d peers have moved by %.2g nats at most", around.peers, around.strayed[j])
+		return line + fmt.Sprintf("; its %d peers have moved by %.2g nats at most", around.peers, around.strayed[j][0])
 	}}
 }
 
@@ -333,18 +334,15 @@ func (m *model) judge(k key, now, past, lately *history, around *surroundings, t
 	v.alone = alone
 	for j := range fields {
 		base := v.base.base[j]
-		least, inflation := float64(major), around.inflation[j]
-		if !alone {
+		inflation := around.inflation[j]
+		switch {
+		case !alone:
 			base = move(&base, &around.moved[j])
-			least = max(negligible, peerFactor*around.strayed[j])
-		} else if past != nil {
+		case past != nil:
 			inflation = max(inflation, m.inflation(past, j))
-		} else {
+		default:
 			inflation = max(inflation, m.inflation(lately, j))
 		}
-		radius := math.Sqrt(sampled/v.base.rows) + math.Sqrt(least)
-		radius *= radius
-
 		n, segment := counts(judged, j), counts(now, j)
 		shares := n.shares(&base, bins)
 		newest := segment.shares(&shares, recent)
@@ -356,10 +354,19 @@ func (m *model) judge(k key, now, past, lately *history, around *surroundings, t
 		for b := range n {
 			n[b] /= inflation
 		}
-		if divergence(&base, &shares) <= radius {
-			continue
+		for at, view := range views {
+			least := float64(major)
+			if !alone {
+				least = max(negligible, peerFactor*around.strayed[j][at])
+			}
+			radius := math.Sqrt(view.sampled/v.base.rows) + math.Sqrt(least)
+			radius *= radius
+			seen, was, is := view.of(&n), view.of(&base), view.of(&shares)
+			if divergence(&was, &is) <= radius {
+				continue
+			}
+			v.logP[j] = max(floor, min(v.logP[j], math.Log(tests)-evidence(&seen, &was, radius)))
 		}
-		v.logP[j] = max(floor, min(0, math.Log(tests)-evidence(&n, &base, radius)))
 	}
 	return v
 }

@@ -6,12 +6,6 @@ import (
 )
 
 const (
-	// sampled is χ²/2 at 9 degrees of freedom for 4.5 standard deviations (Wilson and Hilferty, PNAS 1931): m times the
-	// divergence between a histogram of m rows and what they were drawn from stays below it in all but 3 of a million
-	// cases (Wilks, Annals of Mathematical Statistics 1938), which leaves room for a thousand providers × fields.
-	sampled = 21.4
-	// usual is χ²/2 at 9 degrees of freedom that four fifths stay below.
-	usual = 6.1
 	// negligible is the divergence of a shift by a tenth of a standard deviation, half of what is customarily called a
 	// small effect (Cohen, "Statistical Power Analysis for the Behavioral Sciences", 1988): nobody is quarantined for less.
 	negligible = 0.005
@@ -32,6 +26,37 @@ const (
 )
 
 type histogram [bins]float64
+
+// A view is what is looked at of a histogram: all bins, or the share of those in a set. A drift in one direction shows
+// sooner in the share of a tail or of a half than in ten bins.
+type view struct {
+	set uint // of bins; 0: all of them by themselves
+	// sampled is χ²/2 of 4.5 standard deviations (Wilson and Hilferty, PNAS 1931): m times the divergence between a
+	// histogram of m rows and what they were drawn from stays below it in all but 3 of a million cases (Wilks, Annals of
+	// Mathematical Statistics 1938), which leaves room for a thousand providers × fields.
+	sampled float64
+	usual   float64 // χ²/2 that four fifths stay below
+}
+
+// views have 9 degrees of freedom and 1.
+var views = [...]view{
+	{0, 21.4, 6.1},
+	{1 << 0, 10.1, 0.82},                    // missing
+	{1<<1 | 1<<2, 10.1, 0.82},               // the lowest twentieth
+	{1<<1 | 1<<2 | 1<<3 | 1<<4, 10.1, 0.82}, // the lower part
+	{1<<8 | 1<<9, 10.1, 0.82},               // the highest twentieth
+	{1<<6 | 1<<7 | 1<<8 | 1<<9, 10.1, 0.82}, // the upper part
+}
+
+func (v view) of(h *histogram) (out histogram) {
+	if v.set == 0 {
+		return *h
+	}
+	for b, n := range h {
+		out[1-v.set>>b&1] += n
+	}
+	return out
+}
 
 func (h *histogram) sum() (sum float64) {
 	for _, v := range h {
@@ -114,9 +139,9 @@ func lnGamma(x float64) float64 {
 // surroundings is what the providers that the reference knows have in common.
 type surroundings struct {
 	peers     int
-	inflation []float64   // by field: variance of counts over that of independent rows, at least 1
-	moved     []histogram // by field: ln of how much all have moved away from their baselines, bin by bin
-	strayed   []float64   // by field: how far four fifths of them have strayed beyond that, in nats
+	inflation []float64             // by field: variance of counts over that of independent rows, at least 1
+	moved     []histogram           // by field: ln of how much all have moved away from their baselines, bin by bin
+	strayed   [][len(views)]float64 // by field: how far four fifths of them have strayed beyond that, in nats
 }
 
 // peer is a provider with a baseline of its own.
@@ -129,7 +154,7 @@ type peer struct {
 
 func (m *model) surroundings(seen map[key]*history) *surroundings {
 	fields := len(m.fields.list)
-	out := &surroundings{inflation: make([]float64, fields), moved: make([]histogram, fields), strayed: make([]float64, fields)}
+	out := &surroundings{inflation: make([]float64, fields), moved: make([]histogram, fields), strayed: make([][len(views)]float64, fields)}
 	var peers []peer
 	for k, h := range seen {
 		if own := m.trusted[k.hash]; own != nil && h.rows >= peerRows {
@@ -178,14 +203,20 @@ func (m *model) surroundings(seen map[key]*history) *surroundings {
 				out.moved[j][b] = median(column)
 			}
 		}
-		column = column[:0]
+		bases := make([]histogram, len(peers))
 		for i, p := range peers {
-			base := move(&p.base[j], &out.moved[j])
-			chance := usual * (out.inflation[j]/float64(p.seen.rows) + 1/p.rows)
-			column = append(column, max(0, divergence(&base, &shares[i])-chance))
+			bases[i] = move(&p.base[j], &out.moved[j])
 		}
-		slices.Sort(column)
-		out.strayed[j] = column[int(peerShare*float64(len(column)-1))]
+		for at, v := range views {
+			column = column[:0]
+			for i, p := range peers {
+				q, base := v.of(&shares[i]), v.of(&bases[i])
+				chance := v.usual * (out.inflation[j]/float64(p.seen.rows) + 1/p.rows)
+				column = append(column, max(0, divergence(&base, &q)-chance))
+			}
+			slices.Sort(column)
+			out.strayed[j][at] = column[int(peerShare*float64(len(column)-1))]
+		}
 	}
 	return out
 }
