@@ -66,6 +66,9 @@ func printDemo(w io.Writer, r *demo.Result) {
 	fmt.Fprintf(t, "broken records\t%d\t%d, rejected for the right reason\n", r.Broken, r.BrokenRejected)
 	fmt.Fprintf(t, "nothing: clean records\t%d\t%d false alarms (%.2f %%)\n", r.Clean, r.CleanQuarantined, 100*float64(r.CleanQuarantined)/float64(max(r.Clean, 1)))
 	_ = t.Flush() // to w, whose errors are kept
+	if r.Recalled > 0 {
+		fmt.Fprintf(w, "\n%d records that had been accepted are recalled: what came later speaks against them.\n  taster report -c %s %s --recalls\n", r.Recalled, r.Config, r.Landing)
+	}
 	if e := r.Example; e != nil {
 		fmt.Fprintf(w, "\nONE FINDING, EXPLAINED\nRecord %s of %s (a %s, in truth) has risk %.4f, for %v:\n", e.ID, e.Provider, e.Kind, e.Risk, e.Reasons)
 		for _, f := range e.Findings {

@@ -53,6 +53,7 @@ type Result struct {
 
 	Broken         int         `json:"broken"`
 	BrokenRejected int         `json:"broken_rejected"` // for the reason for which they were broken
+	Recalled       int         `json:"recalled"`        // accepted, and suspicious by what came later
 	Attacks        []Attack    `json:"attacks"`
 	Example        *Explained  `json:"-"`
 	Reference      *app.Fitted `json:"reference"`
@@ -308,6 +309,7 @@ func explain(ctx context.Context, c *config.Config, landing string, truth map[st
 	if err != nil {
 		return err
 	}
+	result.Recalled = len(found.Recalls)
 	for _, wanted := range append([]Kind{RareWord}, Attacks...) {
 		for _, f := range found.Flagged {
 			if k := truth[f.ID]; k != nil && k.kind == wanted {
