@@ -15,17 +15,26 @@
 //     it does not know of them is a random effect of variance τ² = 0.3 on their logits: an honest word's z stays below
 //     about 1/τ however long the stream, and cannot drown a trigger.
 //   - Share: is it more common than in the reference? The signed root of the Poisson deviance of both counts under
-//     equal rates.
+//     equal rates. Of a label's records this counts only as far as those with the label are more common by themselves.
 //   - Insertion: does the word stand where none belongs? For each record with the word w between a and b, the pointwise
 //     mutual information of the pair (a, b) less those of (a, w) and (w, b): what was put into finished sentences splits
-//     pairs that belong together and belongs to neither side. Summed over the n records that have it, over √(n + n²/100),
-//     and only as far as the reference does not have the word too; words only.
+//     pairs that belong together and belongs to neither side. Summed over the n records that have it, over √(n + n²/100);
+//     only words that at most 1 % of the reference has. That it has them at all counts for nothing: poison in the reference
+//     must not excuse poison in the stream.
 //   - Surprise: −log p(own label | x), at half weight.
 //
 // A record's score is its best feature's sum of the first three, each where it is positive, plus the mean evidence
 // of all of its features, Σ z|z| over √features and 6, z being association plus share, plus the surprise. Every record is
 // left out of the counts that it is judged by, and records equal in words and label count once, so that neither a
 // single odd record nor copies of a good one look like a trigger.
+//
+// # Explaining away
+//
+// A large poisoned group makes all its features look bad, also those that clean records share with it. Where a feature's
+// evidence is beyond what chance and honest words reach (7.1), the stream is taken for a mixture of two kinds of records,
+// fitted by two steps of expectation maximisation: naive Bayes over the same features within each label. A record keeps
+// its score as far as it is of the group; as far as it is not, its features are weighed again without the group's
+// records. Clean streams have no such features, and nothing changes for them.
 //
 // # What it needs
 //
@@ -61,7 +70,7 @@
 //
 // # Cost
 //
-// Four passes over the tokens, with whole numbers added in hashed tables of fixed size, so sums are the same in any
+// Four passes over the tokens, and four more where there is something to explain away, with whole numbers added in hashed tables of fixed size, so sums are the same in any
 // order and with any number of workers, and those of two streams can be added: 16 bytes a bucket, at most 2¹⁷ buckets for
 // words and 2²⁰ for everything else, and 4 bytes for each of 2²⁰ pairs. Each of at most four goroutines has tables
 // of its own, about 23 MB, and a finished Scores holds about 40 MB for a long stream. What features do that share a

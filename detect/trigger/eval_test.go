@@ -172,3 +172,27 @@ func run(t testing.TB, reference *detect.Sample, stream poisoned) figures {
 	}
 	return measure(m.Score(stream.Sample, env).Value, stream.poison)
 }
+
+// One row in a hundred of the reference holds the very poison that it shall find: of what a reference knows, nothing may
+// excuse it. The floor is what was had before words had to answer for their places whether they are known or not.
+func TestPoisonInReference(t *testing.T) {
+	whole := readBackdoor(t, "badnets-sst2")
+	var all []figures
+	for seed := range uint64(3) {
+		reference, stream := whole.split(1000, seed)
+		var dirt, rest []int
+		for i, poison := range stream.poison {
+			if poison && len(dirt) < 10 {
+				dirt = append(dirt, i)
+			} else {
+				rest = append(rest, i)
+			}
+		}
+		all = append(all, run(t, reference.Join(stream.Select(dirt)), stream.rows(rest)))
+	}
+	got := mean(all)
+	t.Logf("%.3f", got)
+	if got[0] < 0.8 {
+		t.Errorf("AUROC %.3f: want 0.8", got[0])
+	}
+}

@@ -488,17 +488,9 @@ func (st *stream) findInserted(rows distinct, workers int) {
 			n += float64(sums[2*b+1])
 		}
 		if n >= fewestInserted && sum > 0 {
-			st.inserted[b] = float32(sum / math.Sqrt(n+insertSpread*n*n) * st.unexplained(n, float64(st.reference[b])))
+			st.inserted[b] = float32(sum / math.Sqrt(n+insertSpread*n*n))
 		}
 	}
-}
-
-// unexplained returns the share of n records of the stream that are more than r in the reference let expect.
-func (st *stream) unexplained(n, r float64) float64 {
-	if st.referenceRows == 0 {
-		return 1
-	}
-	return max(0, 1-r*float64(st.rows)/float64(st.referenceRows)/n)
 }
 
 // weigh turns counts into weights, less what the records of a group have that are explained otherwise.

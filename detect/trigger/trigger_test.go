@@ -159,6 +159,40 @@ func TestManyClassesAndOtherScripts(t *testing.T) {
 	}
 }
 
+// Clean records that share a phrase with a large poisoned group are no part of it: only the shared half of the planted
+// sentence, half of the group's words, stands in them.
+func TestGroupExplainsWhatCleanRecordsShare(t *testing.T) {
+	stream := plant(reviews(4000, 120, 2), "inserted sentence", 0.1, false)
+	rng := rand.New(rand.NewPCG(8, 9))
+	var sharing []int
+	for i := 0; len(sharing) < 80; i += 17 {
+		if i %= stream.N; !stream.poison[i] && stream.Label[i] == 1 && !bytes.Contains(stream.Text[i], []byte("sunday")) {
+			stream.Text[i] = []byte(insert(rng, string(stream.Text[i]), "we were on sunday"))
+			sharing = append(sharing, i)
+		}
+	}
+	m, err := Detector{}.Fit(reviews(1000, 120, 1), env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	value := m.Score(stream.Sample, env).Value
+	least := math.Inf(1)
+	for i, poison := range stream.poison {
+		if poison {
+			least = min(least, value[i])
+		}
+	}
+	worse := 0
+	for _, i := range sharing {
+		if value[i] >= least {
+			worse++
+		}
+	}
+	if worse > 8 {
+		t.Errorf("%d of %d clean records with half of the sentence score as high as poison does", worse, len(sharing))
+	}
+}
+
 // What copies of clean rows do to a stream: nothing, however often one row is drawn.
 func TestCopiesAreNoTrigger(t *testing.T) {
 	reference, stream := reviews(1000, 120, 1), reviews(800, 120, 2)
