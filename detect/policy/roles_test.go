@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -248,6 +249,112 @@ func TestBudgetHoldsOnRolesOfAModel(t *testing.T) {
 				if flagged[b] > budget+3*error {
 					t.Errorf("%s, %d reference rows: %.2f %% of clean rows quarantined at a budget of %.0f %%", k.name, m, 100*flagged[b], 100*budget)
 				}
+			}
+		}
+	}
+}
+
+// fair gives the rows of s the probabilities and losses of a model that is seldom wrong and knows when.
+func fair(s *detect.Sample, seed uint64) *detect.Sample {
+	rng := rand.New(rand.NewPCG(seed, 0xfa12))
+	for row, label := range s.Label {
+		own := 1 / (1 + math.Exp(-4-1.2*rng.NormFloat64()))
+		s.Loss[row] = -math.Log(own)
+		s.Probabilities[2*row+int(label)], s.Probabilities[2*row+1-int(label)] = float32(own), float32(1-own)
+	}
+	return s
+}
+
+// One per cent of poison among honest traffic is quarantined at the default budget, by what a model's side gives of it.
+func TestPoisonOnRolesOfAModelIsQuarantined(t *testing.T) {
+	even := []float64{0.5, 0.5}
+	bad := func(row int) bool { return row%100 == 7 }
+	flip := func(s *detect.Sample) {
+		for row := range s.N {
+			if bad(row) {
+				s.Label[row] = 1 - s.Label[row]
+			}
+		}
+	}
+	for _, c := range []struct {
+		name, role string
+		code       finding.Code
+		plant      func(s *detect.Sample)
+		want       float64
+	}{
+		{"flipped labels, by embeddings", "embedding", finding.PoisonLabel, flip, 0.9},
+		{"flipped labels, by probabilities", "probabilities", finding.PoisonLabel, flip, 0.9},
+		{"flipped labels, by losses", "loss", finding.PoisonLoss, func(s *detect.Sample) {
+			flip(s)
+			for row := range s.N {
+				if bad(row) {
+					s.Loss[row] = -math.Log(-math.Expm1(-s.Loss[row]))
+				}
+			}
+		}, 0.9},
+		{"gradients turned round", "gradient", finding.PoisonGradient, func(s *detect.Sample) {
+			for i := range s.Gradient {
+				if bad(i / s.GradientDim) {
+					s.Gradient[i] *= -1
+				}
+			}
+		}, 0.8},
+		{"sybils", "gradient", finding.PoisonGradient, func(s *detect.Sample) {
+			rng := rand.New(rand.NewPCG(3, 3))
+			target := make([]float64, s.GradientDim)
+			for i := range target {
+				target[i] = 3 * rng.NormFloat64()
+			}
+			for row := range s.N {
+				if !bad(row) {
+					continue
+				}
+				s.Provider[row] = int32(len(s.Providers))
+				s.Providers = append(s.Providers, fmt.Sprint("sybil ", row))
+				for i, v := range target {
+					s.Gradient[row*s.GradientDim+i] = float32(v + rng.NormFloat64())
+				}
+			}
+		}, 0.6}, // in twelve dimensions twenty directions are soon alike by chance
+	} {
+		for _, m := range []int{0, 1000} {
+			const n = 2000
+			s := fair(honest(n, even, 100), 100)
+			c.plant(s)
+			k, seg := segment(t, only(s, c.role))
+			k.Detect.Budget = 0.01
+			var ref *reference.Reference
+			if m > 0 {
+				var err error
+				if ref, err = reference.New(reference.Header{Topic: "t"}, only(fair(honest(m, even, 1), 1), c.role)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			detectors := []detect.Detector{consistency.Detector{}, loss.Detector{}, gradient.Detector{}}
+			scorer, err := policy.New(k, ref, policy.Options{Detectors: detectors, Seed: 1, Workers: 2})
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, err := scorer.Score(t.Context(), seg, record.Memory{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			hits, told, alarms := 0.0, 0.0, 0.0
+			for row, v := range d.Verdicts {
+				switch {
+				case v != finding.Quarantined:
+				case !bad(row):
+					alarms += 1 / (0.99 * n)
+				default:
+					hits += 1 / (0.01 * n)
+					if slices.Contains(d.Reasons[row], c.code) {
+						told += 1 / (0.01 * n)
+					}
+				}
+			}
+			t.Logf("%s, %d reference rows: %.2f quarantined, %.2f as %s; of honest rows %.4f", c.name, m, hits, told, c.code, alarms)
+			if hits < c.want || told < 0.9*hits || alarms > 0.02 {
+				t.Errorf("%s, %d reference rows: %.2f quarantined, want %.2f, %.2f as %s; of honest rows %.4f", c.name, m, hits, c.want, told, c.code, alarms)
 			}
 		}
 	}
