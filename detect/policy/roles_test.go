@@ -283,7 +283,7 @@ func TestPoisonOnRolesOfAModelIsQuarantined(t *testing.T) {
 		want       float64
 	}{
 		{"flipped labels, by embeddings", "embedding", finding.PoisonLabel, flip, 0.9},
-		{"flipped labels, by probabilities", "probabilities", finding.PoisonLabel, flip, 0.9}, // or by the loss that follows from them
+		{"flipped labels, by probabilities", "probabilities", finding.PoisonLabel, flip, 0.9},
 		{"flipped labels, by losses", "loss", finding.PoisonLoss, func(s *detect.Sample) {
 			flip(s)
 			for row := range s.N {
@@ -347,7 +347,7 @@ func TestPoisonOnRolesOfAModelIsQuarantined(t *testing.T) {
 					alarms += 1 / (0.99 * n)
 				default:
 					hits += 1 / (0.01 * n)
-					if slices.Contains(d.Reasons[row], c.code) || c.role == "probabilities" && slices.Contains(d.Reasons[row], finding.PoisonLoss) {
+					if slices.ContainsFunc(d.Findings[row], func(f finding.Finding) bool { return f.Code == c.code }) {
 						told += 1 / (0.01 * n)
 					}
 				}
