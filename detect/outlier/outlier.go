@@ -19,6 +19,11 @@
 // more than forty times its middle half is looked at on a logarithmic scale. Missing values say nothing; a row without
 // any value gets no score.
 //
+// Tried and left out, mean ROC AUC of whole sets over the ten public ones (mean distance alone: 0.856): the average of its ranks with those
+// of an isolation forest 0.840, of Mahalanobis' distance with Ledoit and Wolf's shrinkage 0.823, of the largest robust z 0.821, of ECOD 0.819, and of
+// all of them 0.811; at a quarter of the weight 0.852, 0.845, 0.849 and 0.848. Each alone: 0.808, 0.775, 0.591, 0.754. Anomalies of real sets lie
+// where few rows are, whether in a tail or not.
+//
 // Cost: fixed per row, whatever the reference: 640 distances. Evidence: the distance against the typical one, and the
 // features that make it up, with value, median and distance from it in MADs.
 package outlier
