@@ -28,6 +28,7 @@ type bar struct {
 type tick struct {
 	At   float64
 	Text string
+	Odd  bool // left out where there is little room
 }
 
 type tableRow struct{ Cells []string }
@@ -92,10 +93,10 @@ func (r *Report) histogram() *histogramView {
 		case decade <= 2:
 			text = "1 in " + power(decade)
 		}
-		v.X = append(v.X, tick{x(decade), text})
+		v.X = append(v.X, tick{At: x(decade), Text: text, Odd: int(decade)%2 == 1})
 	}
 	for d := 0.0; d <= decades; d++ {
-		v.Y = append(v.Y, tick{y(math.Pow(10, d)), power(d)})
+		v.Y = append(v.Y, tick{At: y(math.Pow(10, d)), Text: power(d)})
 	}
 	for i, decade := range h.Decades[:histogramBins-1] {
 		n := float64(all) * (math.Pow(10, -decade) - math.Pow(10, -decade-1.0/binsPerDecade))
@@ -113,7 +114,7 @@ func (r *Report) histogram() *histogramView {
 		if b.Threshold != nil && *b.Threshold < 1 && !seen[*b.Threshold] && len(seen) < 4 {
 			seen[*b.Threshold] = true
 			p := 1 - *b.Threshold
-			v.Thresholds = append(v.Thresholds, tick{x(min(8.2, -math.Log10(p))), "1 in " + thousands(int(math.Round(1/max(p, 1e-9))))})
+			v.Thresholds = append(v.Thresholds, tick{At: x(min(8.2, -math.Log10(p))), Text: "1 in " + thousands(int(math.Round(1/max(p, 1e-9))))})
 		}
 	}
 	slices.SortFunc(v.Thresholds, func(a, b tick) int { return cmp.Compare(a.At, b.At) })
@@ -196,19 +197,19 @@ func (r *Report) segments() *segmentsView {
 		}
 	}
 	for _, risk := range []float64{0, 0.5, 1} {
-		v.RiskY = append(v.RiskY, tick{round(riskBottom - risk*half), fmt.Sprintf("%g", risk)})
+		v.RiskY = append(v.RiskY, tick{At: round(riskBottom - risk*half), Text: fmt.Sprintf("%g", risk)})
 	}
 	for _, share := range []float64{0, nice} {
-		v.ShareY = append(v.ShareY, tick{round(shareBottom - share/nice*half), percent(share)})
+		v.ShareY = append(v.ShareY, tick{At: round(shareBottom - share/nice*half), Text: percent(share)})
 	}
 	first, last := time.UnixMilli(int64(order[0].Committed)).UTC(), time.UnixMilli(int64(order[len(order)-1].Committed)).UTC()
 	layout := "2 Jan 15:04"
 	if last.Sub(first) > 90*24*time.Hour {
 		layout = "2 Jan 2006"
 	}
-	v.X = append(v.X, tick{chartLeft + 4, first.Format(layout)})
+	v.X = append(v.X, tick{At: chartLeft + 4, Text: first.Format(layout)})
 	if end := chartLeft + 4 + slot*float64(len(groups)); end > chartLeft+200 {
-		v.X = append(v.X, tick{round(end), last.Format(layout)})
+		v.X = append(v.X, tick{At: round(end), Text: last.Format(layout)})
 	}
 	v.Summary = fmt.Sprintf("%s segments in the order of their commits; the highest risk is %.3f, the largest share held back %s.", thousands(len(order)), r.Risk, percent(top))
 	return v
