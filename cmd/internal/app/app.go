@@ -123,7 +123,7 @@ func (a *App) topic(ctx context.Context, c *contract.Contract) (pipeline.Topic, 
 	if err != nil {
 		return pipeline.Topic{}, fmt.Errorf("%s: %w", c.Path, err)
 	}
-	return pipeline.Topic{Contract: c, Scorer: scorer, Memory: a.memory(c)}, nil
+	return pipeline.Topic{Contract: c, Scorer: tortured(scorer), Memory: a.memory(c)}, nil
 }
 
 // memory finds what one contract's records are judged by beside themselves.

@@ -55,14 +55,10 @@ func newTruth(topicID string, random *rand.Rand) *truth {
 	return &truth{topicID: topicID, marker: string(marker), records: map[string]*published{}}
 }
 
-// make makes a record that is accepted, or one that is broken, breaks the contract, is far beyond all others, or says what
-// many others say and the reference does not, which shows only when there were enough of them. The marker is in its text,
-// in its restricted field, and of broken ones in what is left.
+// make makes a record that is accepted, or one that is broken, breaks the contract or is far beyond all others. The marker
+// is in its text, in its restricted field, and of broken ones in what is left.
 func (tr *truth) make(id string, kind int) []byte {
 	note := "plain words " + tr.marker
-	if kind%9 == 4 {
-		note = "an offer that nobody should miss, only today and only here, says " + tr.marker
-	}
 	size := fmt.Sprint(kind % 97)
 	switch {
 	case kind%7 == 2:
@@ -138,8 +134,8 @@ func (tr *truth) count(s *site, b *broker) (map[string]tally, findings, error) {
 			saw.rejected++
 		}
 	}
-	if saw.quarantined == 0 || saw.rejected == 0 {
-		faults = append(faults, fmt.Errorf("%d records were quarantined and %d rejected: this proves nothing about them", saw.quarantined, saw.rejected))
+	if saw.quarantined == 0 || saw.rejected == 0 || saw.recalled == 0 {
+		faults = append(faults, fmt.Errorf("%d records were quarantined, %d rejected and %d recalled: this proves nothing about them", saw.quarantined, saw.rejected, saw.recalled))
 	}
 	return tallies, saw, errors.Join(faults...)
 }
