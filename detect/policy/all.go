@@ -9,6 +9,7 @@ import (
 	"github.com/tasterhq/taster/detect/embedding"
 	"github.com/tasterhq/taster/detect/gradient"
 	"github.com/tasterhq/taster/detect/labels"
+	"github.com/tasterhq/taster/detect/language"
 	"github.com/tasterhq/taster/detect/loss"
 	"github.com/tasterhq/taster/detect/nearduplicate"
 	"github.com/tasterhq/taster/detect/outlier"
@@ -22,6 +23,7 @@ func All() []detect.Detector {
 	return []detect.Detector{
 		trigger.Detector{},
 		labels.Detector{},
+		language.Detector{},
 		embedding.Detector{},
 		nearduplicate.Detector{},
 		outlier.Detector{},

@@ -15,6 +15,10 @@ const (
 	// near 1/√labelSpread, and the largest of a million shares by chance lies near √(2 ln 10⁶).
 	beyond = 1.8 + 5.3
 
+	// explained is the share of its evidence that a record loses which is surely not of the group. Not all of it: where a
+	// group ends is a guess, and poison at its edge must stay above ordinary records.
+	explained = 0.5
+
 	repeated   = 4.5  // features that one token is part of: so often the same evidence is counted
 	doubtful   = 10.0 // odds that a feature alone gives a record, of which nothing is believed
 	fewestKind = 3.0  // records of a group of which something can be learned

@@ -289,7 +289,7 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 			for i := from; i < to; i++ {
 				if s.Text[i] != nil {
 					rest, _ := st.score(i, st.rest, &x)
-					value[i] -= (1 - float64(st.suspicions[i])) * max(0, value[i]-rest)
+					value[i] -= explained * (1 - float64(st.suspicions[i])) * max(0, value[i]-rest)
 				}
 			}
 			return nil
