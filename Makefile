@@ -42,7 +42,7 @@ bench: ## records/s, MB/s and allocations of each stage and of the whole, beside
 
 PARTS ?= backdoors,labels,tabular,embeddings,clean,attacks
 eval: ## how well detection works on the data that TASTER_EVAL_DATA names; the tables of docs/DETECTION.md
-	TASTER_EVAL_REVISION=$(VERSION) $(GO) run ./cmd/internal/evaluate/table -parts $(PARTS) -doc docs/DETECTION.md
+	TASTER_EVAL_REVISION=$(VERSION) $(GO) run ./cmd/internal/evaluate/table -parts $(PARTS) $(FLAGS) -doc docs/DETECTION.md
 
 PEERS := .cache/peers-$(shell cksum < cmd/internal/bench/peers/requirements.txt | cut -d' ' -f1)
 bench-peers: $(PEERS)/ready ## detectors of vectors beside the same mathematics in scikit-learn, PyOD and FAISS (Python 3 is needed)

@@ -1,7 +1,7 @@
 // Command table judges taster's detectors on the public data that TASTER_EVAL_DATA names and writes what it finds into a
 // document, between markers. It is what make eval runs.
 //
-//	go run ./cmd/internal/evaluate/table [-parts backdoors,labels,tabular,embeddings,clean,attacks] [-draws 5] [-doc FILE]
+//	go run ./cmd/internal/evaluate/table [-parts backdoors,labels,tabular,embeddings,clean,attacks] [-draws 5] [-rows 6000] [-quick] [-doc FILE]
 //
 // Everything is judged with the default configuration: nothing is set for a data set but which field plays which part.
 // All randomness is seeded, so that the same code gives the same figures; only times differ.
@@ -27,6 +27,8 @@ type run struct {
 	data    string // folder with the evaluation data
 	scratch string // folder for contracts and schemas
 	draws   int    // of the reference
+	rows    int    // of a stream that attacks are planted in
+	quick   bool   // without attacks unsupervised, and without texts that have embeddings beside them
 	began   time.Time
 }
 
@@ -62,9 +64,11 @@ func work(ctx context.Context) error {
 	}
 	wanted := flag.String("parts", strings.Join(names, ","), "what to judge")
 	draws := flag.Int("draws", 5, "seeded draws of the reference, of which the mean is told")
+	rows := flag.Int("rows", 6000, "records of a stream that attacks are planted in")
+	quick := flag.Bool("quick", false, "attacks with a reference only; no texts with embeddings beside them")
 	doc := flag.String("doc", "", "the document that is brought up to date; none: print only")
 	flag.Parse()
-	r := &run{data: os.Getenv("TASTER_EVAL_DATA"), draws: *draws, began: time.Now()}
+	r := &run{data: os.Getenv("TASTER_EVAL_DATA"), draws: *draws, rows: *rows, quick: *quick, began: time.Now()}
 	if r.data == "" {
 		return errors.New("TASTER_EVAL_DATA is not set: it names the folder with the evaluation data")
 	}
@@ -88,7 +92,16 @@ func work(ctx context.Context) error {
 		if err := p.write(ctx, r, &b); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
-		fmt.Fprintf(&b, "\n%s; %.0f s on %d cores.\n", revision(), time.Since(from).Seconds(), runtime.GOMAXPROCS(0))
+		command, flags := "make eval PARTS="+p.name, []string(nil)
+		flag.Visit(func(f *flag.Flag) {
+			if f.Name == "draws" || f.Name == "rows" || f.Name == "quick" {
+				flags = append(flags, "-"+f.Name+"="+f.Value.String())
+			}
+		})
+		if flags != nil {
+			command += " FLAGS='" + strings.Join(flags, " ") + "'"
+		}
+		fmt.Fprintf(&b, "\n%s, `%s`; %.0f s on %d cores.\n", revision(), command, time.Since(from).Seconds(), runtime.GOMAXPROCS(0))
 		fmt.Printf("\n## %s\n\n%s", p.name, b.String())
 		if *doc != "" {
 			if err := replace(*doc, p.name, b.String()); err != nil {

@@ -201,6 +201,9 @@ func backdoors(ctx context.Context, r *run, b *strings.Builder) error {
 		suffix string
 		kind   kind
 	}{{".jsonl", labelledTexts}, {".minilm.parquet", embeddedTexts}} {
+		if r.quick && of.kind.roles == embeddedTexts.roles {
+			continue
+		}
 		for _, name := range []string{"badnets-sst2", "syntactic-sst2", "style-sst2-5pct"} {
 			s, err := r.load(ctx, "text-backdoor/"+name+of.suffix, of.kind, "poison")
 			if err != nil {

@@ -27,7 +27,6 @@ import (
 const (
 	found       = 0.9
 	plantedRate = 1 // per cent
-	streamRows  = 6000
 	longRows    = 100_000
 )
 
@@ -76,7 +75,7 @@ func attacks(ctx context.Context, r *run, b *strings.Builder) error {
 		fmt.Fprintf(b, "*%s*, %s", k.name, k.what)
 	}
 	fmt.Fprintf(b, ". %d clean rows are the reference, at most %d others the stream (%d of the long market). Planted are %d %% of them, for a drip 250 in a million "+
-		"and 20 at least. An attack is not planted where the kind lacks a role that it needs.\n\n", referenceRows, streamRows, longRows, plantedRate)
+		"and 20 at least. An attack is not planted where the kind lacks a role that it needs.\n\n", referenceRows, r.rows, longRows, plantedRate)
 	fmt.Fprint(b, "| attack | in | planted | reference | recall at 1 % false alarms | AUROC | caught | clean quarantined | first caught after | strongest detector |\n|---|---|---|---|---|---|---|---|---|---|\n")
 	type cell struct{ kind, recall string }
 	reached, short := map[string][]cell{}, map[string][]cell{}
@@ -94,8 +93,8 @@ func attacks(ctx context.Context, r *run, b *strings.Builder) error {
 			return err
 		}
 		for _, with := range []bool{true, false} {
-			if !with && k.most == longRows {
-				continue // minutes, for what the shorter stream tells as well
+			if !with && (r.quick || k.most == longRows) {
+				continue // the long one: minutes, for what the shorter stream tells as well
 			}
 			of := ""
 			if with {
@@ -204,7 +203,7 @@ func (r *run) simulations(ctx context.Context) ([]simulated, error) {
 	var out []simulated
 	add := func(name, what string, k kind, records [][]byte) error {
 		c, err := r.contract(name, k)
-		out = append(out, simulated{name: name, what: what, contract: c, records: records, only: attack.All, most: streamRows})
+		out = append(out, simulated{name: name, what: what, contract: c, records: records, only: attack.All, most: r.rows})
 		return err
 	}
 	cleanOf := func(file string, k kind, truth string) ([][]byte, error) {
@@ -222,7 +221,7 @@ func (r *run) simulations(ctx context.Context) ([]simulated, error) {
 	if err != nil {
 		return nil, err
 	}
-	market := history(3, referenceRows+streamRows)
+	market := history(3, referenceRows+r.rows)
 	embedded, err := cleanOf("text-backdoor/style-sst2-5pct.minilm.parquet", embeddedTexts, "poison")
 	if err != nil {
 		return nil, err
