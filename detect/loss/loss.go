@@ -17,7 +17,7 @@
 // their logarithms on the low one. A low loss has to be 20 times as rare to count as much. Backdoored records can have
 // suspiciously low losses early in training, or where a model knows the trigger by heart (Li, Lyu, Koren, Lyu, Li, Ma,
 // "Anti-Backdoor Learning", NeurIPS 2021), but a loss at the end of an honest training is as low for whatever is easy: of
-// three public sets of backdoored reviews, judged by a linear model cross-fitted on the very poison, at most 2 % of the
+// three public sets of backdoored reviews, judged by a linear model cross-fitted on the very poison, 2.2 % at most of the
 // poison was in the lowest 1 %. So only losses lower than nearly all that is known are told, and what does the work is the
 // high side. Losses that may be negative (of densities) have no logarithm, and only a high side.
 //
