@@ -4,7 +4,7 @@
 // reference, however slowly it came about, and strangers (providers that the reference does not know) that change suddenly.
 // What it needs: any role but the provider alone; with providers it compares each with itself and with its peers. What it does not
 // see: a drift smaller than a tenth of a standard deviation or than what the reference's rows of that provider can tell; a drift
-// by which no kind of row becomes twice as common; a slow drift of a stranger; drift without a reference.
+// by which no kind of row becomes twice as common, such as to a label that half of the rows have; a slow drift of a stranger; drift without a reference.
 //
 // Vocabulary. A field is one number per row: each feature (of more than 40, random combinations), the loss, the label, ten summaries of the
 // text, six random directions of the embedding (as in the sliced distance of Rabin, Peyré, Delon, Bernot, SSVM 2011) and its distance

@@ -433,3 +433,74 @@ func TestWindowsAddUpInAnyOrder(t *testing.T) {
 		t.Errorf("decoded and encoded again it has other bytes, error %v", err)
 	}
 }
+
+// TestEveryRole: labels, texts and embeddings that drift are found like features.
+func TestEveryRole(t *testing.T) {
+	const drifting, providers, dim, segments, rows = 1, 6, 16, 25, 1500
+	for _, c := range []struct {
+		name  string
+		drift func(s *detect.Sample, i int, progress float64, rng *rand.Rand)
+	}{
+		{"label", func(s *detect.Sample, i int, progress float64, rng *rand.Rand) {
+			if rng.Float64() < progress {
+				s.Label[i] = 1
+			}
+		}},
+		{"text", func(s *detect.Sample, i int, progress float64, rng *rand.Rand) {
+			if rng.Float64() < progress {
+				s.Text[i] = append(slices.Clip(s.Text[i]), " SALE SALE SALE, today only, at our shop in town"...)
+			}
+		}},
+		{"embedding", func(s *detect.Sample, i int, progress float64, _ *rand.Rand) {
+			for k := range dim {
+				s.Embedding[i*dim+k] += float32(progress)
+			}
+		}},
+		{"nothing", func(*detect.Sample, int, float64, *rand.Rand) {}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			env := detect.Env{Seed: 1, Workers: 2}
+			rng := rand.New(rand.NewPCG(31, 32))
+			sample := func(n int, seed uint64, progress float64) *detect.Sample {
+				s := detecttest.Clean(n, seed)
+				s.Features, s.FeatureNames = nil, nil
+				s.Providers = []string{"a", "b", "c", "d", "e", "f"}
+				for i := range n {
+					s.Provider[i] = int32(rng.IntN(providers))
+					s.Label[i] = int32(max(0, rng.IntN(5)-3)) // a fifth has label 1, and can become twice as many
+					if s.Provider[i] == drifting && progress > 0 {
+						c.drift(s, i, progress, rng)
+					}
+				}
+				return s
+			}
+			fitted, err := Detector{}.Fit(sample(3000, 1, 0), env)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := fitted.(*model)
+			memory := &memory{}
+			hits, alarms := 0, 0
+			var evidence string
+			for at := range segments {
+				s := sample(rows, uint64(100+at), float64(at)/segments)
+				scores := m.ScoreWith(s, memory, env)
+				for i, lp := range scores.LogP {
+					switch {
+					case lp > math.Log(0.01):
+					case s.Provider[i] == drifting:
+						hits++
+						evidence = scores.Explain(i)
+					default:
+						alarms++
+					}
+				}
+				memory.Merge(m.ObserveAfter(s, memory, nil, env))
+			}
+			t.Logf("%d rows of the drifting provider flagged, %d of others; %s", hits, alarms, evidence)
+			if alarms > 0 || hits > 0 != (c.name != "nothing") {
+				t.Errorf("%d rows of the drifting provider flagged, %d of others", hits, alarms)
+			}
+		})
+	}
+}
