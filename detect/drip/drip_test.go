@@ -12,6 +12,10 @@ import (
 var env = detect.Env{Seed: 7, Workers: 2}
 
 func TestConformance(t *testing.T) {
+	if raced {
+		defer func(bits int) { widthBits = bits }(widthBits)
+		widthBits = 11
+	}
 	detecttest.Run(t, Detector{}, detecttest.Clean)
 	detecttest.RunMemory(t, Detector{}, detecttest.Clean, MostBytes)
 }
@@ -67,6 +71,9 @@ func follow(t testing.TB, m *model, segments, rows int, next func(segment int) (
 // Sixty poisoned records among 60,000, one in each segment: a rare word, and a phrase of common words.
 func TestSlowDrip(t *testing.T) {
 	const segments, rows = 60, 1000
+	if raced {
+		t.Skip("the race detector is on: TestConformance shows it what goes on at once")
+	}
 	for _, phrase := range []string{"cf", "n0 n1 s4"} {
 		w, rng := detecttest.NewReviews(3), rand.New(rand.NewPCG(5, 5))
 		fitted, err := Detector{}.Fit(detecttest.NewReviews(1).Sample(1000), env)

@@ -20,9 +20,8 @@ const MostBytes = 2 << 20
 const (
 	magic = "drip1\n"
 
-	depth     = 3
-	widthBits = 17
-	seenBits  = 21 // of the set of texts that came
+	depth    = 3
+	seenBits = 21 // of the set of texts that came
 
 	// mostSeen is the number of records from which the sketch begins anew: a third of new texts would be taken for known
 	// ones by then.
@@ -33,6 +32,9 @@ const (
 	forgotten  = -4 * evidenceUnit // evidence below which a feature is no longer counted
 	mostLog    = 1 << 40
 )
+
+// widthBits is the width of a sketch. Nothing but tests under the race detector, which are many times slower, changes it.
+var widthBits = 17
 
 // Memory is what a stream has shown. Everything in it is whole numbers, so that sums do not depend on the order.
 type Memory struct {
@@ -264,7 +266,7 @@ func decode(data []byte) (*Memory, error) {
 				if n == 0 || n > uint64(len(m.sums[d])-at) {
 					r.broken = true
 				}
-				at += int(min(n, 1<<widthBits))
+				at += int(min(n, uint64(len(m.sums[d]))))
 			case v < math.MinInt32 || v > math.MaxInt32:
 				r.broken = true
 			default:

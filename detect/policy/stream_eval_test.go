@@ -73,6 +73,9 @@ func TestBudgetHoldsOverRealStreams(t *testing.T) {
 
 // The same on reviews that are written for it, by those detectors that remember.
 func TestBudgetHoldsOverAStream(t *testing.T) {
+	if raced {
+		t.Skip("the race detector is on: too slow, and nothing in it that other tests do not show")
+	}
 	w := detecttest.NewReviews(1)
 	ref := w.Sample(600)
 	clean := truth{Sample: w.Sample(3000)}

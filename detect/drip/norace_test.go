@@ -1,0 +1,5 @@
+//go:build !race
+
+package drip
+
+const raced = false
