@@ -77,9 +77,6 @@
     if (details) details.open = true;
   }
   window.addEventListener("hashchange", reveal);
-  window.addEventListener("beforeprint", function () {
-    document.querySelectorAll(".attack details").forEach(function (d) { d.open = true; });
-  });
   filter();
   reveal();
 })();

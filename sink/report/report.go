@@ -420,10 +420,11 @@ func (b *Builder) id(rows arrow.RecordBatch, topic, source string, partition int
 	return fmt.Sprintf("%s/%d/%d", source, partition, offset)
 }
 
-// riskier orders flagged records by falling risk; where it is the same, as among records of one attack, by chance of
-// their hash, so that the first of many are a mixed sample of them.
+// riskier orders flagged records by falling risk. Where it is the same, or so high that more of it tells nothing, chance
+// decides (by their hash): the first of many are a mixed sample, not those of whichever phrase is the most common.
 func riskier(x, y *Flagged) int {
-	return cmp.Or(cmp.Compare(y.Risk, x.Risk), cmp.Compare(x.order, y.order), byPlace(x, y))
+	const certain = 1 - 1e-6
+	return cmp.Or(cmp.Compare(min(y.Risk, certain), min(x.Risk, certain)), cmp.Compare(x.order, y.order), byPlace(x, y))
 }
 
 func btoi(b bool) int {
