@@ -3,7 +3,7 @@
 // What it catches: rows of one class that are of another kind than its others and of one kind among themselves: poison whose
 // content comes from another class, or that shares a trigger or a style. It was made for activations of a model that has learned a
 // backdoor, and works best where the embedding role holds those. What it needs: an embedding, and labels where there are classes;
-// or text with labels, for which the built-in vectors are taken. What it does not see: poison that is spread like its class.
+// or, if asked to, text with labels, for which the built-in vectors are taken. What it does not see: poison that is spread like its class.
 //
 // Method (Chen, Carvalho, Baracaldo et al., "Detecting backdoor attacks on deep neural networks by activation clustering", SafeAI
 // 2019). Rows of a class are projected on their ten principal directions and parted in two by 2-means; a part that is small and
@@ -52,6 +52,9 @@ const (
 // Detector finds small clusters apart. The zero value computes on the CPU.
 type Detector struct {
 	Engine linalg.Engine // nil: the CPU; a device that gets lost is replaced by it
+	// Texts says that texts with labels are looked at by their built-in vectors where there is no embedding. On real texts these told
+	// nothing of backdoors, which are found by their words instead.
+	Texts bool
 }
 
 // Name implements [detect.Detector].
@@ -59,7 +62,7 @@ func (Detector) Name() string { return "activation" }
 
 // Fit implements [detect.Detector].
 func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, error) {
-	if reference.Label == nil && reference.Embedding == nil {
+	if reference.Embedding == nil && (reference.Label == nil || !d.Texts) {
 		return nil, nil
 	}
 	vectors, ok := embedding.NewVectors(reference)

@@ -35,7 +35,7 @@ func TestBudgetHoldsOnVectors(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			clean := c.rows()
-			for _, d := range []detect.Detector{spectral.Detector{}, activation.Detector{}} {
+			for _, d := range []detect.Detector{spectral.Detector{Texts: true}, activation.Detector{Texts: true}} {
 				for _, with := range []bool{true, false} {
 					share, n, known := 0.0, 0, 0
 					for seed := range uint64(draws) {

@@ -2,7 +2,7 @@
 // in embeddings.
 //
 // What it catches: rows of one class that share a displacement, whatever they are about: triggers, clean-label poison that was
-// moved towards another class, texts of one style. What it needs: an embedding, and labels where there are classes; or text with
+// moved towards another class, texts of one style. What it needs: an embedding, and labels where there are classes; or, if asked to, text with
 // labels, for which the built-in vectors are taken. What it does not see: a displacement that is small beside the noise that
 // sampling leaves in so many dimensions (in a class of n rows and d dimensions about (d/n)^¼/√share standard deviations), and rows that
 // lie far out alone.
@@ -59,6 +59,9 @@ const (
 // Detector finds directions that few rows of a class share. The zero value computes on the CPU.
 type Detector struct {
 	Engine linalg.Engine // nil: the CPU; a device that gets lost is replaced by it
+	// Texts says that texts with labels are looked at by their built-in vectors where there is no embedding. On real texts these told
+	// nothing of backdoors, which are found by their words instead.
+	Texts bool
 }
 
 // Name implements [detect.Detector].
@@ -66,7 +69,7 @@ func (Detector) Name() string { return "spectral" }
 
 // Fit implements [detect.Detector].
 func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, error) {
-	if reference.Label == nil && reference.Embedding == nil {
+	if reference.Embedding == nil && (reference.Label == nil || !d.Texts) {
 		return nil, nil
 	}
 	vectors, ok := embedding.NewVectors(reference)

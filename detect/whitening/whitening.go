@@ -16,6 +16,7 @@ package whitening
 
 import (
 	"cmp"
+	"errors"
 	"math"
 	"slices"
 	"sync"
@@ -296,7 +297,7 @@ func mapOf(engine linalg.Engine, x linalg.Matrix, free float64) (Map, error) {
 	var lower, inverse mat.TriDense
 	factor.LTo(&lower)
 	if err := inverse.InverseTri(&lower); err != nil {
-		if _, poor := err.(mat.Condition); !poor {
+		if poor := mat.Condition(0); !errors.As(err, &poor) {
 			return Map{}, err
 		}
 	}

@@ -144,9 +144,10 @@ func (s Set) Backdoor(share, deviations float64, likeRows bool, seed uint64) Set
 	var from []int
 	targets := 0
 	for row, label := range s.Label {
-		if label == source {
+		switch label {
+		case source:
 			from = append(from, row)
-		} else if label == target {
+		case target:
 			targets++
 		}
 	}
