@@ -10,10 +10,8 @@ import (
 	"github.com/tasterhq/taster/cmd/internal/config"
 	"github.com/tasterhq/taster/cmd/internal/evaluate"
 	"github.com/tasterhq/taster/cmd/internal/rows"
-	"github.com/tasterhq/taster/detect/reference"
 	"github.com/tasterhq/taster/ingest/files"
 	"github.com/tasterhq/taster/ingest/kafka"
-	"github.com/tasterhq/taster/sink/audit"
 	"github.com/tasterhq/taster/sink/envelope"
 	"github.com/tasterhq/taster/sink/parquet/modular"
 	"github.com/tasterhq/taster/sink/storage"
@@ -54,7 +52,7 @@ func outcome(err error) error {
 	case err == nil, errors.As(err, &exit):
 		return err
 	case errors.Is(err, envelope.ErrWrongKey), errors.Is(err, envelope.ErrNoKey), errors.Is(err, envelope.ErrConfig),
-		errors.Is(err, envelope.ErrDenied), errors.Is(err, envelope.ErrDisabled), errors.Is(err, audit.ErrForged), errors.Is(err, reference.ErrMalformed),
+		errors.Is(err, envelope.ErrDenied), errors.Is(err, envelope.ErrDisabled), errors.Is(err, app.ErrReference),
 		errors.Is(err, storage.ErrUnusable), errors.Is(err, app.ErrNotFound), errors.Is(err, app.ErrMissing), errors.Is(err, app.ErrColumn), errors.Is(err, kafka.ErrTopicMissing), errors.Is(err, kafka.ErrRefused),
 		errors.Is(err, files.ErrUnsupported), errors.Is(err, modular.ErrPrefix), errors.Is(err, envelope.ErrExternal), errors.Is(err, evaluate.ErrNoTruth), errors.Is(err, rows.ErrSchema):
 		return &exitError{code: exitUsage, err: err}

@@ -53,6 +53,9 @@ type FitOptions struct {
 	DryRun  bool   // keep nothing
 }
 
+// ErrReference says that a reference in the landing zone is not whole, or not signed by the zone.
+var ErrReference = errors.New("not to be believed")
+
 // fitSeed makes the sample that a reference keeps the same for the same input.
 const fitSeed = 1
 
@@ -287,18 +290,21 @@ func (a *App) openReference(ctx context.Context, where, named string) (*referenc
 	}
 	vouched, body, ok := cutSignature(plain)
 	if !ok {
-		return nil, fmt.Errorf("reference %s: %w: it carries no signature", name, reference.ErrMalformed)
+		return nil, fmt.Errorf("reference %s: %w: it carries no signature", name, ErrReference)
 	}
 	ref, err := reference.Decode(body)
 	if err != nil {
-		return nil, fmt.Errorf("reference %s: %w", name, err)
+		return nil, fmt.Errorf("reference %s: %w: %w", name, ErrReference, err)
 	}
 	text, err := a.checkpoints.Vouched(ctx, vouched)
+	if errors.Is(err, audit.ErrForged) {
+		return nil, fmt.Errorf("reference %s: %w: %w", name, ErrReference, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reference %s: %w", name, err)
 	}
 	if text != vouchFor(topic, version, ref.Digest) {
-		return nil, fmt.Errorf("reference %s: %w: it is signed for another reference", name, audit.ErrForged)
+		return nil, fmt.Errorf("reference %s: %w: it is signed for another reference", name, ErrReference)
 	}
 	ref.Name = topic + "@" + strconv.Itoa(version)
 	return ref, nil
