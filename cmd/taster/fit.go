@@ -24,7 +24,7 @@ func newFit(c *cli) *cobra.Command {
 			"earlier one would quarantine. More than the budget means that the data has changed, or that the files are not to be trusted.",
 		Example: "  taster fit -c taster.yaml --contract reviews history.jsonl\n" +
 			"  taster fit -c taster.yaml --contract reviews --against reviews@latest --dry-run october.jsonl",
-		Args:    someInputs,
+		Args: someInputs,
 		RunE: func(cmd *cobra.Command, inputs []string) error {
 			return c.withApp(cmd, configPath, func(a *app.App) error {
 				contract, err := a.Contract(topic)
