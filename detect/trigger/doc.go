@@ -33,7 +33,7 @@
 // A large poisoned group makes all its features look bad, also those that clean records share with it. Where a feature's
 // evidence is beyond what chance and honest words reach (7.1), the stream is taken for a mixture of two kinds of records,
 // fitted by two steps of expectation maximisation: naive Bayes over the same features within each label. A record keeps
-// its score as far as it is of the group; as far as it is not, it loses half of what its features weigh less once the
+// its score as far as it is of the group; as far as it is not, it loses three quarters of what its features weigh less once the
 // group's records are left out. Clean streams have no such features, and nothing changes for them.
 //
 // # What it needs

@@ -17,7 +17,7 @@ const (
 
 	// explained is the share of its evidence that a record loses which is surely not of the group. Not all of it: where a
 	// group ends is a guess, and poison at its edge must stay above ordinary records.
-	explained = 0.5
+	explained = 0.75
 
 	repeated   = 4.5  // features that one token is part of: so often the same evidence is counted
 	doubtful   = 10.0 // odds that a feature alone gives a record, of which nothing is believed
