@@ -151,7 +151,9 @@ func (r *recollection) section(d *decodedState, name string, model detect.Rememb
 	}
 	m, err := d.memory(name, model, section.Data, r.scorer.ref != nil)
 	if err != nil {
-		r.forget(name + "/" + section.Version)
+		if r.scorer.ref != nil { // without one, what some models learn of a segment compares with no other
+			r.forget(name + "/" + section.Version)
+		}
 		return nil
 	}
 	return m
