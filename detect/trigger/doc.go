@@ -62,9 +62,9 @@
 // out as reference, mean of five draws, by TestPublicBackdoors:
 //
 //	                          with a reference     without labels       unsupervised
-//	badnets-sst2 (1 %)        0.997  0.95  0.99    0.963  0.59  0.79    0.997  0.94  1.00
-//	syntactic-sst2 (20 %)     0.980  0.64  0.90    0.953  0.47  0.73    0.962  0.67  0.85
-//	style-sst2 (5 %)          0.909  0.74  0.79    0.867  0.68  0.70    0.868  0.66  0.72
+//	badnets-sst2 (1 %)        0.997  0.96  0.99    0.963  0.59  0.79    0.997  0.94  1.00
+//	syntactic-sst2 (20 %)     0.983  0.71  0.94    0.961  0.49  0.81    0.962  0.67  0.85
+//	style-sst2 (5 %)          0.932  0.77  0.82    0.909  0.69  0.73    0.868  0.66  0.72
 //
 // Without the random effect the same association reaches a recall of 0.00 to 0.07 at 1 % on the first two.
 //

@@ -60,8 +60,8 @@ func (st *stream) phrase(row int, x *extractor, k int) string {
 
 // phrase quotes a feature that is made of the tokens [from, to) of a text. In a shape every run of content words is an
 // ellipsis.
-func (fs *functions) phrase(whole []byte, row []text.Token, f family, from, to int) string {
-	switch f {
+func (f *functions) phrase(whole []byte, row []text.Token, kind family, from, to int) string {
+	switch kind {
 	case word, pair:
 		return strconv.Quote(string(text.Span(whole, from, to)))
 	case glued:
@@ -71,7 +71,7 @@ func (fs *functions) phrase(whole []byte, row []text.Token, f family, from, to i
 	const most = 12
 	for i, t := range row[from:to] {
 		part := "…"
-		if fs.has(t.ID()) {
+		if f.has(t.ID()) {
 			part = string(text.Span(whole, from+i, from+i+1))
 		}
 		if n := len(parts); part != "…" || n == 0 || parts[n-1] != part {
