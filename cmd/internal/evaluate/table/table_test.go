@@ -108,9 +108,9 @@ func TestFloors(t *testing.T) {
 		kind           kind
 		alone, against map[string]float64 // figures without and with a reference
 	}{
-		{"text-backdoor/badnets-sst2.jsonl", "poison", labelledTexts, map[string]float64{"auroc": 0.95}, map[string]float64{"auroc": 0.985, "at1": 0.85}},
-		{"text-backdoor/syntactic-sst2.jsonl", "poison", labelledTexts, nil, map[string]float64{"auroc": 0.97, "at1": 0.5}},
-		{"text-backdoor/style-sst2-5pct.jsonl", "poison", labelledTexts, nil, map[string]float64{"auroc": 0.89, "at1": 0.6}},
+		{"text-backdoor/badnets-sst2.jsonl", "poison", labelledTexts, map[string]float64{"auroc": 0.95, "at1": 0.75}, map[string]float64{"auroc": 0.99, "at1": 0.93}},
+		{"text-backdoor/syntactic-sst2.jsonl", "poison", labelledTexts, map[string]float64{"auroc": 0.85}, map[string]float64{"auroc": 0.95, "at1": 0.6}},
+		{"text-backdoor/style-sst2-5pct.jsonl", "poison", labelledTexts, map[string]float64{"auroc": 0.8}, map[string]float64{"auroc": 0.9, "at1": 0.6}},
 		{"tabular-anomaly/pendigits.jsonl.gz", "anomaly", numbers, map[string]float64{"auroc": 0.9}, nil},
 		{"tabular-anomaly/cardio.jsonl.gz", "anomaly", numbers, map[string]float64{"auroc": 0.85}, nil},
 	} {
