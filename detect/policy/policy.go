@@ -317,7 +317,12 @@ func (s *Scorer) details(ctx context.Context, sample *detect.Sample, before *rec
 		if detail.scores.LogP != nil {
 			copy(detail.LogP, detail.scores.LogP)
 		} else {
-			nulls := nullsOf(detail.Score, sample, detail.scores.PerClass, calibrate.FitBatch)
+			fit := calibrate.FitBatch
+			if code := detail.scores.Code; code == finding.PoisonSpectral || code == finding.PoisonCluster {
+				// Honest classes have kinds within them: a second mode of such scores proves nothing.
+				fit = func(scores []float64) *calibrate.Null { return calibrate.FitRest(scores, nil, nil) }
+			}
+			nulls := nullsOf(detail.Score, sample, detail.scores.PerClass, fit)
 			if nulls.all == nil && detail.model == nil {
 				continue
 			} else if nulls.all != nil {

@@ -61,12 +61,25 @@ func TestBudgetHoldsOverRealStreams(t *testing.T) {
 		{"embedding-anomaly/cifar10_0-resnet18.jsonl.gz", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			ref, stream := load(t, c.name, c.numbers...).clean().split(1000, 3)
-			if stream.N > 4000 {
-				stream = stream.rows(permuted(stream.N, 4000))
+			// What 1,000 rows happen to tell of the tail differs from draw to draw: the mean of two.
+			clean := load(t, c.name, c.numbers...).clean()
+			var with, without [len(budgets)]float64
+			var n, m int
+			for seed := range uint64(2) {
+				ref, stream := clean.split(1000, 3+seed)
+				if stream.N > 4000 {
+					stream = stream.rows(permuted(stream.N, 4000))
+				}
+				n, m = stream.N, ref.N
+				judged := overBudget(t, scorer(t, 0.01, ref.Sample, nil, 2), stream, 500)
+				alone := overBudget(t, scorer(t, 0.01, nil, nil, 2), stream, 1000)
+				for b := range budgets {
+					with[b] += judged[b] / 2
+					without[b] += alone[b] / 2
+				}
 			}
-			withinBudget(t, "with a reference", overBudget(t, scorer(t, 0.01, ref.Sample, nil, 2), stream, 500), stream.N, ref.N, 3)
-			withinBudget(t, "without", overBudget(t, scorer(t, 0.01, nil, nil, 2), stream, 1000), stream.N, stream.N, 3)
+			withinBudget(t, "with a reference", with, n, m, 3)
+			withinBudget(t, "without", without, n, n, 3)
 		})
 	}
 }
