@@ -104,9 +104,10 @@ type cpuIndex struct {
 
 // product multiplies a block of queries with blocks of points. It belongs to one goroutine.
 type product interface {
-	// queries takes queryBlock rows.
-	queries(rows []float32)
-	// block sets dst (queryBlock × pointBlock, rows stride apart) to q·p + bias of the points from first on.
+	// queries takes queryBlock rows, of which the first n count.
+	queries(rows []float32, n int)
+	// block sets dst (queryBlock × pointBlock, rows stride apart) to q·p + bias of the points from first on, for the
+	// queries that count. An explanation asks for one.
 	block(dst []float32, stride, first int)
 }
 
@@ -223,7 +224,7 @@ func (s *search) run(queries Matrix, found Neighbours, first, end int) {
 		s.nearest[i].reset()
 	}
 	clear(s.rows[(end-first)*width:])
-	s.product.queries(s.rows)
+	s.product.queries(s.rows, end-first)
 	for p := 0; p < len(s.ix.bias); p += s.span {
 		wide := min(s.span, len(s.ix.bias)-p)
 		for b := 0; b < wide; b += pointBlock {
@@ -265,20 +266,20 @@ func gonumPoints(points []float32, cols int, bias []float32) func() product {
 
 type gonumProduct struct {
 	points, bias, rows []float32
-	cols               int
+	cols, n            int
 }
 
-func (g *gonumProduct) queries(rows []float32) { g.rows = rows }
+func (g *gonumProduct) queries(rows []float32, n int) { g.rows, g.n = rows, n }
 
 func (g *gonumProduct) block(dst []float32, stride, first int) {
-	for q := range queryBlock {
+	for q := range g.n {
 		copy(dst[q*stride:q*stride+pointBlock], g.bias[first:first+pointBlock])
 	}
 	if g.cols == 0 {
 		return
 	}
-	a := Matrix{queryBlock, g.cols, g.rows}
+	a := Matrix{g.n, g.cols, g.rows[:g.n*g.cols]}
 	b := Matrix{pointBlock, g.cols, g.points[first*g.cols : (first+pointBlock)*g.cols]}
-	c := blas32.General{Rows: queryBlock, Cols: pointBlock, Stride: stride, Data: dst}
+	c := blas32.General{Rows: g.n, Cols: pointBlock, Stride: stride, Data: dst}
 	blas32.Gemm(blas.NoTrans, blas.Trans, 1, a.general(), b.general(), 1, c)
 }

@@ -40,7 +40,7 @@ func markFrom(values []float32, bar float32, marks []uint64) {
 // tileProduct holds both sides in panels: the tile's rows interleaved, so that it reads memory in one stream.
 type tileProduct struct {
 	points, bias, panels []float32
-	cols                 int
+	cols, n              int
 }
 
 // packPoints lays points out for the tile, once.
@@ -64,11 +64,14 @@ func interleave(dst, rows []float32, cols, side int) {
 	}
 }
 
-func (t *tileProduct) queries(rows []float32) { interleave(t.panels, rows, t.cols, tileRows) }
+func (t *tileProduct) queries(rows []float32, n int) {
+	t.n = (n + tileRows - 1) / tileRows * tileRows
+	interleave(t.panels[:t.n*t.cols], rows[:t.n*t.cols], t.cols, tileRows)
+}
 
 func (t *tileProduct) block(dst []float32, stride, first int) {
 	for p := 0; p < pointBlock; p += tileCols {
-		for q := 0; q < queryBlock; q += tileRows {
+		for q := 0; q < t.n; q += tileRows {
 			tile(t.cols, &t.panels[q*t.cols], &t.points[(first+p)*t.cols], &t.bias[first+p], &dst[q*stride+p], stride)
 		}
 	}
