@@ -46,12 +46,6 @@ func Align(null *Null, scores []float64) Aligned {
 	return a
 }
 
-// AlignTo is Align by the scores of rows that are known to be clean and stand among the stream's.
-func AlignTo(null *Null, clean []float64) Aligned {
-	a, _ := lay(null, finite(clean), 0, 0.9)
-	return a
-}
-
 // lay lays the quartile, the median and the quantile high of rising scores, the highest of which are poison, on those of
 // null; 0 is for no such quantile. Where that makes no sense null is left as it is.
 func lay(null *Null, sorted []float64, poison, high float64) (Aligned, bool) {

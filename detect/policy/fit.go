@@ -104,12 +104,18 @@ func (f *fitted) cut(d detect.Detector, ref *detect.Sample, kind detect.Scores, 
 			return nil
 		}
 		if f.parts = append(f.parts, p); !kind.Learned {
-			return nil
+			if p.insert.N >= enoughKnown {
+				return nil
+			}
+			continue
 		}
 		scores := p.model.Score(p.insert, env).Value
 		for i, row := range c.held {
 			value[row] = scores[i]
 		}
+	}
+	if !kind.Learned {
+		return nil
 	}
 	if null := calibrate.Fit(value); null != nil {
 		f.held = make([]float64, ref.N)
@@ -227,11 +233,12 @@ func (f *fitted) score(s *detect.Sample, before detect.Memory, env detect.Env) (
 		if aligned.Unclean() < muchPoison || f.parts == nil {
 			return scores, aligned.LogP
 		}
-		// Much poison hides how much there is, and does something to clean rows too: reference rows among the stream's tell.
-		p := f.parts[0]
-		scores = score(p.model, s.Join(p.insert))
-		aligned = calibrate.AlignTo(null, scores.Value[s.N:])
-		scores.Value = scores.Value[:s.N]
+		// Much poison hides how much there is, and does something to clean rows too, most to those that look like it:
+		// reference rows among the stream's tell.
+		if among, logP := f.among(s, score); logP != nil {
+			among.LogP = logP
+			return among, nil
+		}
 		return scores, aligned.LogP
 	}
 	// The longest simulation that is not longer than the stream, or else the shortest there is.
