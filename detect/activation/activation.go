@@ -2,7 +2,8 @@
 //
 // What it catches: rows of one class that are of another kind than its others and of one kind among themselves: poison whose
 // content comes from another class, or that shares a trigger or a style. It was made for activations of a model that has learned a
-// backdoor, and works best where the embedding role holds those. What it needs: an embedding, and labels where there are classes;
+// backdoor, and works best where the embedding role holds those. What it needs: an embedding and a label (what
+// stands out among all rows together is an honest topic as often as poison, and is for detect/embedding to judge);
 // or, if asked to, text with labels, for which the built-in vectors are taken. What it does not see: poison that is spread like its class.
 //
 // Method (Chen, Carvalho, Baracaldo et al., "Detecting backdoor attacks on deep neural networks by activation clustering", SafeAI
@@ -62,7 +63,7 @@ func (Detector) Name() string { return "activation" }
 
 // Fit implements [detect.Detector].
 func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, error) {
-	if reference.Embedding == nil && (reference.Label == nil || !d.Texts) {
+	if reference.Label == nil || reference.Embedding == nil && !d.Texts {
 		return nil, nil
 	}
 	vectors, ok := embedding.NewVectors(reference)
@@ -70,9 +71,9 @@ func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, e
 		return nil, nil
 	}
 	m := &model{
-		vectors: vectors, engine: linalg.Resilient(d.Engine), trusted: map[string]linalg.Matrix{}, oneClass: reference.Label == nil,
+		vectors: vectors, engine: linalg.Resilient(d.Engine), trusted: map[string]linalg.Matrix{},
 	}
-	groups := whitening.Groups(vectors, reference, m.oneClass, env.Workers)
+	groups := whitening.Groups(vectors, reference, env.Workers)
 	var known []linalg.Matrix
 	for _, g := range groups {
 		m.whole += g.Fingerprint()
@@ -99,12 +100,11 @@ func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, e
 }
 
 type model struct {
-	vectors  embedding.Vectors
-	engine   linalg.Engine
-	oneClass bool // the reference has no labels
-	space    whitening.Map
-	trusted  map[string]linalg.Matrix // vectors of reference rows about their class's centre, of classes that have enough
-	whole    uint64                   // fingerprint of all of the reference, to recognise it
+	vectors embedding.Vectors
+	engine  linalg.Engine
+	space   whitening.Map
+	trusted map[string]linalg.Matrix // vectors of reference rows about their class's centre, of classes that have enough
+	whole   uint64                   // fingerprint of all of the reference, to recognise it
 }
 
 // Score implements [detect.Model].
@@ -115,7 +115,7 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	}
 	var groups []whitening.Group
 	whole := uint64(0)
-	for _, g := range whitening.Groups(m.vectors, s, m.oneClass, env.Workers) {
+	for _, g := range whitening.Groups(m.vectors, s, env.Workers) {
 		whole += g.Fingerprint()
 		groups = append(groups, g)
 	}

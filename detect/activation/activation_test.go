@@ -20,13 +20,6 @@ func TestConformance(t *testing.T) {
 			return s
 		})
 	})
-	t.Run("no label", func(t *testing.T) {
-		detecttest.Run(t, Detector{}, func(n int, seed uint64) *detect.Sample {
-			s := detecttest.Clean(n, seed)
-			s.Label, s.Classes = nil, nil
-			return s
-		})
-	})
 }
 
 func scores(t testing.TB, reference, s *detect.Sample) detect.Scores {

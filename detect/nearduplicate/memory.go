@@ -359,9 +359,9 @@ func longEvidence(count float64, rows uint64, known, reference int) string {
 		count, 100*count/float64(rows), rows, known, reference)
 }
 
-// convicting is the chance from which earlier rows of a flood are recalled: of a thousand clean rows that were accepted one may
-// be recalled that should not.
-const convicting = 1e-3
+// convicting is the chance from which earlier rows of a flood are recalled: of ten thousand clean rows that were accepted
+// one may be recalled that should not, a hundredth of the usual budget: a recall reaches into what was trained on.
+const convicting = 1e-4
 
 // Suspects returns the rows that are a little more frequent than chance makes them: the beginning of a flood looks so.
 func (m *model) Suspects(s *detect.Sample, known detect.Memory, env detect.Env) []detect.Suspicion {

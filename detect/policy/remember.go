@@ -317,9 +317,9 @@ func (s *Scorer) suspect(d *record.Decision, next *memory.State, before *recolle
 	d.Recalls = append(d.Recalls, recalls...)
 }
 
-// mostDecoded is how many states are kept as they were decoded: those of a few dozen partitions. One takes some
+// mostDecoded is how many states are kept as they were decoded: those of some dozen partitions and files. One takes some
 // megabytes.
-const mostDecoded = 48
+const mostDecoded = 96
 
 // decodedStates keeps states that were decoded already: a state is used for many segments, and decoding it takes longer
 // than judging a short one. They are told apart by where their bytes lie, which are kept, so that no others can lie there.

@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"testing"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/schema/contract"
 )
 
 // draw makes n rows with every role; shift moves all of them.
@@ -101,5 +103,19 @@ func TestCompareOfLittle(t *testing.T) {
 	}
 	if got := Compare(&detect.Sample{N: 3}, draw(3, 1, 0), 1); len(got) != 0 {
 		t.Errorf("roles that one sample lacks are compared: %+v", got)
+	}
+}
+
+func TestRestrict(t *testing.T) {
+	r := &Reference{Sample: draw(20, 1, 0), Name: "t@1"}
+	all := contract.Roles{
+		Text: []string{"/t"}, Label: "/l", Features: []string{"/x", "/y"}, Embedding: "/e", Probabilities: "/p", Loss: "/o", Gradient: "/g",
+		Provider: contract.Provider{Is: "me"},
+	}
+	if got := r.Restrict(all); !reflect.DeepEqual(got, r) {
+		t.Error("a role that the contract names is gone")
+	}
+	if got := r.Restrict(contract.Roles{}); !reflect.DeepEqual(got, &Reference{Sample: &detect.Sample{N: 20}, Name: "t@1"}) {
+		t.Error("a role that the contract does not name is there")
 	}
 }

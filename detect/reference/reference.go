@@ -34,6 +34,7 @@ import (
 	"math"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/schema/contract"
 )
 
 const magic = "taster-reference 1\n"
@@ -113,6 +114,39 @@ func New(h Header, s *detect.Sample) (*Reference, error) {
 	}
 	out := binary.LittleEndian.AppendUint32([]byte(magic), uint32(len(head)))
 	return Decode(append(append(out, head...), body...))
+}
+
+// Restrict returns r without the columns of roles that a contract does not name, or names no more: what a stream cannot have is
+// not to be missed in it.
+func (r *Reference) Restrict(roles contract.Roles) *Reference {
+	s := *r.Sample
+	if len(roles.Text) == 0 {
+		s.Text = nil
+	}
+	if roles.Label == "" {
+		s.Label, s.Classes = nil, nil
+	}
+	if len(roles.Features) == 0 {
+		s.Features, s.FeatureNames = nil, nil
+	}
+	if roles.Embedding == "" {
+		s.Embedding, s.Dim, s.HasEmbedding = nil, 0, nil
+	}
+	if roles.Probabilities == "" {
+		s.Probabilities, s.Outcomes = nil, 0
+	}
+	if roles.Loss == "" {
+		s.Loss = nil
+	}
+	if roles.Gradient == "" {
+		s.Gradient, s.GradientDim = nil, 0
+	}
+	if roles.Provider == (contract.Provider{}) {
+		s.Provider, s.Providers = nil, nil
+	}
+	out := *r
+	out.Sample = &s
+	return &out
 }
 
 func appendDoubles(dst []byte, values []float64) []byte {

@@ -2,8 +2,8 @@
 // in embeddings.
 //
 // What it catches: rows of one class that share a displacement, whatever they are about: triggers, clean-label poison that was
-// moved towards another class, texts of one style. What it needs: an embedding, and labels where there are classes; or, if asked to, text with
-// labels, for which the built-in vectors are taken. What it does not see: a displacement that is small beside the noise that
+// moved towards another class, texts of one style. What it needs: an embedding and a label (what
+// stands out among all rows together is an honest topic as often as poison, and is for detect/embedding to judge); or, if asked to, text with labels, for which the built-in vectors are taken. What it does not see: a displacement that is small beside the noise that
 // sampling leaves in so many dimensions (in a class of n rows and d dimensions about (d/n)^¼/√share standard deviations), and rows that
 // lie far out alone.
 //
@@ -69,7 +69,7 @@ func (Detector) Name() string { return "spectral" }
 
 // Fit implements [detect.Detector].
 func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, error) {
-	if reference.Embedding == nil && (reference.Label == nil || !d.Texts) {
+	if reference.Label == nil || reference.Embedding == nil && !d.Texts {
 		return nil, nil
 	}
 	vectors, ok := embedding.NewVectors(reference)
@@ -77,9 +77,9 @@ func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, e
 		return nil, nil
 	}
 	m := &model{
-		vectors: vectors, engine: linalg.Resilient(d.Engine), trusted: map[string]linalg.Matrix{}, oneClass: reference.Label == nil,
+		vectors: vectors, engine: linalg.Resilient(d.Engine), trusted: map[string]linalg.Matrix{},
 	}
-	groups := whitening.Groups(vectors, reference, m.oneClass, env.Workers)
+	groups := whitening.Groups(vectors, reference, env.Workers)
 	for _, g := range groups {
 		m.whole += g.Fingerprint()
 		kept := min(len(g.Rows), max(minTrusted, maxReference/len(groups)))
@@ -101,14 +101,13 @@ func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, e
 }
 
 type model struct {
-	vectors  embedding.Vectors
-	engine   linalg.Engine
-	oneClass bool // the reference has no labels
-	space    whitening.Map
-	known    []linalg.Matrix          // vectors of reference rows, a matrix for each class
-	trusted  map[string]linalg.Matrix // those of classes that have enough
-	rows     int                      // of known
-	whole    uint64                   // fingerprint of all of the reference, to recognise it
+	vectors embedding.Vectors
+	engine  linalg.Engine
+	space   whitening.Map
+	known   []linalg.Matrix          // vectors of reference rows, a matrix for each class
+	trusted map[string]linalg.Matrix // those of classes that have enough
+	rows    int                      // of known
+	whole   uint64                   // fingerprint of all of the reference, to recognise it
 }
 
 // Score implements [detect.Model].
@@ -117,7 +116,7 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	for i := range value {
 		value[i] = math.NaN()
 	}
-	groups := whitening.Groups(m.vectors, s, m.oneClass, env.Workers)
+	groups := whitening.Groups(m.vectors, s, env.Workers)
 	halves := m.halves(s, groups, env)
 	var next atomic.Int64
 	var wait sync.WaitGroup

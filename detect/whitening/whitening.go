@@ -45,10 +45,9 @@ type Group struct {
 	Hash  []uint64 // of each of Rows, rising
 }
 
-// Groups returns the groups of a sample that v fits, by class number, those without rows left out. Where nothing has a label and
-// oneClass is set, all rows are one group.
-func Groups(v embedding.Vectors, s *detect.Sample, oneClass bool, workers int) []Group {
-	if !v.Fits(s) || s.Label == nil && !oneClass {
+// Groups returns the groups of a sample that v fits, by class number, those without rows left out.
+func Groups(v embedding.Vectors, s *detect.Sample, workers int) []Group {
+	if !v.Fits(s) || s.Label == nil {
 		return nil
 	}
 	hash, has := make([]uint64, s.N), make([]bool, s.N)
@@ -57,16 +56,6 @@ func Groups(v embedding.Vectors, s *detect.Sample, oneClass bool, workers int) [
 			hash[row], has[row] = v.Hash(s, row)
 		}
 	})
-	if s.Label == nil {
-		all := Group{}
-		for row := range s.N {
-			if has[row] {
-				all.Rows = append(all.Rows, row)
-			}
-		}
-		all.sort(hash)
-		return []Group{all}
-	}
 	byLabel := make([]Group, len(s.Classes))
 	for row, label := range s.Label {
 		if has[row] && label >= 0 {

@@ -106,7 +106,7 @@ func (a *App) Fit(ctx context.Context, c *contract.Contract, inputs []string, op
 
 // compare tells how a new reference differs from an earlier one, and has the earlier one judge its rows.
 func compare(ctx context.Context, c *contract.Contract, earlier, later *reference.Reference) (*Comparison, error) {
-	scorer, err := policy.New(c, earlier, policy.Options{})
+	scorer, err := policy.New(c, earlier.Restrict(c.Roles), policy.Options{})
 	if err != nil {
 		return nil, err
 	}
@@ -255,7 +255,11 @@ func (a *App) reference(ctx context.Context, c *contract.Contract) (*reference.R
 	if c.Detect.Reference == "" {
 		return nil, nil
 	}
-	return a.openReference(ctx, c.Path+": detect.reference", c.Detect.Reference)
+	ref, err := a.openReference(ctx, c.Path+": detect.reference", c.Detect.Reference)
+	if err != nil {
+		return nil, err
+	}
+	return ref.Restrict(c.Roles), nil
 }
 
 // openReference loads a reference by its name, TOPIC@VERSION or TOPIC@latest. where says in errors who named it.

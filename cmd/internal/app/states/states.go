@@ -43,7 +43,7 @@ const (
 	// mostFiles is how many files' states are taken, and mostBytes how much memory the states of others may take: as
 	// much as the messages on their way. The newest are taken; of a partition's state nothing is lost, since the
 	// partition itself always has its own.
-	mostFiles = 256
+	mostFiles = 32
 	mostBytes = 64 << 20
 	// atOnce is how many states are read side by side.
 	atOnce = 16
