@@ -126,7 +126,7 @@ func peak() int64 {
 func (w workload) job(b *testing.B, do string) job {
 	b.Helper()
 	landing := filepath.Join(b.TempDir(), "landing")
-	if err := os.CopyFS(filepath.Join(landing, "_reference"), os.DirFS(filepath.Join(w.landing, "_reference"))); err != nil {
+	if err := os.CopyFS(landing, os.DirFS(w.landing)); err != nil {
 		b.Fatal(err)
 	}
 	return job{
