@@ -46,7 +46,8 @@ type Sample struct {
 // Env is what a detector may use beside its input.
 type Env struct {
 	Seed    uint64
-	Workers int // goroutines that may be used; results must not depend on it
+	Workers int     // goroutines that may be used; results must not depend on it
+	Shared  *Shared // what other detectors made of the same sample; nil: nothing is shared
 }
 
 // Detector learns from a reference what is normal. A Detector holds settings only and is safe for concurrent use.

@@ -1,0 +1,59 @@
+package detect
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+func TestOnce(t *testing.T) {
+	type key struct{ of *Sample }
+	var made atomic.Int32
+	make := func() int32 { return made.Add(1) }
+	a, b := &Sample{}, &Sample{}
+	env := Env{Shared: &Shared{}}
+	var wait sync.WaitGroup
+	for range 8 {
+		wait.Go(func() {
+			if got := Once(env, key{a}, make); got != 1 {
+				t.Errorf("made again: %d", got)
+			}
+		})
+	}
+	wait.Wait()
+	if got := Once(env, key{b}, make); got != 2 {
+		t.Errorf("another sample has got %d, want its own", got)
+	}
+	if got := Once(Env{}, key{a}, make); got != 3 {
+		t.Errorf("without anything shared %d came back, want it to be made anew", got)
+	}
+}
+
+func TestEachAndChunks(t *testing.T) {
+	for _, n := range []int{0, 1, 7, 64, 65} {
+		for _, workers := range []int{0, 1, 3, 100} {
+			calls := make([]atomic.Int32, n)
+			Each(n, workers, func(i int) { calls[i].Add(1) })
+			var goroutines atomic.Int32
+			Chunks(n, 8, workers, func() func(first, end int) {
+				goroutines.Add(1)
+				return func(first, end int) {
+					if first%8 != 0 || end != min(first+8, n) {
+						t.Errorf("n = %d: a piece from %d to %d", n, first, end)
+					}
+					for i := first; i < end; i++ {
+						calls[i].Add(1)
+					}
+				}
+			})
+			for i := range calls {
+				if got := calls[i].Load(); got != 2 {
+					t.Errorf("n = %d, %d workers: %d was worked on %d times, want once by each", n, workers, i, got)
+				}
+			}
+			if got := int(goroutines.Load()); got > max(1, workers) {
+				t.Errorf("n = %d: %d goroutines, want at most %d", n, got, workers)
+			}
+		}
+	}
+}
