@@ -94,8 +94,8 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 	if reference.Text == nil || reference.Label == nil {
 		return nil, nil
 	}
-	tokens := text.Tokenize(reference.Text, env.Workers)
-	m := &model{sample: reference, labels: labels.Fit(reference, tokens, env)}
+	tokens := text.Of(reference, env)
+	m := &model{sample: reference, labels: labels.Fit(reference, env)}
 	if m.labels == nil {
 		return nil, nil
 	}
@@ -186,9 +186,9 @@ func (m *model) analyse(s *detect.Sample, env detect.Env) *rows {
 	if s.Text == nil || s.Label == nil {
 		return r
 	}
-	tokens := text.Tokenize(s.Text, env.Workers)
+	tokens := text.Of(s, env)
 	own := m.labels.Groups(s)
-	p := m.labels.Predict(s, tokens, env)
+	p := m.labels.Predict(s, env)
 	r.bin = make([]uint8, len(p))
 	r.runs = make([]run, (s.N+runRows-1)/runRows)
 	each(len(r.runs), env.Workers, func(at int) {

@@ -24,7 +24,6 @@ import (
 	"math"
 
 	"github.com/tasterhq/taster/detect"
-	"github.com/tasterhq/taster/detect/text"
 	"github.com/tasterhq/taster/schema/finding"
 )
 
@@ -44,7 +43,7 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 	if reference.Text == nil || reference.Label == nil {
 		return nil, nil
 	}
-	m := fit(reference, text.Tokenize(reference.Text, env.Workers), env, settings{most: mostRows, whole: true})
+	m := Fit(reference, env)
 	if m == nil {
 		return nil, nil
 	}
@@ -66,14 +65,13 @@ func (sc scorer) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	if s.Text == nil || s.Label == nil {
 		return scores
 	}
-	tokens := text.Tokenize(s.Text, env.Workers)
-	own, p := m.Groups(s), m.Predict(s, tokens, env)
+	own, p := m.Groups(s), m.predict(s, false, env)
 	var cross *Model
 	var crossOwn []int8
 	var crossP []float32
 	if s != m.sample && m.rows < alone && s.N >= fewestCross {
-		if cross = fit(s, tokens, env, settings{most: mostCross}); cross != nil {
-			crossOwn, crossP = cross.Groups(s), cross.Predict(s, tokens, env)
+		if cross = fit(s, mostCross, false, env); cross != nil {
+			crossOwn, crossP = cross.Groups(s), cross.predict(s, false, env)
 		}
 	}
 	for i, g := range own {

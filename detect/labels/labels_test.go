@@ -10,7 +10,6 @@ import (
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/detecttest"
-	"github.com/tasterhq/taster/detect/text"
 )
 
 var env = detect.Env{Seed: 1, Workers: 2}
@@ -115,9 +114,9 @@ func TestProbabilitiesAreCalibrated(t *testing.T) {
 				rng.Shuffle(s.N, func(i, j int) { s.Label[i], s.Label[j] = s.Label[j], s.Label[i] })
 			}
 		}
-		m := Fit(reference, text.Tokenize(reference.Text, 2), env)
+		m := Fit(reference, env)
 		own := m.Groups(stream)
-		p := m.Predict(stream, text.Tokenize(stream.Text, 2), env)
+		p := m.Predict(stream, env)
 		said, right := 0.0, 0.0
 		for i, g := range own {
 			row := p[i*3 : i*3+3]

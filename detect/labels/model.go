@@ -36,7 +36,7 @@ type Model struct {
 	group  map[string]int8
 	whole  *linear // nil when only the cross-fitted models were asked for
 	parts  parts
-	wary   func() parts   // the same for a sample that may hold poison; nil: parts will do
+	wary   func() parts   // the same, leaving out what poison among the examples teaches first
 	rows   int            // learned from
 	sample *detect.Sample // that it was fitted on
 }
@@ -44,23 +44,20 @@ type Model struct {
 // parts are cross-fitted models: parts[k] has not seen the rows whose key is k modulo folds.
 type parts [folds]*linear
 
-// Fit learns from the labelled texts of s, as cut into tokens. It returns nil where there is too little to learn: no
-// texts, fewer than two classes or fewer than 20 labelled rows.
-func Fit(s *detect.Sample, tokens *text.Tokens, env detect.Env) *Model {
-	return fit(s, tokens, env, settings{most: mostRows, whole: true, wary: true})
+type modelOf struct{ sample *detect.Sample }
+
+// Fit learns from the labelled texts of s. It returns nil where there is too little to learn: no texts, fewer than two
+// classes or fewer than 20 labelled rows.
+func Fit(s *detect.Sample, env detect.Env) *Model {
+	return detect.Once(env, modelOf{s}, func() *Model { return fit(s, mostRows, true, env) })
 }
 
-// settings say what is learned.
-type settings struct {
-	most  int  // rows learned from
-	whole bool // the model of all rows, beside the cross-fitted ones
-	wary  bool // rows of the very sample are predicted by models that leave out what poison teaches first
-}
-
-func fit(s *detect.Sample, tokens *text.Tokens, env detect.Env, set settings) *Model {
+// fit learns from so many rows at most; whole asks for the model of all of them, beside the cross-fitted ones.
+func fit(s *detect.Sample, most int, whole bool, env detect.Env) *Model {
 	if s.Text == nil || s.Label == nil {
 		return nil
 	}
+	tokens := text.Of(s, env)
 	m := &Model{sample: s}
 	m.fold(s)
 	if m.groups < 2 {
@@ -90,17 +87,15 @@ func fit(s *detect.Sample, tokens *text.Tokens, env detect.Env, set settings) *M
 	if len(rows) < fewestRows {
 		return nil
 	}
-	rows = rows[:min(len(rows), set.most)]
+	rows = rows[:min(len(rows), most)]
 	m.rows = len(rows)
 	examples := make([]example, len(rows))
 	for i, r := range rows {
 		examples[i] = example{tokens.Row(r.at), own[r.at], uint8(r.key % folds)}
 	}
 	m.parts = m.crossFit(examples, false, env)
-	if set.wary {
-		m.wary = sync.OnceValue(func() parts { return m.crossFit(examples, true, env) })
-	}
-	if set.whole {
+	m.wary = sync.OnceValue(func() parts { return m.crossFit(examples, true, env) })
+	if whole {
 		m.whole = train(examples, -1, m.groups, false, env.Seed)
 		m.whole.temper = m.parts[0].temper
 	}
@@ -110,11 +105,7 @@ func fit(s *detect.Sample, tokens *text.Tokens, env detect.Env, set settings) *M
 // crossFit trains one model per fold, tempered on the rows that it has not seen.
 func (m *Model) crossFit(examples []example, wary bool, env detect.Env) parts {
 	var p parts
-	var jobs []func()
-	for k := range folds {
-		jobs = append(jobs, func() { p[k] = train(examples, k, m.groups, wary, env.Seed) })
-	}
-	parallel(jobs, env.Workers)
+	detect.Each(folds, env.Workers, func(k int) { p[k] = train(examples, k, m.groups, wary, env.Seed) })
 	temper := temperature(examples, p, m.groups)
 	for _, part := range p {
 		part.temper = temper
@@ -185,31 +176,42 @@ func (m *Model) Groups(s *detect.Sample) []int8 {
 	return out
 }
 
-// Predict returns p(group | text) for each row of s, N × Count(), row after row: what the texts say, whatever the
-// labels. Rows without a text get the model's prior. A row of the very sample that the model was fitted on is
-// predicted by a model that has not seen it, nor any row with equal text.
-func (m *Model) Predict(s *detect.Sample, tokens *text.Tokens, env detect.Env) []float32 {
-	out := make([]float32, s.N*m.groups)
-	held := m.parts
-	if s == m.sample && m.wary != nil {
-		held = m.wary()
-	}
-	const run = 4096
-	var jobs []func()
-	for from := 0; from < s.N; from += run {
-		jobs = append(jobs, func() {
-			for i := from; i < min(from+run, s.N); i++ {
-				row := tokens.Row(i)
-				by := m.whole
-				if s == m.sample {
-					by = held[text.Key(row)%folds]
+// Predict returns p(group | text) for each row of s, N × Count(), row after row, which must not be changed: what the
+// texts say, whatever the labels. Rows without a text get the model's prior. A row of the very sample that the model was
+// fitted on is predicted by a model that has not seen it, nor any row with equal text, nor what poison in that sample
+// would teach first.
+func (m *Model) Predict(s *detect.Sample, env detect.Env) []float32 { return m.predict(s, true, env) }
+
+type predictions struct {
+	model  *Model
+	sample *detect.Sample
+	wary   bool
+}
+
+// predict is Predict; wary says whether rows of the very sample are predicted by the wary models.
+func (m *Model) predict(s *detect.Sample, wary bool, env detect.Env) []float32 {
+	wary = wary && s == m.sample
+	return detect.Once(env, predictions{m, s, wary}, func() []float32 {
+		tokens := text.Of(s, env)
+		out := make([]float32, s.N*m.groups)
+		held := m.parts
+		if wary {
+			held = m.wary()
+		}
+		detect.Chunks(s.N, 1024, env.Workers, func() func(int, int) {
+			return func(from, to int) {
+				for i := from; i < to; i++ {
+					row := tokens.Row(i)
+					by := m.whole
+					if s == m.sample {
+						by = held[text.Key(row)%folds]
+					}
+					by.predict(out[i*m.groups:(i+1)*m.groups], row)
 				}
-				by.predict(out[i*m.groups:(i+1)*m.groups], row)
 			}
 		})
-	}
-	parallel(jobs, env.Workers)
-	return out
+		return out
+	})
 }
 
 // temperature returns the factor on logits under which held-out labels are likeliest (Guo et al., ICML 2017,
@@ -418,18 +420,4 @@ func (l *linear) rescale(by float32) {
 			l.table[at+1+g] *= by
 		}
 	}
-}
-
-// parallel runs jobs with so many goroutines.
-func parallel(jobs []func(), workers int) {
-	var wg sync.WaitGroup
-	workers = max(1, min(workers, len(jobs)))
-	for w := range workers {
-		wg.Go(func() {
-			for j := w; j < len(jobs); j += workers {
-				jobs[j]()
-			}
-		})
-	}
-	wg.Wait()
 }

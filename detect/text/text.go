@@ -11,9 +11,10 @@
 package text
 
 import (
-	"sync"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/tasterhq/taster/detect"
 )
 
 // Token is one word or mark of a text.
@@ -78,29 +79,29 @@ func (t *Tokens) Count() int {
 	return n
 }
 
+type tokensOf struct{ sample *detect.Sample }
+
+// Of returns the tokens of a sample's texts.
+func Of(s *detect.Sample, env detect.Env) *Tokens {
+	return detect.Once(env, tokensOf{s}, func() *Tokens { return Tokenize(s.Text, env.Workers) })
+}
+
 // Tokenize cuts every text, with so many goroutines.
 func Tokenize(texts [][]byte, workers int) *Tokens {
 	t := &Tokens{blocks: make([]block, (len(texts)+blockRows-1)/blockRows)}
-	var wg sync.WaitGroup
-	workers = max(1, min(workers, len(t.blocks)))
-	for w := range workers {
-		wg.Go(func() {
-			for b := w; b < len(t.blocks); b += workers {
-				rows := texts[b*blockRows : min(len(texts), (b+1)*blockRows)]
-				bytes := 0
-				for _, text := range rows {
-					bytes += len(text)
-				}
-				out := block{tokens: make([]Token, 0, bytes/5+16), ends: make([]int, len(rows))}
-				for i, text := range rows {
-					out.tokens = Append(out.tokens, text)
-					out.ends[i] = len(out.tokens)
-				}
-				t.blocks[b] = out
-			}
-		})
-	}
-	wg.Wait()
+	detect.Each(len(t.blocks), workers, func(b int) {
+		rows := texts[b*blockRows : min(len(texts), (b+1)*blockRows)]
+		bytes := 0
+		for _, text := range rows {
+			bytes += len(text)
+		}
+		out := block{tokens: make([]Token, 0, bytes/5+16), ends: make([]int, len(rows))}
+		for i, text := range rows {
+			out.tokens = Append(out.tokens, text)
+			out.ends[i] = len(out.tokens)
+		}
+		t.blocks[b] = out
+	})
 	return t
 }
 

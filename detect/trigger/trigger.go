@@ -57,13 +57,21 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 	if reference.Text == nil || reference.N == 0 {
 		return nil, nil
 	}
-	tokens := text.Tokenize(reference.Text, env.Workers)
-	m := &model{sample: reference, labels: labels.Fit(reference, tokens, env)}
-	m.functions = functionWords(tokens, reference.N)
+	tokens := text.Of(reference, env)
+	m := &model{sample: reference, labels: labels.Fit(reference, env)}
+	m.functions = functionsOf(reference, env)
 	rows := distinctRows(reference.N, tokens, nil)
 	m.rows, m.tokens = rows.n, rows.tokens
 	m.count = countFeatures(tokens, rows, largest, m.functions, min(env.Workers, mostTables))
 	return m, nil
+}
+
+type functionsKey struct{ reference *detect.Sample }
+
+func functionsOf(reference *detect.Sample, env detect.Env) *functions {
+	return detect.Once(env, functionsKey{reference}, func() *functions {
+		return functionWords(text.Of(reference, env), reference.N)
+	})
 }
 
 // functionWords returns the words that at least functionShare of the rows have, mostFunctions at most.
@@ -301,12 +309,12 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 
 // observe counts what is in s; the rows that count are returned beside it.
 func (m *model) observe(s *detect.Sample, env detect.Env) (*stream, distinct) {
-	st := &stream{model: m, sample: s, tokens: text.Tokenize(s.Text, env.Workers)}
+	st := &stream{model: m, sample: s, tokens: text.Of(s, env)}
 	most := largest
 	if m.labels != nil && s.Label != nil {
 		st.groups = m.labels.Count()
 		st.own = m.labels.Groups(s)
-		st.p = m.labels.Predict(s, st.tokens, env)
+		st.p = m.labels.Predict(s, env)
 		if st.groups > 2 {
 			most.others -= 2
 		}

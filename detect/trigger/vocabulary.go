@@ -19,7 +19,7 @@ func NewVocabulary(reference *detect.Sample, env detect.Env) *Vocabulary {
 	if reference == nil || reference.Text == nil || reference.N == 0 {
 		return &Vocabulary{&functions{}}
 	}
-	return &Vocabulary{functionWords(text.Tokenize(reference.Text, env.Workers), reference.N)}
+	return &Vocabulary{functionsOf(reference, env)}
 }
 
 // Append appends to dst the features of one text, as cut by text.Append or text.Tokenize: words, marks with no space
