@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"math/rand/v2"
 
 	"github.com/tasterhq/taster/detect"
@@ -36,140 +37,221 @@ type stream struct {
 	null   *calibrate.Null
 }
 
-// fit learns from a reference and calibrates on its held-out rows. It returns nil where the reference has not what
-// the detector needs.
-func fit(d detect.Detector, ref *detect.Sample, env detect.Env) (*fitted, error) {
-	model, err := d.Fit(ref, env)
-	if model == nil || err != nil {
-		return nil, err
-	}
-	f := &fitted{name: d.Name(), model: model}
+// fitting is a detector that is being fitted. All are fitted side by side on one part of the reference after the other, so
+// that what several make of a part is made once and not kept longer than that.
+type fitting struct {
+	detector detect.Detector
+	fitted   *fitted
+	out      bool // the reference, or a part of it, has not what the detector needs
+	err      error
 
-	value := make([]float64, ref.N)
-	var kind detect.Scores
-	for _, c := range cuts(ref.N, folds, env.Seed) {
-		part, err := d.Fit(ref.Select(c.others), env)
-		if part == nil || err != nil {
-			return nil, err
-		}
-		kind = part.Score(ref.Select(c.held), env)
-		if kind.LogP != nil {
-			if f.held == nil {
-				f.held = make([]float64, ref.N)
-			}
-			for i, row := range c.held {
-				f.held[row] = kind.LogP[i]
-			}
-			continue
-		}
-		if _, remembers := model.(detect.Remembering); (kind.Stream || remembers) && f.parts == nil {
-			if err := f.cut(d, ref, kind, env); err != nil {
-				return nil, err
-			}
-			if kind.Learned && f.held != nil {
-				return f, nil
-			}
-		}
-		if kind.Stream {
-			return f.simulate(d, ref, env)
-		}
-		for i, row := range c.held {
-			value[row] = kind.Value[i]
-		}
-	}
-	if kind.LogP != nil {
-		return f, nil
-	}
-	f.nulls = nullsOf(value, ref, kind.PerClass, calibrate.Fit)
-	if f.nulls.all == nil {
-		return nil, nil
-	}
-	f.held = make([]float64, ref.N)
-	f.nulls.logP(f.held, ref, value, env.Workers)
-	return f, nil
+	kind      detect.Scores // what its scores are like
+	value     []float64     // held-out scores of the reference's rows
+	enough    bool          // parts
+	simulated [][]float64   // scores of clean streams, by their length
 }
 
-// cut fits models to parts of the reference. Scores that are learned from the stream are held out by them too.
-func (f *fitted) cut(d detect.Detector, ref *detect.Sample, kind detect.Scores, env detect.Env) error {
-	f.learned = kind.Learned
-	value := make([]float64, ref.N)
-	for _, c := range cuts(ref.N, quarters, env.Seed) {
-		p := part{insert: ref.Select(c.held)}
-		var err error
-		if p.model, err = d.Fit(ref.Select(c.others), env); err != nil {
-			return err
-		}
-		if p.model == nil {
-			f.parts = nil
-			return nil
-		}
-		if f.parts = append(f.parts, p); !kind.Learned {
-			if p.insert.N >= enoughKnown {
-				return nil
+// fit learns from a reference and calibrates on its held-out rows. Detectors for which the reference has not what they
+// need are left out.
+func fit(detectors []detect.Detector, ref *detect.Sample, env detect.Env) ([]fitted, error) {
+	all := make([]*fitting, len(detectors))
+	for i, d := range detectors {
+		all[i] = &fitting{detector: d, fitted: &fitted{name: d.Name()}, value: make([]float64, ref.N)}
+	}
+	each := func(wanted func(*fitting) bool, do func(*fitting, detect.Env) error) {
+		var some []*fitting
+		for _, f := range all {
+			if !f.out && f.err == nil && wanted(f) {
+				some = append(some, f)
 			}
-			continue
 		}
-		scores := p.model.Score(p.insert, env).Value
-		for i, row := range c.held {
-			value[row] = scores[i]
+		env := env
+		env.Shared = &detect.Shared{}
+		detect.Each(len(some), env.Workers, func(i int) { some[i].err = do(some[i], env) })
+	}
+
+	each(func(*fitting) bool { return true }, func(f *fitting, env detect.Env) (err error) {
+		f.fitted.model, err = f.learn(ref, env)
+		return err
+	})
+	for k, c := range cuts(ref.N, folds, env.Seed) {
+		others, held := ref.Select(c.others), ref.Select(c.held)
+		each(func(f *fitting) bool { return k == 0 || !f.streams() }, func(f *fitting, env detect.Env) error {
+			return f.holdOut(others, held, c.held, env)
+		})
+	}
+	for _, c := range cuts(ref.N, quarters, env.Seed) {
+		others, held := ref.Select(c.others), ref.Select(c.held)
+		each((*fitting).wantsParts, func(f *fitting, env detect.Env) error { return f.part(others, held, c.held, env) })
+	}
+	each((*fitting).learns, func(f *fitting, env detect.Env) error {
+		f.fitted.learned = true
+		f.holdParts()
+		return nil
+	})
+	lengths := calibrate.Lengths(ref.N / 2)
+	for round := range max(1, min(rounds, enoughRows/ref.N)) {
+		for _, c := range cuts(ref.N, 2, env.Seed+uint64(round)) {
+			others := ref.Select(c.others)
+			each((*fitting).wantsStreams, func(f *fitting, env detect.Env) error {
+				return f.simulate(ref, others, c.held, lengths, round == 0, env)
+			})
 		}
 	}
-	if !kind.Learned {
+
+	var out []fitted
+	for _, f := range all {
+		if f.err != nil {
+			return nil, fmt.Errorf("detector %s: %w", f.detector.Name(), f.err)
+		}
+		if !f.out && f.calibrate(ref, lengths, env) {
+			out = append(out, *f.fitted)
+		}
+	}
+	return out, nil
+}
+
+// learn fits the detector to some rows; where they have not what it needs, it is out.
+func (f *fitting) learn(rows *detect.Sample, env detect.Env) (detect.Model, error) {
+	model, err := f.detector.Fit(rows, env)
+	if model == nil {
+		f.out = true
+	}
+	return model, err
+}
+
+// tests tells that scores are valid tests as they stand, streams that they depend on the stream, learns that their shape
+// does.
+func (f *fitting) tests() bool   { return f.kind.LogP != nil }
+func (f *fitting) streams() bool { return f.kind.Stream && !f.tests() }
+func (f *fitting) learns() bool  { return f.kind.Learned && f.fitted.parts != nil }
+
+// wantsParts tells that reference rows will have to stand among the stream's.
+func (f *fitting) wantsParts() bool {
+	_, remembers := f.fitted.model.(detect.Remembering)
+	return !f.enough && !f.tests() && (f.kind.Stream || remembers)
+}
+
+// wantsStreams tells that only clean streams say what the scores mean.
+func (f *fitting) wantsStreams() bool {
+	return f.streams() && !(f.kind.Learned && f.fitted.held != nil)
+}
+
+// holdOut scores rows of the reference, of the given numbers, by what the others teach.
+func (f *fitting) holdOut(others, held *detect.Sample, rows []int, env detect.Env) error {
+	model, err := f.learn(others, env)
+	if err != nil || model == nil {
+		return err
+	}
+	f.kind = model.Score(held, env)
+	to, scores := f.value, f.kind.Value
+	if f.tests() {
+		if f.fitted.held == nil {
+			f.fitted.held = make([]float64, len(f.value))
+		}
+		to, scores = f.fitted.held, f.kind.LogP
+	}
+	for i, row := range rows {
+		to[row] = scores[i]
+	}
+	return nil
+}
+
+// part fits a model to three quarters of the reference. Scores that are learned from the stream are held out by all four
+// of them, of others one will do.
+func (f *fitting) part(others, held *detect.Sample, rows []int, env detect.Env) error {
+	model, err := f.detector.Fit(others, env)
+	if err != nil {
+		return err
+	}
+	if model == nil {
+		f.fitted.parts, f.enough = nil, true
 		return nil
 	}
-	if null := calibrate.Fit(value); null != nil {
-		f.held = make([]float64, ref.N)
-		for i, v := range value {
-			f.held[i] = null.LogP(v)
+	f.fitted.parts = append(f.fitted.parts, part{model, held})
+	if !f.kind.Learned {
+		f.enough = held.N >= enoughKnown
+		return nil
+	}
+	scores := model.Score(held, env).Value
+	for i, row := range rows {
+		f.value[row] = scores[i]
+	}
+	return nil
+}
+
+// holdParts calibrates on the rows that the parts held out.
+func (f *fitting) holdParts() {
+	if null := calibrate.Fit(f.value); null != nil {
+		f.fitted.held = make([]float64, len(f.value))
+		for i, v := range f.value {
+			f.fitted.held[i] = null.LogP(v)
+		}
+	}
+}
+
+// piece names rows [from, from+length) of a half of the reference, held out.
+type piece struct{ from, length int }
+
+// simulate calibrates scores that depend on the stream: time and again the reference is cut in half, and each half is
+// scored as a clean stream by what was learned from the other. A half is as long a stream as a reference can be
+// made into without showing the model what it judges; the shape of such scores settles with length.
+func (f *fitting) simulate(ref, others *detect.Sample, held, lengths []int, keep bool, env detect.Env) error {
+	model, err := f.learn(others, env)
+	if err != nil || model == nil {
+		return err
+	}
+	if f.simulated == nil {
+		f.simulated = make([][]float64, len(lengths))
+	}
+	for at, length := range lengths {
+		longest := at == len(lengths)-1
+		for from := 0; from+length <= len(held); from += length {
+			rows := held[from : from+length]
+			if longest {
+				rows = held // which may be one longer
+			}
+			stream := detect.Once(env, piece{from, len(rows)}, func() *detect.Sample { return ref.Select(rows) })
+			scores := model.Score(stream, env).Value
+			f.simulated[at] = append(f.simulated[at], scores...)
+			if longest && keep {
+				for i, row := range rows {
+					f.value[row] = scores[i]
+				}
+			}
 		}
 	}
 	return nil
 }
 
-// simulate calibrates scores that depend on the stream: time and again the reference is cut in half, and each half is
-// scored as a clean stream by what was learned from the other. A half is as long a stream as a reference can be
-// made into without showing the model what it judges; the shape of such scores settles with length.
-func (f *fitted) simulate(d detect.Detector, ref *detect.Sample, env detect.Env) (*fitted, error) {
-	lengths := calibrate.Lengths(ref.N / 2)
-	longest := len(lengths) - 1
-	simulated := make([][]float64, len(lengths))
-	value := make([]float64, ref.N)
-	for round := range max(1, min(rounds, enoughRows/ref.N)) {
-		for _, c := range cuts(ref.N, 2, env.Seed+uint64(round)) {
-			part, err := d.Fit(ref.Select(c.others), env)
-			if part == nil || err != nil {
-				return nil, err
-			}
-			for at, length := range lengths {
-				for from := 0; from+length <= len(c.held); from += length {
-					rows := c.held[from : from+length]
-					if at == longest {
-						rows = c.held // which may be one longer
-					}
-					scores := part.Score(ref.Select(rows), env).Value
-					simulated[at] = append(simulated[at], scores...)
-					if at == longest && round == 0 {
-						for i, row := range rows {
-							value[row] = scores[i]
-						}
-					}
-				}
-			}
+// calibrate says what the scores mean, by what was held out and simulated; false: nothing can be said.
+func (f *fitting) calibrate(ref *detect.Sample, lengths []int, env detect.Env) bool {
+	to := f.fitted
+	switch {
+	case f.tests(), !f.wantsStreams() && f.streams():
+		return true
+	case !f.streams():
+		to.nulls = nullsOf(f.value, ref, f.kind.PerClass, calibrate.Fit)
+		if to.nulls.all == nil {
+			return false
 		}
+		to.held = make([]float64, ref.N)
+		to.nulls.logP(to.held, ref, f.value, env.Workers)
+		return true
 	}
 	for at, length := range lengths {
-		if null := calibrate.Fit(simulated[at]); null != nil {
-			f.streams = append(f.streams, stream{length, null})
+		if null := calibrate.Fit(f.simulated[at]); null != nil {
+			to.streams = append(to.streams, stream{length, null})
 		}
 	}
-	if len(f.streams) == 0 {
-		return nil, nil
+	if len(to.streams) == 0 {
+		return false
 	}
-	f.held = make([]float64, ref.N)
-	for i, v := range value {
-		f.held[i] = f.streams[len(f.streams)-1].null.LogP(v)
+	to.held = make([]float64, ref.N)
+	for i, v := range f.value {
+		to.held[i] = to.streams[len(to.streams)-1].null.LogP(v)
 	}
-	return f, nil
+	return true
 }
 
 // cut is a reference in two parts, by row number.
@@ -215,7 +297,7 @@ func (f *fitted) score(s *detect.Sample, before detect.Memory, env detect.Env) (
 		return m.(detect.Remembering).ScoreWith(s, before, env)
 	}
 	if f.parts != nil && (before != nil || f.learned) {
-		if scores, logP := f.among(s, score); logP != nil {
+		if scores, logP := f.among(s, score, env); logP != nil {
 			scores.LogP = logP
 			return scores, nil
 		}
@@ -235,7 +317,7 @@ func (f *fitted) score(s *detect.Sample, before detect.Memory, env detect.Env) (
 		}
 		// Much poison hides how much there is, and does something to clean rows too, most to those that look like it:
 		// reference rows among the stream's tell.
-		if among, logP := f.among(s, score); logP != nil {
+		if among, logP := f.among(s, score, env); logP != nil {
 			among.LogP = logP
 			return among, nil
 		}
@@ -249,10 +331,13 @@ func (f *fitted) score(s *detect.Sample, before detect.Memory, env detect.Env) (
 	return scores, f.streams[at].null.LogP
 }
 
+// joined names a sample with reference rows behind its own.
+type joined struct{ stream, insert *detect.Sample }
+
 // among scores a sample with reference rows among its own, which tell what its scores mean: ln p, nil where they have no
 // score. A quarter of the reference tells little of the tail; in a short stream, where more of it would change the stream
 // itself, each quarter is put among its rows in turn, and a row's scores under all of them are held against theirs.
-func (f *fitted) among(s *detect.Sample, score func(detect.Model, *detect.Sample) detect.Scores) (detect.Scores, []float64) {
+func (f *fitted) among(s *detect.Sample, score func(detect.Model, *detect.Sample) detect.Scores, env detect.Env) (detect.Scores, []float64) {
 	parts := f.parts
 	if parts[0].insert.N >= enoughKnown || s.N > longStream*parts[0].insert.N {
 		parts = parts[:1]
@@ -260,11 +345,14 @@ func (f *fitted) among(s *detect.Sample, score func(detect.Model, *detect.Sample
 	all := make([]detect.Scores, len(parts))
 	var known []float64
 	for i, p := range parts {
-		insert := p.insert
-		if most := max(enoughKnown, s.N); insert.N > most {
-			insert = insert.Select(upTo(most)) // their order is random
-		}
-		all[i] = score(p.model, s.Join(insert))
+		stream := detect.Once(env, joined{s, p.insert}, func() *detect.Sample {
+			insert := p.insert
+			if most := max(enoughKnown, s.N); insert.N > most {
+				insert = insert.Select(upTo(most)) // their order is random
+			}
+			return s.Join(insert)
+		})
+		all[i] = score(p.model, stream)
 		known = append(known, all[i].Value[s.N:]...)
 		all[i].Value = all[i].Value[:s.N]
 	}

@@ -40,7 +40,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/calibrate"
@@ -99,25 +98,8 @@ func New(c *contract.Contract, ref *reference.Reference, opt Options) (*Scorer, 
 		return nil, fmt.Errorf("reference %s holds %d rows: at least %d are needed, and 1,000 or more are better",
 			ref.Name, ref.Sample.N, fewestRows)
 	}
-	// What is fitted does not depend on what else is, so detectors are fitted side by side.
-	fits, errs := make([]*fitted, len(s.detectors)), make([]error, len(s.detectors))
-	var wg sync.WaitGroup
-	running := make(chan struct{}, s.env.Workers)
-	for i, d := range s.detectors {
-		wg.Go(func() {
-			running <- struct{}{}
-			defer func() { <-running }()
-			fits[i], errs[i] = fit(d, ref.Sample, s.env)
-		})
-	}
-	wg.Wait()
-	for i, d := range s.detectors {
-		if errs[i] != nil {
-			return nil, fmt.Errorf("detector %s cannot learn from reference %s: %w", d.Name(), ref.Name, errs[i])
-		}
-		if fits[i] != nil {
-			s.fitted = append(s.fitted, *fits[i])
-		}
+	if s.fitted, err = fit(s.detectors, ref.Sample, s.env); err != nil {
+		return nil, fmt.Errorf("what reference %s teaches: %w", ref.Name, err)
 	}
 	return s, nil
 }
@@ -238,6 +220,16 @@ func (s *Scorer) judge(ctx context.Context, sample *detect.Sample, before *recol
 	return d, details, nil
 }
 
+// shared returns an env in which detectors share what they make of one segment.
+func (s *Scorer) shared(before *recollection) detect.Env {
+	if before != nil {
+		return before.env
+	}
+	env := s.env
+	env.Shared = &detect.Shared{}
+	return env
+}
+
 // newDecision returns a decision that accepts n rows.
 func newDecision(n int) *record.Decision {
 	return &record.Decision{
@@ -272,6 +264,7 @@ func mark(d *record.Decision, row int, code finding.Code, f *finding.Finding, v 
 
 // details runs every detector over the sample.
 func (s *Scorer) details(ctx context.Context, sample *detect.Sample, before *recollection) ([]Detail, error) {
+	env := s.shared(before)
 	var out []Detail
 	if s.ref != nil {
 		for i := range s.fitted {
@@ -285,9 +278,9 @@ func (s *Scorer) details(ctx context.Context, sample *detect.Sample, before *rec
 				seen = before.of(f.name, detail.model)
 			}
 			var null func(float64) float64
-			detail.scores, null = f.score(sample, seen, s.env)
+			detail.scores, null = f.score(sample, seen, env)
 			detail.Score = detail.scores.Value
-			f.logP(detail.LogP, sample, detail.scores, null, s.env.Workers)
+			f.logP(detail.LogP, sample, detail.scores, null, env.Workers)
 			out = append(out, detail)
 		}
 		return out, nil
@@ -296,7 +289,7 @@ func (s *Scorer) details(ctx context.Context, sample *detect.Sample, before *rec
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		model, err := d.Fit(sample, s.env)
+		model, err := d.Fit(sample, env)
 		if err != nil {
 			return nil, fmt.Errorf("detector %s: %w", d.Name(), err)
 		}
@@ -309,9 +302,9 @@ func (s *Scorer) details(ctx context.Context, sample *detect.Sample, before *rec
 			seen = before.of(d.Name(), detail.model)
 		}
 		if seen != nil {
-			detail.scores = detail.model.ScoreWith(sample, seen, s.env)
+			detail.scores = detail.model.ScoreWith(sample, seen, env)
 		} else {
-			detail.scores = model.Score(sample, s.env)
+			detail.scores = model.Score(sample, env)
 		}
 		detail.Score = detail.scores.Value
 		if detail.scores.LogP != nil {
@@ -326,7 +319,7 @@ func (s *Scorer) details(ctx context.Context, sample *detect.Sample, before *rec
 			if nulls.all == nil && detail.model == nil {
 				continue
 			} else if nulls.all != nil {
-				nulls.logP(detail.LogP, sample, detail.Score, s.env.Workers)
+				nulls.logP(detail.LogP, sample, detail.Score, env.Workers)
 				detail.null = nulls.all
 			}
 		}
@@ -493,17 +486,7 @@ func clip(s string) string {
 	return strings.ToValidUTF8(s[:longestProof], "") + "…"
 }
 
-// parallel calls f over [0, n) cut into one run per worker.
+// parallel calls f over [0, n) in runs that are worth a goroutine.
 func parallel(n, workers int, f func(from, to int)) {
-	const least = 4096 // rows that are worth a goroutine
-	workers = max(1, min(workers, n/least))
-	if workers == 1 {
-		f(0, n)
-		return
-	}
-	var wg sync.WaitGroup
-	for w := range workers {
-		wg.Go(func() { f(w*n/workers, (w+1)*n/workers) })
-	}
-	wg.Wait()
+	detect.Chunks(n, 4096, workers, func() func(from, to int) { return f })
 }

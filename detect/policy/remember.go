@@ -33,6 +33,7 @@ type suspecting interface {
 // recollection is what a segment is judged by beside itself.
 type recollection struct {
 	scorer    *Scorer
+	env       detect.Env
 	source    record.Source
 	own       *decodedState // nil at the beginning of a source
 	others    []*decodedState
@@ -43,7 +44,7 @@ type recollection struct {
 // recollect reads the states that a segment of source is judged by. That the source's own is broken is an error; what is
 // of another version, and other sources' states that are broken, are left out and named.
 func (s *Scorer) recollect(source record.Source, known record.Memory) (*recollection, error) {
-	r := &recollection{scorer: s, source: source, seen: map[string]detect.Memory{}}
+	r := &recollection{scorer: s, env: s.shared(nil), source: source, seen: map[string]detect.Memory{}}
 	if known.Own != nil {
 		own := s.decoded.get(known.Own)
 		switch {
@@ -199,9 +200,9 @@ func (s *Scorer) remember(d *record.Decision, before *recollection, sample *dete
 			if seen == nil {
 				seen = blank(detail.model)
 			}
-			added = m.ObserveAfter(sample, seen, flagged, s.env)
+			added = m.ObserveAfter(sample, seen, flagged, before.env)
 		} else {
-			added = detail.model.Observe(sample, flagged, s.env)
+			added = detail.model.Observe(sample, flagged, before.env)
 		}
 		own := blank(detail.model)
 		if m := before.section(before.own, detail.Detector, detail.model); m != nil {
@@ -280,7 +281,7 @@ func (s *Scorer) suspect(d *record.Decision, next *memory.State, before *recolle
 		return guilty
 	}
 	// The segment's own rows come first: what it shows all together speaks against its first row too.
-	for _, suspicion := range model.Suspects(sample, after, s.env) {
+	for _, suspicion := range model.Suspects(sample, after, before.env) {
 		if d.Verdicts[suspicion.Row] == finding.Accepted {
 			next.Suspects = append(next.Suspects, memory.Suspect{
 				Offset: offsets[suspicion.Row], Detector: name, Weight: suspicion.Weight,
