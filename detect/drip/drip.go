@@ -46,7 +46,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"sync"
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/labels"
@@ -84,9 +83,6 @@ type model struct {
 	labels     *labels.Model
 	common     []uint64 // bits, by hashed feature
 	prior      shapes   // of the reference's held-out records
-
-	mu   sync.Mutex
-	last *step // of the sample that was scored last, which is then observed
 }
 
 // Fit implements detect.Detector.
@@ -101,7 +97,7 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 	}
 	m.vocabulary = trigger.NewVocabulary(reference, env)
 	m.findCommon(tokens, reference.N)
-	r := m.analyse(reference, env)
+	r := m.analyse(reference, m.labels.HeldOut(env), env)
 	m.prior = r.shapes(r.distinct(nil))
 	m.prior.scale(priorRows)
 	return m, nil
@@ -178,7 +174,8 @@ var binOf = func() (table [1025]uint8) {
 	return table
 }()
 
-func (m *model) analyse(s *detect.Sample, env detect.Env) *rows {
+// analyse lays out a sample, given p(group | text) of its rows.
+func (m *model) analyse(s *detect.Sample, p []float32, env detect.Env) *rows {
 	r := &rows{sample: s, groups: m.labels.Count(), group: make([]int8, s.N), id: make([]uint64, s.N)}
 	for i := range r.group {
 		r.group[i] = -1
@@ -188,10 +185,9 @@ func (m *model) analyse(s *detect.Sample, env detect.Env) *rows {
 	}
 	tokens := text.Of(s, env)
 	own := m.labels.Groups(s)
-	p := m.labels.Predict(s, env)
 	r.bin = make([]uint8, len(p))
 	r.runs = make([]run, (s.N+runRows-1)/runRows)
-	each(len(r.runs), env.Workers, func(at int) {
+	detect.Each(len(r.runs), env.Workers, func(at int) {
 		from, to := at*runRows, min((at+1)*runRows, s.N)
 		out := run{ends: make([]int, to-from)}
 		for i, p := range p[from*r.groups : to*r.groups] {
@@ -215,20 +211,6 @@ func (m *model) analyse(s *detect.Sample, env detect.Env) *rows {
 		r.runs[at] = out
 	})
 	return r
-}
-
-// each calls f for 0 … n−1 with so many goroutines.
-func each(n, workers int, f func(i int)) {
-	var wg sync.WaitGroup
-	workers = max(1, min(workers, n))
-	for w := range workers {
-		wg.Go(func() {
-			for i := w; i < n; i += workers {
-				f(i)
-			}
-		})
-	}
-	wg.Wait()
 }
 
 // distinct tells which rows count: with a label and a text that did not come before, in the sample or in seen.
@@ -456,25 +438,35 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	return m.ScoreWith(s, newMemory(), env)
 }
 
-// take returns what a sample adds to what was seen before; a sample is scored, observed and searched for suspects, one
-// after the other, and the work is done once.
-func (m *model) take(s *detect.Sample, before *Memory, env detect.Env) *step {
-	m.mu.Lock()
-	last := m.last
-	m.mu.Unlock()
-	if last != nil && last.rows.sample == s {
-		if last.before == before || last.before.empty() && before.empty() {
-			return last
-		}
-		return m.follow(last.rows, before)
+// A sample is scored, observed and searched for suspects, one after the other, by what these name.
+type (
+	rowsOf struct {
+		model  *model
+		sample *detect.Sample
 	}
-	return m.follow(m.analyse(s, env), before)
+	stepOf struct {
+		rowsOf
+		before *Memory // nil: nothing was seen
+	}
+)
+
+// take returns what a sample adds to what was seen before.
+func (m *model) take(s *detect.Sample, before *Memory, env detect.Env) *step {
+	key := stepOf{rowsOf{m, s}, before}
+	if before.empty() {
+		key.before = nil
+	}
+	return detect.Once(env, key, func() *step { return m.follow(m.rows(s, env), before) })
 }
 
-func (m *model) keep(st *step) {
-	m.mu.Lock()
-	m.last = st
-	m.mu.Unlock()
+// rows lays out a sample.
+func (m *model) rows(s *detect.Sample, env detect.Env) *rows {
+	return detect.Once(env, rowsOf{m, s}, func() *rows {
+		if s.Text == nil || s.Label == nil {
+			return m.analyse(s, nil, env)
+		}
+		return m.analyse(s, m.labels.Predict(s, env), env)
+	})
 }
 
 // ScoreWith implements detect.Remembering.
@@ -483,7 +475,6 @@ func (m *model) ScoreWith(s *detect.Sample, before detect.Memory, env detect.Env
 		Value: make([]float64, s.N), LogP: make([]float64, s.N), Code: finding.PoisonTrigger, Stream: true,
 	}
 	st := m.take(s, before.(*Memory), env)
-	m.keep(st)
 	r := st.rows
 	best := make([]uint32, s.N)
 	suspicious := st.suspicious()
@@ -571,26 +562,20 @@ func (m *model) ObserveAfter(s *detect.Sample, before detect.Memory, _ []bool, e
 // features by which a trigger would be known.
 func (m *model) Suspects(s *detect.Sample, known detect.Memory, env detect.Env) []detect.Suspicion {
 	mem := known.(*Memory)
-	m.mu.Lock()
-	last := m.last
-	m.last = nil
-	m.mu.Unlock()
-	var r *rows
-	if last != nil && last.rows.sample == s {
-		r = last.rows
-	} else {
-		r = m.analyse(s, env)
+	r := m.rows(s, env)
+	if s.Text == nil {
+		return nil
 	}
+	tokens := text.Of(s, env)
 	e := m.evidence(mem)
 	out := make([][]detect.Suspicion, len(r.runs))
-	each(len(r.runs), env.Workers, func(at int) {
-		var row []text.Token
+	detect.Each(len(r.runs), env.Workers, func(at int) {
 		var features, words []uint64
 		for i := at * runRows; i < min((at+1)*runRows, s.N); i++ {
 			if g := r.group[i]; g < 0 || !e.odd[g][r.own(i)] {
 				continue
 			}
-			row = text.Append(row[:0], s.Text[i])
+			row := tokens.Row(i)
 			features = m.vocabulary.Append(features[:0], row)
 			words = words[:0]
 			for t := range row {

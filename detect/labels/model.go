@@ -182,6 +182,10 @@ func (m *Model) Groups(s *detect.Sample) []int8 {
 // would teach first.
 func (m *Model) Predict(s *detect.Sample, env detect.Env) []float32 { return m.predict(s, true, env) }
 
+// HeldOut is Predict for the rows of the sample that the model was fitted on, where that is trusted: they are predicted as
+// rows of any other sample are, but for what they taught themselves.
+func (m *Model) HeldOut(env detect.Env) []float32 { return m.predict(m.sample, false, env) }
+
 type predictions struct {
 	model  *Model
 	sample *detect.Sample
