@@ -47,8 +47,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 
 	"gonum.org/v1/gonum/mat"
 
@@ -265,34 +263,24 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 			sides = append(sides, m.linear.of(name))
 		}
 	}
-	var next atomic.Int64
-	var wait sync.WaitGroup
-	for range max(1, min(env.Workers, (s.N+chunk-1)/chunk)) {
-		wait.Go(func() {
-			var scratch scratch
-			for {
-				first := int(next.Add(chunk)) - chunk
-				if first >= s.N {
-					return
-				}
-				end := min(first+chunk, s.N)
-				for i := first; i < end && label != nil; i++ {
-					if label[i] >= 0 {
-						score[byModel][i] = oddsAgainst(s.Probabilities[i*s.Outcomes:(i+1)*s.Outcomes], int(label[i]))
-					}
-				}
-				if classes != nil {
-					m.near.score(score[byNeighbours], s, classes, first, end, &scratch)
-				}
-				for i := first; i < end && sides != nil; i++ {
-					if s.Label[i] >= 0 {
-						score[bySide][i] = m.linear.score(s, i, sides[s.Label[i]])
-					}
+	detect.Chunks(s.N, chunk, env.Workers, func() func(first, end int) {
+		var scratch scratch
+		return func(first, end int) {
+			for i := first; i < end && label != nil; i++ {
+				if label[i] >= 0 {
+					score[byModel][i] = oddsAgainst(s.Probabilities[i*s.Outcomes:(i+1)*s.Outcomes], int(label[i]))
 				}
 			}
-		})
-	}
-	wait.Wait()
+			if classes != nil {
+				m.near.score(score[byNeighbours], s, classes, first, end, &scratch)
+			}
+			for i := first; i < end && sides != nil; i++ {
+				if s.Label[i] >= 0 {
+					score[bySide][i] = m.linear.score(s, i, sides[s.Label[i]])
+				}
+			}
+		}
+	})
 	for i := range value {
 		value[i] = math.NaN()
 		for part, w := range m.weight {

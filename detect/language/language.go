@@ -38,7 +38,6 @@ import (
 	"math"
 	"strconv"
 	"strings"
-	"sync"
 	"unicode/utf8"
 
 	"github.com/tasterhq/taster/detect"
@@ -98,7 +97,7 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 		}
 	}
 	var counts [2]*counts // of each half
-	parallel(2, env.Workers, func(half int) {
+	detect.Each(2, env.Workers, func(half int) {
 		c := newCounts(bits)
 		learned(half, c.add)
 		counts[half] = c
@@ -114,7 +113,7 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 func (m *model) measure(env detect.Env) {
 	n := m.sample.N
 	means, lengths, spread, blocks := make([]float64, n), make([]float64, n), make([]float64, n), make([]float64, n)
-	parallel((n+rowsPerJob-1)/rowsPerJob, env.Workers, func(job int) {
+	detect.Each((n+rowsPerJob-1)/rowsPerJob, env.Workers, func(job int) {
 		for i := job * rowsPerJob; i < min(n, (job+1)*rowsPerJob); i++ {
 			text := m.sample.Text[i]
 			if len(text) == 0 {
@@ -167,7 +166,7 @@ const rowsPerJob = 1024
 // Score implements detect.Model.
 func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	value := make([]float64, s.N)
-	parallel((s.N+rowsPerJob-1)/rowsPerJob, env.Workers, func(job int) {
+	detect.Each((s.N+rowsPerJob-1)/rowsPerJob, env.Workers, func(job int) {
 		for i := job * rowsPerJob; i < min(s.N, (job+1)*rowsPerJob); i++ {
 			if s.Text == nil || len(s.Text[i]) == 0 {
 				value[i] = math.NaN()
@@ -213,24 +212,4 @@ func (m *model) explain(text []byte, g *grams) string {
 	const bits = 1 / (unit * math.Ln2)
 	return fmt.Sprintf("%s is not as the reference is written: %.1f bits a byte where %.1f are usual",
 		strconv.Quote(part), cost*bits, m.usual.mean*bits)
-}
-
-// parallel runs jobs 0 … n−1 with so many goroutines.
-func parallel(n, workers int, do func(job int)) {
-	workers = max(1, min(workers, n))
-	if workers == 1 {
-		for job := range n {
-			do(job)
-		}
-		return
-	}
-	var wg sync.WaitGroup
-	for w := range workers {
-		wg.Go(func() {
-			for job := w; job < n; job += workers {
-				do(job)
-			}
-		})
-	}
-	wg.Wait()
 }
