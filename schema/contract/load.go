@@ -264,7 +264,8 @@ func oneAction(v strict.Value, allowed ...Action) Action {
 
 // Detectors lists the detectors that a contract may name.
 var Detectors = []string{
-	"outlier", "embedding", "trigger", "near_duplicate", "label", "drip", "drift", "provider", "consistency", "loss", "gradient", "spectral",
+	"outlier", "embedding", "trigger", "near_duplicate", "label", "drip", "drift", "provider", "consistency", "loss", "gradient", "spectral", "activation",
+	"language",
 }
 
 func (d *draft) parseDetect(v strict.Value) {
