@@ -5,26 +5,23 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-
-	"gonum.org/v1/gonum/blas"
-	"gonum.org/v1/gonum/blas/blas32"
+	"unsafe"
 )
 
-// A block of queries meets a span of points in one piece of work, whose products (at most 225 KB) stay in the cache. gonum
-// multiplies up to three of its 64 × 64 blocks on the calling goroutine, which is what queryBlock × pointBlock is; they are
-// multiples of the sides of the assembly tile (6 × 16).
+// A block of queries meets a block of points at a time. Their products, 399 KB, and a chunk of the queries, 147 KB, stay in a
+// second-level cache of a megabyte; a chunk of a panel of points, 48 KB, in the first level.
 const (
-	queryBlock = 60
-	pointBlock = 192
-	spanBlocks = 5 // blocks of points whose products are looked at together
+	queryBlock = 96   // a multiple of every tile's rows
+	pointBlock = 1024 // a multiple of every panel's rows and of lanes
+	depthChunk = 384
+	pieces     = 4 // for each worker at least, so that none waits long for the last
+	aligned    = 64 / 4
 )
 
-// CPU is the engine that is always there. Products are gonum's Sgemm (and therefore whatever stands behind blas32), or, on
-// processors with AVX2 and FMA, a tile of assembly that does the same two to five times as fast. The tile keeps to the calling
-// goroutine: who has several cuts the left matrix.
+// CPU is the engine that is always there.
 type CPU struct {
-	// Portable keeps to gonum where the assembly could run.
-	Portable bool
+	// Level is the vector instructions to use; the zero value takes the best that the processor has.
+	Level Level
 }
 
 // Load implements [Engine].
@@ -32,108 +29,123 @@ func (e CPU) Load(points Matrix, metric Metric) (Index, error) {
 	if err := points.check("the point matrix"); err != nil {
 		return nil, err
 	}
-	ix := &cpuIndex{cols: points.Cols, rows: points.Rows, metric: metric, origin: make([]float32, points.Cols)}
-	tiled := hasTile && !e.Portable
-	ix.width = points.Cols
-	if !tiled {
-		// gonum's dot products begin with as many scalar steps as it takes to reach an address that 16 divides: where rows
-		// begin at different phases, equal points get different products and ties go astray.
-		ix.width = (points.Cols + 3) / 4 * 4
-	}
+	ix := &cpuIndex{kernel: e.Level.kernel(), cols: points.Cols, rows: points.Rows, metric: metric}
+	ix.origin = make([]float32, points.Cols)
 	if metric == L2 {
 		ix.origin = centre(points)
 	}
-	padded := (points.Rows + pointBlock - 1) / pointBlock * pointBlock
+	ix.width = max(1, (points.Cols+15)/16) * 16
+	ix.raw = make([]float32, points.Rows*ix.width)
+	ix.norms = make([]float64, points.Rows)
+	padded := (points.Rows + lanes - 1) / lanes * lanes
 	ix.bias = make([]float32, padded)
-	rows := make([]float32, padded*ix.width)
-	for p := range ix.bias {
-		ix.bias[p] = float32(math.Inf(-1))
-		if p < points.Rows {
-			if norm, ok := ix.prepare(rows[p*ix.width:], points.Row(p)); ok {
-				ix.bias[p] = 0
-				if metric == L2 {
-					ix.bias[p] = -norm / 2
-				}
+	ix.panels = alignedFloats(padded * points.Cols)
+	side := ix.kernel.cols
+	ready, wide := make([]float32, side*points.Cols), make([]float64, ix.width)
+	for first := 0; first < padded; first += side {
+		clear(ready)
+		for r := range side {
+			p := first + r
+			ix.bias[p] = float32(math.Inf(-1))
+			if p >= points.Rows || !ix.prepare(ready[r*points.Cols:(r+1)*points.Cols], points.Row(p)) {
+				continue
 			}
+			row := ix.raw[p*ix.width : (p+1)*ix.width]
+			copy(row, points.Row(p))
+			ix.bias[p] = 0
+			if metric == L2 {
+				norm, _ := squaredNorm(ready[r*points.Cols : (r+1)*points.Cols])
+				ix.bias[p] = -norm / 2
+				continue
+			}
+			widen(wide, row)
+			ix.kernel.dots([]int32{int32(p)}, ix.width, wide, ix.raw, ix.norms[p:])
 		}
-	}
-	if tiled {
-		ix.newProduct = packPoints(rows, ix.width, ix.bias)
-	} else {
-		ix.newProduct = gonumPoints(rows, ix.width, ix.bias)
+		ix.kernel.pack(ix.panels[first*points.Cols:], ready, points.Cols, side, points.Cols)
 	}
 	return ix, nil
 }
 
-// Product implements [Engine].
-func (e CPU) Product(dst, a, b Matrix) error {
-	if err := checkProduct(dst, a, b); err != nil {
-		return err
+// alignedFloats returns zeros that begin where a line of the cache does: a vector of 64 bytes across two costs twice.
+func alignedFloats(n int) []float32 {
+	s := make([]float32, n+aligned)
+	skip := -int(uintptr(unsafe.Pointer(&s[0]))/4) & (aligned - 1)
+	return s[skip : skip+n : skip+n]
+}
+
+// pack writes the first depth columns of rows of src, stride apart, as panels of the kernel's width: value c of row r of panel p comes to
+// stand at (p*depth+c)*width + r. What is missing in the last panel is zero.
+func (k *kernel) pack(dst, src []float32, stride, rows, depth int) {
+	side := k.cols
+	for ; rows > 0 && depth > 0; rows -= side {
+		for r := 0; r < side; r += 8 {
+			if r+8 <= rows {
+				k.transpose(depth/8, src[r*stride:], stride, dst[r:], side)
+				for i := r; i < r+8; i++ {
+					for c := depth &^ 7; c < depth; c++ {
+						dst[c*side+i] = src[i*stride+c]
+					}
+				}
+				continue
+			}
+			for i := r; i < r+8; i++ {
+				for c := range depth {
+					v := float32(0)
+					if i < rows {
+						v = src[i*stride+c]
+					}
+					dst[c*side+i] = v
+				}
+			}
+		}
+		if rows > side {
+			src = src[side*stride:]
+			dst = dst[side*depth:]
+		}
 	}
-	switch {
-	case len(dst.Data) == 0:
-	case a.Cols == 0:
-		clear(dst.Data)
-	case hasTile && !e.Portable:
-		tiledProduct(dst, a, b)
-	default:
-		gonumProductOf(dst, a, b)
-	}
-	return nil
 }
 
-func gonumProductOf(dst, a, b Matrix) {
-	blas32.Gemm(blas.NoTrans, blas.Trans, 1, a.general(), b.general(), 0, dst.general())
-}
-
-func (m Matrix) general() blas32.General {
-	return blas32.General{Rows: m.Rows, Cols: m.Cols, Stride: m.Cols, Data: m.Data}
-}
-
-// cpuIndex holds the points centred (L2) or at unit length (cosine). A query is nearer to the point with the larger
-// q·p + bias, where bias is −‖p‖²/2 for L2, 0 for cosine, and −∞ for what is nobody's neighbour.
+// cpuIndex holds the points twice. Packed, centred (L2) or at unit length (cosine), they are what queries are multiplied with: a
+// query is nearer to the point with the larger q·p + bias, where bias is −‖p‖²/2 for L2, 0 for cosine, and −∞ for what is nobody's
+// neighbour. Somewhat more points than were asked for are chosen so, and as given they then tell which of them are the
+// nearest, and how far they are.
 type cpuIndex struct {
+	kernel     *kernel
 	rows, cols int
-	width      int // of a row as it is multiplied: cols, or a little more
 	metric     Metric
 	origin     []float32 // the points' mean for L2; distances do not change, cancellation becomes harmless
-	bias       []float32 // padded to whole blocks
-	newProduct func() product
+	panels     []float32 // padded to lanes
+	bias       []float32
+	width      int       // of a row of raw: cols in whole sixteens
+	raw        []float32 // rows × width
+	norms      []float64 // of points, squared, for cosine
 	idle       sync.Pool // of *search, for the next call that asks for as many neighbours
 }
 
-// product multiplies a block of queries with blocks of points. It belongs to one goroutine.
-type product interface {
-	// queries takes queryBlock rows, of which the first n count.
-	queries(rows []float32, n int)
-	// block sets dst (queryBlock × pointBlock, rows stride apart) to q·p + bias of the points from first on, for the
-	// queries that count. An explanation asks for one.
-	block(dst []float32, stride, first int)
-}
-
-// prepare writes a row to the start of dst in the form in which it is multiplied, and returns its squared length before
-// scaling. A row that takes no part becomes zero.
-func (ix *cpuIndex) prepare(dst, row []float32) (norm float32, ok bool) {
-	dst = dst[:ix.cols]
-	if norm, ok = squaredNorm(row); !ok {
-		clear(dst)
-		return norm, false
+// prepare writes a row to dst in the form in which it is multiplied; false if it takes no part.
+func (ix *cpuIndex) prepare(dst, row []float32) bool {
+	if _, ok := squaredNorm(row); !ok {
+		return false
 	}
-	for i, x := range row {
-		dst[i] = x - ix.origin[i]
-	}
-	norm, _ = squaredNorm(dst) // at most four times the bound, and finite
-	if ix.metric == Cosine && norm > 0 {
-		var wide float64 // a float32 sum of squares of tiny numbers is too coarse to divide by
-		for _, x := range dst {
+	if ix.metric == Cosine {
+		wide := 0.0 // a float32 sum of squares of tiny numbers is too coarse to divide by
+		for _, x := range row {
 			wide += float64(x) * float64(x)
 		}
-		scale := 1 / math.Sqrt(wide)
-		for i, x := range dst {
+		scale := 0.0
+		if wide > 0 {
+			scale = 1 / math.Sqrt(wide)
+		}
+		for i, x := range row {
 			dst[i] = float32(float64(x) * scale)
 		}
+		return true
 	}
-	return norm, true
+	origin := ix.origin[:len(row)]
+	for i, x := range row {
+		dst[i] = x - origin[i]
+	}
+	return true
 }
 
 // centre returns the mean of the rows that take part.
@@ -162,124 +174,252 @@ func (ix *cpuIndex) Nearest(queries Matrix, k, workers int) (Neighbours, error) 
 		return Neighbours{}, err
 	}
 	found := newNeighbours(queries.Rows, k)
+	workers = max(1, min(workers, runtime.GOMAXPROCS(0)))
 	blocks := (queries.Rows + queryBlock - 1) / queryBlock
-	workers = max(1, min(workers, blocks, runtime.GOMAXPROCS(0)))
-	var next atomic.Int64
-	var wait sync.WaitGroup
-	for range workers {
-		wait.Go(func() {
-			s, ok := ix.idle.Get().(*search)
-			if !ok || s.k != k {
-				s = ix.newSearch(k)
+	// Few queries meet the points in several spans, whose best are then put together.
+	span := len(ix.bias)
+	if blocks > 0 && workers > 1 && blocks < pieces*workers {
+		spans := (pieces*workers + blocks - 1) / blocks
+		span = max(1, (len(ix.bias)/spans+pointBlock-1)/pointBlock) * pointBlock
+	}
+	spans := max(1, (len(ix.bias)+span-1)/max(1, span))
+	var parts []part
+	if spans > 1 {
+		parts = make([]part, queries.Rows*spans)
+	}
+	ix.each(blocks*spans, workers, k, func(s *search, i int) {
+		first, from := i/spans*queryBlock, i%spans*span
+		end, to := min(first+queryBlock, queries.Rows), min(from+span, len(ix.bias))
+		s.run(queries, first, end, from, to)
+		for q := first; q < end; q++ {
+			r := &s.nearest[q-first]
+			if spans > 1 {
+				parts[q*spans+i%spans] = r.part()
+				continue
 			}
-			defer ix.idle.Put(s)
-			for {
-				b := int(next.Add(1)) - 1
-				if b >= blocks {
-					return
-				}
-				s.run(queries, found, b*queryBlock, min((b+1)*queryBlock, queries.Rows))
+			s.answer(queries.Row(q), r.index[:r.n], found, q)
+		}
+	})
+	if spans > 1 {
+		const few = 8
+		ix.each((queries.Rows+few-1)/few, workers, k, func(s *search, i int) {
+			for q := i * few; q < min((i+1)*few, queries.Rows); q++ {
+				s.answer(queries.Row(q), s.merge(parts[q*spans:(q+1)*spans]), found, q)
 			}
 		})
 	}
-	wait.Wait()
 	return found, nil
+}
+
+// each calls f for 0 to n, from so many goroutines, each with scratch of its own.
+func (ix *cpuIndex) each(n, workers, k int, f func(s *search, i int)) {
+	var next atomic.Int64
+	work := func() {
+		s, ok := ix.idle.Get().(*search)
+		if !ok || s.k != k {
+			s = ix.newSearch(k)
+		}
+		defer ix.idle.Put(s)
+		for {
+			i := int(next.Add(1)) - 1
+			if i >= n {
+				return
+			}
+			f(s, i)
+		}
+	}
+	if workers = min(workers, n); workers < 2 {
+		work()
+		return
+	}
+	var wait sync.WaitGroup
+	for range workers {
+		wait.Go(work)
+	}
+	wait.Wait()
 }
 
 // search is one goroutine's scratch.
 type search struct {
 	ix       *cpuIndex
 	k        int
-	product  product
+	stride   int       // of rows: an odd number of cache lines, lest they fall on each other's place
 	rows     []float32 // queryBlock prepared queries
-	norms    []float32
-	span     int       // points whose products are looked at together
-	products []float32 // queryBlock × span
+	products []float32 // queryBlock × productStride
 	nearest  []reservoir
+	query    []float64 // one query as it was given
+	distance []float64 // of candidates
+	order    []float64 // the same, to be sorted
+	index    []int32   // of candidates that were put together
 }
+
+const productStride = pointBlock + aligned
 
 func (ix *cpuIndex) newSearch(k int) *search {
-	span := min(len(ix.bias), spanBlocks*pointBlock)
-	return &search{
+	stride := ix.width + aligned
+	if stride%(2*aligned) == 0 {
+		stride += aligned
+	}
+	s := &search{
 		ix:       ix,
 		k:        k,
-		product:  ix.newProduct(),
-		rows:     make([]float32, queryBlock*ix.width),
-		norms:    make([]float32, queryBlock),
-		span:     span,
-		products: make([]float32, queryBlock*span),
-		nearest:  newReservoirs(queryBlock, k, ix.rows, span),
+		stride:   stride,
+		rows:     alignedFloats(queryBlock * stride),
+		products: alignedFloats(queryBlock * productStride),
+		nearest:  newReservoirs(queryBlock, candidates(k), ix.rows, pointBlock),
+		query:    make([]float64, ix.width),
 	}
+	return s
 }
 
-// run answers queries first to end, at most queryBlock of them.
-func (s *search) run(queries Matrix, found Neighbours, first, end int) {
-	width := s.ix.width
-	for i := range end - first {
-		norm, ok := s.ix.prepare(s.rows[i*width:], queries.Row(first+i))
-		if !ok {
-			norm = float32(math.NaN())
-		}
-		s.norms[i] = norm
+// candidates is how many points are looked at in float64 for k neighbours: products in float32 may exchange those whose distances
+// differ by the last digits.
+func candidates(k int) int { return k + 5 + k/8 }
+
+// run fills a reservoir for each of queries first to end, at most queryBlock of them, from points from to to.
+func (s *search) run(queries Matrix, first, end, from, to int) {
+	ix, n := s.ix, end-first
+	for i := range n {
 		s.nearest[i].reset()
-	}
-	clear(s.rows[(end-first)*width:])
-	s.product.queries(s.rows, end-first)
-	for p := 0; p < len(s.ix.bias); p += s.span {
-		wide := min(s.span, len(s.ix.bias)-p)
-		for b := 0; b < wide; b += pointBlock {
-			s.product.block(s.products[b:], s.span, p+b)
-		}
-		for i := range end - first {
-			s.nearest[i].offer(s.products[i*s.span:i*s.span+wide], p)
+		row := s.rows[i*s.stride : i*s.stride+ix.cols]
+		if !ix.prepare(row, queries.Row(first+i)) {
+			clear(row)
+			s.nearest[i].close()
 		}
 	}
-	for i := range end - first {
-		lo, hi := (first+i)*found.K, (first+i+1)*found.K
-		s.answer(i, found.Index[lo:hi], found.Distance[lo:hi])
+	tiles, side := ix.kernel.tiles, ix.kernel.cols
+	high := len(tiles) - 1
+	for p := from; p < to; p += pointBlock {
+		wide := min(pointBlock, to-p)
+		for c := 0; c == 0 || c < ix.cols; c += depthChunk {
+			depth := min(depthChunk, ix.cols-c)
+			for x := 0; x < wide; x += side {
+				panel := ix.panels[(p+x)*ix.cols+c*side:]
+				for q := 0; q < n; q += high {
+					dst := s.products[q*productStride+x:]
+					start, step := dst, productStride
+					if c == 0 {
+						start, step = ix.bias[p+x:], 0
+					}
+					tiles[min(high, n-q)](depth, s.rows[q*s.stride+c:], s.stride, panel, start, step, dst, productStride)
+				}
+			}
+		}
+		for i := range n {
+			s.nearest[i].offer(ix.kernel, s.products[i*productStride:i*productStride+wide], p)
+		}
 	}
 }
 
-// answer turns what query i's reservoir kept into neighbours.
-func (s *search) answer(i int, index []int32, distance []float32) {
-	kept := s.nearest[i].n
-	if s.norms[i] != s.norms[i] {
-		kept = 0
+// part is what a span of points has for a query: candidates, rising in index.
+type part struct {
+	index []int32
+	value []float32
+}
+
+// merge returns the best candidates of all parts, rising in index.
+func (s *search) merge(parts []part) []int32 {
+	s.index, s.distance = s.index[:0], s.distance[:0]
+	for _, p := range parts {
+		s.index = append(s.index, p.index...)
+		for _, v := range p.value {
+			s.distance = append(s.distance, -float64(v))
+		}
 	}
-	copy(index, s.nearest[i].index[:kept])
-	for n, value := range s.nearest[i].value[:kept] {
-		if s.ix.metric == Cosine {
-			distance[n] = max(0, 1-value)
+	return s.index[:s.keep(s.index, candidates(s.k))]
+}
+
+// keep moves the k entries of index with the smallest of s.distance to the front, in their order, distances with them; of equal ones
+// it takes the first. It returns how many there are.
+func (s *search) keep(index []int32, k int) int {
+	if len(index) <= k {
+		return len(index)
+	}
+	s.order = append(s.order[:0], s.distance...)
+	bar, ties := smallest(s.order, k)
+	n := 0
+	for i, d := range s.distance[:len(index)] {
+		if d > bar || d == bar && ties == 0 {
+			continue
+		}
+		if d == bar {
+			ties--
+		}
+		index[n], s.distance[n] = index[i], d
+		n++
+	}
+	return n
+}
+
+// smallest returns the k-th smallest of values, which it reorders, and how many of the k equal it. k is at most their number.
+func smallest(values []float64, k int) (bar float64, ties int) {
+	for less := 0; ; {
+		middle := values[len(values)/2]
+		below, equal := 0, 0
+		for i, v := range values { // below the middle to the front, then those equal to it
+			if v < middle {
+				values[i] = values[below+equal]
+				values[below+equal] = values[below]
+				values[below] = v
+				below++
+			} else if v == middle {
+				values[i] = values[below+equal]
+				values[below+equal] = v
+				equal++
+			}
+		}
+		switch {
+		case k-less <= below:
+			values = values[:below]
+		case k-less <= below+equal:
+			return middle, k - less - below
+		default:
+			values, less = values[below+equal:], less+below+equal
+		}
+	}
+}
+
+// answer writes the neighbours of query q among candidates, which it may reorder.
+func (s *search) answer(query []float32, index []int32, found Neighbours, q int) {
+	ix := s.ix
+	s.distance = append(s.distance[:0], make([]float64, len(index))...)
+	if len(index) > 0 {
+		widen(s.query, query)
+		if ix.metric == L2 {
+			ix.kernel.squares(index, ix.width, s.query, ix.raw, s.distance)
 		} else {
-			distance[n] = float32(math.Sqrt(float64(max(0, s.norms[i]-2*value))))
+			ix.kernel.dots(index, ix.width, s.query, ix.raw, s.distance)
+			norm := 0.0
+			for _, x := range s.query {
+				norm += x * x
+			}
+			for i, p := range index {
+				if squares := norm * ix.norms[p]; squares > 0 {
+					s.distance[i] = max(0, 1-s.distance[i]/math.Sqrt(squares))
+				} else {
+					s.distance[i] = 1
+				}
+			}
 		}
 	}
-	for n := kept; n < len(index); n++ {
-		index[n], distance[n] = -1, float32(math.NaN())
+	kept := s.keep(index, found.K)
+	copy(found.Index[q*found.K:], index[:kept])
+	distance := found.Distance[q*found.K : (q+1)*found.K]
+	for i, d := range s.distance[:kept] {
+		if ix.metric == L2 {
+			d = math.Sqrt(d)
+		}
+		distance[i] = float32(d)
+	}
+	for i := kept; i < found.K; i++ {
+		found.Index[q*found.K+i], distance[i] = -1, float32(math.NaN())
 	}
 }
 
-// gonumPoints multiplies with blas32.
-func gonumPoints(points []float32, cols int, bias []float32) func() product {
-	return func() product { return &gonumProduct{points: points, bias: bias, cols: cols} }
-}
-
-type gonumProduct struct {
-	points, bias, rows []float32
-	cols, n            int
-}
-
-func (g *gonumProduct) queries(rows []float32, n int) { g.rows, g.n = rows, n }
-
-func (g *gonumProduct) block(dst []float32, stride, first int) {
-	for q := range g.n {
-		copy(dst[q*stride:q*stride+pointBlock], g.bias[first:first+pointBlock])
+// widen writes row to the start of dst.
+func widen(dst []float64, row []float32) {
+	dst = dst[:len(row)]
+	for i, x := range row {
+		dst[i] = float64(x)
 	}
-	if g.cols == 0 {
-		return
-	}
-	a := Matrix{g.n, g.cols, g.rows[:g.n*g.cols]}
-	b := Matrix{pointBlock, g.cols, g.points[first*g.cols : (first+pointBlock)*g.cols]}
-	c := blas32.General{Rows: g.n, Cols: pointBlock, Stride: stride, Data: dst}
-	blas32.Gemm(blas.NoTrans, blas.Trans, 1, a.general(), b.general(), 1, c)
 }

@@ -15,7 +15,9 @@ import (
 var engines = map[string]Engine{
 	"reference": Reference{},
 	"cpu":       CPU{},
-	"portable":  CPU{Portable: true},
+	"portable":  CPU{Level: Portable},
+	"SSE":       CPU{Level: SSE},
+	"AVX2":      CPU{Level: AVX2},
 	"resilient": Resilient(&dying{}),
 }
 
@@ -294,11 +296,11 @@ func TestScanAgreesWithPortable(t *testing.T) {
 			}
 		}
 		for _, bar := range append(odd, 0.5) {
-			if got, want := countAbove(values, bar), countAbovePortable(values, bar); got != want {
+			if got, want := Best.kernel().countAbove(values, bar), countAbovePortable(values, bar); got != want {
 				t.Errorf("%d of %d above %v, want %d", got, n, bar, want)
 			}
 			got, want := make([]uint64, n/lanes), make([]uint64, n/lanes)
-			markFrom(values, bar, got)
+			Best.kernel().markFrom(values, bar, got)
 			markFromPortable(values, bar, want)
 			if !slices.Equal(got, want) {
 				t.Errorf("marks from %v differ", bar)
@@ -332,7 +334,7 @@ func TestReservoir(t *testing.T) {
 		r.reset()
 		var order []int32
 		for first := 0; first < len(values); first += span {
-			r.offer(values[first:min(first+span, len(values))], first)
+			r.offer(Best.kernel(), values[first:min(first+span, len(values))], first)
 		}
 		for i, v := range values {
 			if !math.IsInf(float64(v), -1) {

@@ -3,6 +3,7 @@ package linalg
 import (
 	"math"
 	"math/bits"
+	"slices"
 )
 
 // reservoir keeps the k largest of all products that are offered, and of equal ones those with the smaller index.
@@ -38,17 +39,25 @@ func (r *reservoir) reset() {
 	r.n, r.bar = 0, -math.MaxFloat32 // −∞ is nobody's neighbour
 }
 
+// close makes the reservoir take nothing until it is reset.
+func (r *reservoir) close() { r.bar = float32(math.Inf(1)) }
+
+// part returns a copy of what is held.
+func (r *reservoir) part() part {
+	return part{slices.Clone(r.index[:r.n]), slices.Clone(r.value[:r.n])}
+}
+
 // offer takes the products of points first, first+1, …
-func (r *reservoir) offer(products []float32, first int) {
-	c := countAbove(products, r.bar)
+func (r *reservoir) offer(k *kernel, products []float32, first int) {
+	c := k.countAbove(products, r.bar)
 	if c == 0 || r.k == 0 {
 		return
 	}
 	bar, ties := r.bar, 0
 	if c > r.k {
-		bar, ties = raise(products, r.k, bar)
+		bar, ties = raise(k, products, r.k, bar)
 	}
-	markFrom(products, bar, r.above)
+	k.markFrom(products, bar, r.above)
 	n := r.n
 	for w, mask := range r.above[:len(products)/lanes] {
 		for ; mask != 0; mask &= mask - 1 {
@@ -66,20 +75,20 @@ func (r *reservoir) offer(products []float32, first int) {
 	}
 	r.n = n
 	if n > r.k {
-		r.shrink()
+		r.shrink(k)
 	}
 }
 
 // shrink keeps the k best of what is held and raises the bar.
-func (r *reservoir) shrink() {
+func (r *reservoir) shrink(k *kernel) {
 	padded := (r.n + lanes - 1) / lanes * lanes
 	for i := r.n; i < padded; i++ {
 		r.value[i] = float32(math.Inf(-1))
 	}
 	held := r.value[:padded]
 	below := max(math.Nextafter32(r.bar, float32(math.Inf(-1))), -math.MaxFloat32) // ties with the last bar are held too
-	bar, ties := raise(held, r.k, below)
-	markFrom(held, bar, r.above)
+	bar, ties := raise(k, held, r.k, below)
+	k.markFrom(held, bar, r.above)
 	n := 0
 	for w, mask := range r.above[:padded/lanes] {
 		for ; mask != 0; mask &= mask - 1 {
@@ -100,7 +109,7 @@ func (r *reservoir) shrink() {
 
 // raise finds a bar above lo that leaves k values: so many lie above it, and ties more, the first ones, equal it. More than k
 // must lie above lo.
-func raise(values []float32, k int, lo float32) (bar float32, ties int) {
+func raise(with *kernel, values []float32, k int, lo float32) (bar float32, ties int) {
 	// Sixteen of the values, evenly spaced, say where to look.
 	low, hi := float32(math.MaxFloat32), lo
 	for i := 0; i < len(values); i += len(values) / 16 {
@@ -109,13 +118,13 @@ func raise(values []float32, k int, lo float32) (bar float32, ties int) {
 		}
 	}
 	width := max(hi-low, float32(math.Abs(float64(hi)))*1e-6, math.SmallestNonzeroFloat32)
-	above := countAbove(values, hi)
+	above := with.countAbove(values, hi)
 	for above > k {
 		lo, hi, width = hi, hi+width, 2*width
-		above = countAbove(values, hi)
+		above = with.countAbove(values, hi)
 	}
 	for low = min(low, hi) - width/16; low > lo; low, width = low-width, 2*width {
-		if c := countAbove(values, low); c > k {
+		if c := with.countAbove(values, low); c > k {
 			lo = low
 			break
 		} else {
@@ -127,7 +136,7 @@ func raise(values []float32, k int, lo float32) (bar float32, ties int) {
 		if middle <= lo || middle >= hi {
 			return hi, k - above // no float lies between: the rest equal hi
 		}
-		if c := countAbove(values, middle); c > k {
+		if c := with.countAbove(values, middle); c > k {
 			lo = middle
 		} else {
 			hi, above = middle, c

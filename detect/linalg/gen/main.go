@@ -1,0 +1,373 @@
+// Command gen writes the assembly of package linalg:
+//
+//	go run . -pkg linalg -out ../kernels_amd64.s -stubs ../kernels_amd64.go
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+func main() {
+	ConstraintExpr("amd64")
+	for rows := 1; rows <= 12; rows++ {
+		tile("AVX512", rows, 16, func() VecVirtual { return ZMM() })
+	}
+	for rows := 1; rows <= 6; rows++ {
+		tile("AVX2", rows, 8, func() VecVirtual { return YMM() })
+	}
+	for rows := 1; rows <= 4; rows++ {
+		tileSSE(rows)
+	}
+	transpose()
+	for _, what := range []string{"squares", "dots"} {
+		exact512(what)
+		exact2(what)
+	}
+	countAbove()
+	markFrom()
+	Generate()
+}
+
+// base loads where a slice begins.
+func base(name string) GPVirtual { return Load(Param(name).Base(), GP64()).(GPVirtual) }
+
+// arguments of a tile, strides in bytes.
+type arguments struct {
+	depth, stride, from, fromStride, dst, dstStride, b Register
+	a                                                  []Mem // of each row
+	bases                                              []GPVirtual
+}
+
+// begin declares a tile. Rows of a are addressed from every third one, with the stride as index once or twice.
+func begin(name string, rows, lanes int) (t arguments) {
+	TEXT(fmt.Sprintf("tile%s%d", name, rows), NOSPLIT,
+		"func(depth int, a []float32, stride int, b, from []float32, fromStride int, dst []float32, dstStride int)")
+	Pragma("noescape")
+	Doc(fmt.Sprintf("tile%s%d is a [tile] of %d × %d.", name, rows, rows, 2*lanes))
+	bytes := func(name string) Register {
+		r := Load(Param(name), GP64())
+		SHLQ(Imm(2), r)
+		return r
+	}
+	t.depth, t.stride = Load(Param("depth"), GP64()), bytes("stride")
+	t.bases = append(t.bases, base("a"))
+	t.b = base("b")
+	t.from, t.fromStride = base("from"), bytes("fromStride")
+	t.dst, t.dstStride = base("dst"), bytes("dstStride")
+	for r := 3; r < rows; r += 3 {
+		base := GP64()
+		LEAQ(Mem{Base: t.bases[len(t.bases)-1], Index: t.stride, Scale: 2}, base)
+		ADDQ(t.stride, base)
+		t.bases = append(t.bases, base)
+	}
+	for r := range rows {
+		m := Mem{Base: t.bases[r/3]}
+		if r%3 > 0 {
+			m.Index, m.Scale = t.stride, uint8(r%3)
+		}
+		t.a = append(t.a, m)
+	}
+	return t
+}
+
+// steps runs body once for each of depth, between loading the sums and storing them.
+func (t arguments) steps(lanes int, sums [][2]VecVirtual, move func(from, to Op), body func()) {
+	for r := range sums {
+		if r > 0 {
+			ADDQ(t.fromStride, t.from)
+		}
+		for h := range 2 {
+			move(Mem{Base: t.from, Disp: 4 * lanes * h}, sums[r][h])
+		}
+	}
+	TESTQ(t.depth, t.depth)
+	JZ(LabelRef("store"))
+	Label("step")
+	body()
+	for _, base := range t.bases {
+		ADDQ(Imm(4), base)
+	}
+	ADDQ(Imm(uint64(8*lanes)), t.b)
+	DECQ(t.depth)
+	JNZ(LabelRef("step"))
+	Label("store")
+	for r := range sums {
+		if r > 0 {
+			ADDQ(t.dstStride, t.dst)
+		}
+		for h := range 2 {
+			move(sums[r][h], Mem{Base: t.dst, Disp: 4 * lanes * h})
+		}
+	}
+}
+
+// tile writes one with fused multiplication and addition: rows × 2 registers of sums, two of b and two for elements of a.
+func tile(name string, rows, lanes int, vector func() VecVirtual) {
+	t := begin(name, rows, lanes)
+	sums := make([][2]VecVirtual, rows)
+	for r := range sums {
+		sums[r] = [2]VecVirtual{vector(), vector()}
+	}
+	b, a := [2]VecVirtual{vector(), vector()}, [2]VecVirtual{vector(), vector()}
+	t.steps(lanes, sums, func(from, to Op) { VMOVUPS(from, to) }, func() {
+		VMOVUPS(Mem{Base: t.b}, b[0])
+		VMOVUPS(Mem{Base: t.b, Disp: 4 * lanes}, b[1])
+		for r := range rows {
+			VBROADCASTSS(t.a[r], a[r%2])
+			VFMADD231PS(b[0], a[r%2], sums[r][0])
+			VFMADD231PS(b[1], a[r%2], sums[r][1])
+		}
+	})
+	VZEROUPPER()
+	RET()
+}
+
+func tileSSE(rows int) {
+	t := begin("SSE", rows, 4)
+	sums := make([][2]VecVirtual, rows)
+	for r := range sums {
+		sums[r] = [2]VecVirtual{XMM(), XMM()}
+	}
+	b := [2]VecVirtual{XMM(), XMM()}
+	t.steps(4, sums, func(from, to Op) { MOVUPS(from, to) }, func() {
+		MOVUPS(Mem{Base: t.b}, b[0])
+		MOVUPS(Mem{Base: t.b, Disp: 16}, b[1])
+		for r := range rows {
+			a, other := XMM(), XMM()
+			MOVSS(t.a[r], a)
+			SHUFPS(Imm(0), a, a)
+			MOVAPS(a, other)
+			MULPS(b[0], a)
+			ADDPS(a, sums[r][0])
+			MULPS(b[1], other)
+			ADDPS(other, sums[r][1])
+		}
+	})
+	RET()
+}
+
+// transpose writes 8 × 8 blocks: pairs, then pairs of pairs, then halves change places.
+func transpose() {
+	TEXT("transposeAVX2", NOSPLIT, "func(blocks int, src []float32, stride int, dst []float32, dstStride int)")
+	Pragma("noescape")
+	Doc("transposeAVX2 writes blocks of eight columns of eight rows, stride apart, as rows, dstStride apart.")
+	blocks := Load(Param("blocks"), GP64())
+	src, stride := base("src"), Load(Param("stride"), GP64())
+	dst, dstStride := base("dst"), Load(Param("dstStride"), GP64())
+	SHLQ(Imm(2), stride)
+	SHLQ(Imm(2), dstStride)
+	at := func(stride Register, rows [3]Register, r int) Mem {
+		m := Mem{Base: rows[r/3]}
+		if r%3 > 0 {
+			m.Index, m.Scale = stride, uint8(r%3)
+		}
+		return m
+	}
+	bases := func(p, stride Register) (out [3]Register) {
+		out[0] = p
+		for i := 1; i < 3; i++ {
+			base := GP64()
+			LEAQ(Mem{Base: out[i-1], Index: stride, Scale: 2}, base)
+			ADDQ(stride, base)
+			out[i] = base
+		}
+		return out
+	}
+	from := bases(src, stride)
+	TESTQ(blocks, blocks)
+	JZ(LabelRef("done"))
+	Label("block")
+	var x, y [8]VecVirtual
+	for r := range x {
+		x[r] = YMM()
+		VMOVUPS(at(stride, from, r), x[r])
+	}
+	for r := range y {
+		y[r] = YMM()
+		if r%2 == 0 {
+			VUNPCKLPS(x[r+1], x[r], y[r])
+		} else {
+			VUNPCKHPS(x[r], x[r-1], y[r])
+		}
+	}
+	// y0 = a0 b0 a1 b1, y1 = a2 b2 a3 b3, y2 = c0 d0 c1 d1, …
+	for i, p := range [8][3]int{{0, 2, 0x44}, {0, 2, 0xee}, {1, 3, 0x44}, {1, 3, 0xee}, {4, 6, 0x44}, {4, 6, 0xee}, {5, 7, 0x44}, {5, 7, 0xee}} {
+		x[i] = YMM()
+		VSHUFPS(Imm(uint64(p[2])), y[p[1]], y[p[0]], x[i])
+	}
+	to := bases(dst, dstStride)
+	for r := range 8 {
+		z := YMM()
+		VPERM2F128(Imm(uint64(0x20+0x11*(r/4))), x[4+r%4], x[r%4], z)
+		VMOVUPS(z, at(dstStride, to, r))
+	}
+	for _, base := range from {
+		ADDQ(Imm(32), base)
+	}
+	LEAQ(Mem{Base: dst, Index: dstStride, Scale: 8}, dst)
+	DECQ(blocks)
+	JNZ(LabelRef("block"))
+	Label("done")
+	VZEROUPPER()
+	RET()
+}
+
+// exact declares a function of float64 sums over rows of float32: sixteen sums, one for each column modulo 16, added up by halves.
+func exact(level, what string, body func(width Register, query, point GPVirtual) (sum VecVirtual)) {
+	TEXT(what+level, NOSPLIT, "func(index []int32, width int, query []float64, points []float32, out []float64)")
+	Pragma("noescape")
+	Doc(fmt.Sprintf("%s%s is [exact.%s].", what, level, what))
+	n, width := Load(Param("index").Len(), GP64()), Load(Param("width"), GP64())
+	query, points, index, out := base("query"), base("points"), base("index"), base("out")
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	Label("row")
+	point, q, left := GP64(), GP64(), GP64()
+	MOVLQSX(Mem{Base: index}, point)
+	IMULQ(width, point)
+	LEAQ(Mem{Base: points, Index: point, Scale: 4}, point)
+	MOVQ(query, q)
+	MOVQ(width, left)
+	sum := body(left, q, point)
+	VMOVSD(sum.AsX(), Mem{Base: out})
+	ADDQ(Imm(4), index)
+	ADDQ(Imm(8), out)
+	DECQ(n)
+	JNZ(LabelRef("row"))
+	Label("done")
+	VZEROUPPER()
+	RET()
+}
+
+// accumulate adds (p - q)² or p·q to the sums, of which each has so many bytes.
+func accumulate(what string, bytes int, vector func() VecVirtual, left Register, query, point GPVirtual) (sums []VecVirtual) {
+	for range 128 / bytes {
+		s := vector()
+		VXORPD(s, s, s)
+		sums = append(sums, s)
+	}
+	Label("step")
+	for i, s := range sums {
+		p := vector()
+		VCVTPS2PD(Mem{Base: point, Disp: i * bytes / 2}, p)
+		q := Mem{Base: query, Disp: i * bytes}
+		if what == "squares" {
+			VSUBPD(q, p, p)
+			VMULPD(p, p, p)
+		} else {
+			VMULPD(q, p, p)
+		}
+		VADDPD(p, s, s)
+	}
+	ADDQ(Imm(64), point)
+	ADDQ(Imm(128), query)
+	SUBQ(Imm(16), left)
+	JNZ(LabelRef("step"))
+	return sums
+}
+
+// fold adds the halves of four sums, twice.
+func fold(sum VecVirtual) {
+	other := YMM()
+	VEXTRACTF128(Imm(1), sum.AsY(), other.AsX())
+	VADDPD(other.AsX(), sum.AsX(), sum.AsX())
+	VPERMILPD(Imm(1), sum.AsX(), other.AsX())
+	VADDSD(other.AsX(), sum.AsX(), sum.AsX())
+}
+
+func exact512(what string) {
+	exact("AVX512", what, func(left Register, query, point GPVirtual) VecVirtual {
+		sums := accumulate(what, 64, func() VecVirtual { return ZMM() }, left, query, point)
+		VADDPD(sums[1], sums[0], sums[0])
+		half := YMM()
+		VEXTRACTF64X4(Imm(1), sums[0], half)
+		VADDPD(half, sums[0].AsY(), sums[0].AsY())
+		fold(sums[0])
+		return sums[0]
+	})
+}
+
+func exact2(what string) {
+	exact("AVX2", what, func(left Register, query, point GPVirtual) VecVirtual {
+		sums := accumulate(what, 32, func() VecVirtual { return YMM() }, left, query, point)
+		VADDPD(sums[2], sums[0], sums[0])
+		VADDPD(sums[3], sums[1], sums[1])
+		VADDPD(sums[1], sums[0], sums[0])
+		fold(sums[0])
+		return sums[0]
+	})
+}
+
+// countAbove: a comparison leaves -1 in the lanes that hold; four sums of those, subtracted.
+func countAbove() {
+	TEXT("countAboveAVX2", NOSPLIT, "func(values []float32, bar float32) int")
+	Pragma("noescape")
+	Doc("countAboveAVX2 is countAbovePortable for a multiple of 32 values.")
+	values, n := base("values"), Load(Param("values").Len(), GP64())
+	bar := YMM()
+	at, _ := Param("bar").Resolve()
+	VBROADCASTSS(at.Addr, bar)
+	var sums [4]VecVirtual
+	for i := range sums {
+		sums[i] = YMM()
+		VPXOR(sums[i], sums[i], sums[i])
+	}
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	Label("count")
+	for i, s := range sums {
+		v := YMM()
+		VMOVUPS(Mem{Base: values, Disp: 32 * i}, v)
+		VCMPPS(Imm(30), bar, v, v)
+		VPSUBD(v, s, s)
+	}
+	ADDQ(Imm(128), values)
+	SUBQ(Imm(32), n)
+	JNZ(LabelRef("count"))
+	Label("done")
+	VPADDD(sums[1], sums[0], sums[0])
+	VPADDD(sums[3], sums[2], sums[2])
+	VPADDD(sums[2], sums[0], sums[0])
+	sum, other := sums[0].AsX(), XMM()
+	VEXTRACTI128(Imm(1), sums[0], other)
+	VPADDD(other, sum, sum)
+	VPSHUFD(Imm(0x4e), sum, other)
+	VPADDD(other, sum, sum)
+	VPSHUFD(Imm(0xb1), sum, other)
+	VPADDD(other, sum, sum)
+	count := GP64()
+	VMOVD(sum, count.As32())
+	Store(count, ReturnIndex(0))
+	VZEROUPPER()
+	RET()
+}
+
+func markFrom() {
+	TEXT("markFromAVX2", NOSPLIT, "func(values []float32, bar float32, marks []uint64)")
+	Pragma("noescape")
+	Doc("markFromAVX2 is markFromPortable; eight values give a byte.")
+	values, n := base("values"), Load(Param("values").Len(), GP64())
+	marks := base("marks")
+	bar := YMM()
+	at, _ := Param("bar").Resolve()
+	VBROADCASTSS(at.Addr, bar)
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	Label("mark")
+	v, mask := YMM(), GP32()
+	VMOVUPS(Mem{Base: values}, v)
+	VCMPPS(Imm(29), bar, v, v)
+	VMOVMSKPS(v, mask)
+	MOVB(mask.As8(), Mem{Base: marks})
+	ADDQ(Imm(32), values)
+	INCQ(marks)
+	SUBQ(Imm(8), n)
+	JNZ(LabelRef("mark"))
+	Label("done")
+	VZEROUPPER()
+	RET()
+}

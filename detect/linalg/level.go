@@ -1,0 +1,69 @@
+package linalg
+
+import "fmt"
+
+// Level is the vector instructions that the CPU engine uses. Every level gives the same distances, and the same neighbours but
+// for those whose order rounding decides, as the package says.
+type Level uint8
+
+const (
+	// Best is the highest level that the processor has.
+	Best Level = iota
+	// Portable is Go without assembly: what to read, and what other architectures run.
+	Portable
+	// SSE is what every amd64 has.
+	SSE
+	// AVX2 needs FMA too.
+	AVX2
+	// AVX512 needs its foundation and DQ.
+	AVX512
+)
+
+func (l Level) String() string {
+	if int(l) < len(levelNames) {
+		return levelNames[l]
+	}
+	return fmt.Sprintf("level %d", uint8(l))
+}
+
+var levelNames = [...]string{"best", "portable", "SSE", "AVX2", "AVX-512"}
+
+// Levels returns those that this processor has, the best one last.
+func Levels() []Level {
+	out := []Level{Portable}
+	for l := SSE; l <= AVX512; l++ {
+		if kernels[l] != nil {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// kernel returns the level's functions, or those of the best level there is where the processor has not this one.
+func (l Level) kernel() *kernel {
+	if l != Best && int(l) < len(kernels) && kernels[l] != nil {
+		return kernels[l]
+	}
+	all := Levels()
+	return kernels[all[len(all)-1]]
+}
+
+// kernel is what a level does its work with.
+type kernel struct {
+	cols  int    // of a tile, and rows of a panel: a multiple of 8
+	tiles []tile // tiles[r] has r rows; their number less one is the most
+	// transpose writes blocks of eight columns of eight rows, stride apart, as rows, dstStride apart.
+	transpose     func(blocks int, src []float32, stride int, dst []float32, dstStride int)
+	squares, dots exact
+	countAbove    func(values []float32, bar float32) int
+	markFrom      func(values []float32, bar float32, marks []uint64)
+}
+
+// tile computes a piece of a product, a panel wide: dst[r*dstStride+c] = from[r*fromStride+c] + Σ a[r*stride+i]·b[i*cols+c] over
+// i < depth, added up in the order of i. Each value is the same in a tile of any number of rows. from may be dst.
+type tile func(depth int, a []float32, stride int, b, from []float32, fromStride int, dst []float32, dstStride int)
+
+// exact sets out[i] to Σ (points[index[i]*width+c] − query[c])², or Σ points[index[i]*width+c]·query[c],, in float64; width is a multiple
+// of 16 above 0. Columns are added up in sixteen sums, by their number modulo 16, and those by halves: all levels give
+// the same bits.
+type exact func(index []int32, width int, query []float64, points []float32, out []float64)

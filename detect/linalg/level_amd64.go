@@ -1,0 +1,33 @@
+package linalg
+
+import "golang.org/x/sys/cpu"
+
+//go:generate sh -c "cd gen && go run . -pkg linalg -out ../kernels_amd64.s -stubs ../kernels_amd64.go"
+
+func init() {
+	sse := *kernels[Portable]
+	sse.tiles = []tile{1: tileSSE1, tileSSE2, tileSSE3, tileSSE4}
+	kernels[SSE] = &sse
+	if !cpu.X86.HasAVX2 || !cpu.X86.HasFMA {
+		return
+	}
+	avx2 := kernel{
+		cols:       16,
+		tiles:      []tile{1: tileAVX21, tileAVX22, tileAVX23, tileAVX24, tileAVX25, tileAVX26},
+		transpose:  transposeAVX2,
+		squares:    squaresAVX2,
+		dots:       dotsAVX2,
+		countAbove: countAboveAVX2,
+		markFrom:   markFromAVX2,
+	}
+	kernels[AVX2] = &avx2
+	if !cpu.X86.HasAVX512F || !cpu.X86.HasAVX512DQ {
+		return
+	}
+	avx512 := avx2
+	avx512.cols = 32
+	avx512.tiles = []tile{1: tileAVX5121, tileAVX5122, tileAVX5123, tileAVX5124, tileAVX5125, tileAVX5126, tileAVX5127, tileAVX5128,
+		tileAVX5129, tileAVX51210, tileAVX51211, tileAVX51212}
+	avx512.squares, avx512.dots = squaresAVX512, dotsAVX512
+	kernels[AVX512] = &avx512
+}
