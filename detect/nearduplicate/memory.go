@@ -36,6 +36,7 @@ type memory struct {
 	basis uint64   // what signatures were made with; 0 as long as nothing was seen
 	rows  uint64   // that had something to compare
 	cells []uint32 // nil as long as nothing was seen
+	grid  *grid    // that signed, nil where none did
 }
 
 // bandKeys writes the numbers that stand for a signature's bands in a sketch. An empty byte borrows from the next that is not
@@ -62,18 +63,25 @@ func (a *signature) bandKeys(keys *[bands]uint32) {
 	}
 }
 
+// bandKeys writes the numbers of a signature's bands.
+func (m *model) bandKeys(s *signature, keys *[bands]uint32) {
+	if m.grid != nil {
+		s.wideBandKeys(keys, m.grid.bandBytes)
+		return
+	}
+	s.bandKeys(keys)
+}
+
 // places returns the cells that count a key: its halves.
 func places(key uint32) [depth]int {
 	return [depth]int{int(key % tableSize), tableSize + int(key/tableSize)}
 }
 
-func (m *memory) add(basis uint64, s *signature, rows int) {
+func (m *memory) add(basis uint64, keys *[bands]uint32, rows int) {
 	if m.cells == nil {
 		m.basis, m.cells = basis, make([]uint32, cells)
 	}
 	m.rows = addCount(m.rows, uint64(rows))
-	var keys [bands]uint32
-	s.bandKeys(&keys)
 	for _, key := range keys {
 		for _, at := range places(key) {
 			m.cells[at] = uint32(addCount(uint64(m.cells[at]), uint64(rows)))
@@ -91,7 +99,7 @@ func (m *memory) Merge(other detect.Memory) {
 		return
 	}
 	if m.cells == nil || m.basis < o.basis {
-		m.basis, m.rows, m.cells = o.basis, o.rows, slices.Clone(o.cells)
+		m.basis, m.rows, m.cells, m.grid = o.basis, o.rows, slices.Clone(o.cells), o.grid
 		return
 	}
 	if m.basis > o.basis {
@@ -164,6 +172,7 @@ func (m *model) Memory(data []byte) (detect.Memory, error) {
 	if out.basis != m.basis() {
 		return nil, fmt.Errorf("%w: it was made with another reference", errMemory)
 	}
+	out.grid = m.grid // for the basis is the same
 	out.cells = make([]uint32, cells)
 	for i := 0; i < cells; {
 		v, ok := next()
@@ -187,10 +196,13 @@ func (m *model) Memory(data []byte) (detect.Memory, error) {
 	return out, nil
 }
 
-// basis tells signatures apart that do not compare: a text's depend on nothing, a vector's on the rotation. The mean that is
+// basis tells signatures apart that do not compare: a text's depend on nothing, features' on the grid, a vector's on the rotation. The mean that is
 // taken off first does not count: those of different parts of a reference are so near that signatures hardly differ.
 func (m *model) basis() uint64 {
-	if m.rotation == nil {
+	switch {
+	case m.grid != nil:
+		return m.grid.basis()
+	case m.rotation == nil:
 		return 1
 	}
 	h := uint64(hashSeed)
@@ -206,11 +218,13 @@ func (m *model) Observe(s *detect.Sample, _ []bool, env detect.Env) detect.Memor
 }
 
 func (m *model) remember(g grouping) *memory {
-	out := &memory{}
+	out := &memory{grid: m.grid}
 	basis := m.basis()
+	var keys [bands]uint32
 	for i := range g.types {
 		if t := &g.types[i]; t.rows > 0 {
-			out.add(basis, &t.signature, t.rows)
+			m.bandKeys(&t.signature, &keys)
+			out.add(basis, &keys, t.rows)
 		}
 	}
 	return out
@@ -314,7 +328,7 @@ func (m *model) longFloods(types []rowType, before, now *memory, alone bool, env
 			return
 		}
 		var keys [bands]uint32
-		t.signature.bandKeys(&keys)
+		m.bandKeys(&t.signature, &keys)
 		if out.count[i] = r.like(&keys); out.count[i] < r.least() {
 			out.count[i] = 0
 			return
@@ -376,7 +390,7 @@ func (m *model) Suspects(s *detect.Sample, known detect.Memory, env detect.Env) 
 		if t < 0 || g.types[t].words < fullWords {
 			continue // short texts repeat without anybody's doing
 		}
-		g.types[t].signature.bandKeys(&keys)
+		m.bandKeys(&g.types[t].signature, &keys)
 		if count := seen.like(&keys); count >= seen.least()/2 {
 			out = append(out, detect.Suspicion{Row: row, Weight: float32(count), Keys: slices.Clone(keys[:])})
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,6 +21,16 @@ func TestMemoryConformance(t *testing.T) {
 		detecttest.RunMemory(t, Detector{}, func(n int, seed uint64) *detect.Sample {
 			s := detecttest.Clean(n, seed)
 			s.Text = nil
+			return s
+		}, MaxMemory)
+	})
+	t.Run("features", func(t *testing.T) {
+		if testing.Short() {
+			t.Skip("the text's run shows the same at half the time")
+		}
+		detecttest.RunMemory(t, Detector{}, func(n int, seed uint64) *detect.Sample {
+			s := detecttest.Clean(n, seed)
+			s.Text, s.Embedding, s.Dim, s.HasEmbedding = nil, nil, 0, nil
 			return s
 		}, MaxMemory)
 	})
@@ -156,6 +167,57 @@ func TestEmbeddingDrip(t *testing.T) {
 	if recall < 0.95 || clean > 0.001 {
 		t.Errorf("recall %.2f, %.5f of clean rows above 0; %s", recall, clean, evidence)
 	}
+}
+
+// TestFeatureDrip is TestDrip for numbers. A model of a part of the reference, whose spreads differ, sees what the memory has
+// seen.
+func TestFeatureDrip(t *testing.T) {
+	const segments, rows = 50, 400
+	rng := rand.New(rand.NewPCG(37, 38))
+	reference := tables(rng, 1000)
+	width := len(reference.FeatureNames)
+	base := slices.Clone(tables(rng, 1).Features)
+	segment := func(int) (*detect.Sample, func(int) bool) {
+		s := tables(rng, rows)
+		copy(s.Features[7*width:], base)
+		s.Features[7*width+2] += 0.01 * rng.NormFloat64()
+		return s, func(row int) bool { return row == 7 }
+	}
+	env := detect.Env{Seed: 1, Workers: 2}
+	m, err := Detector{}.Fit(reference, env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var evidence string
+	recall, clean := long(t, m.(detect.Remembering), segments, segment, &evidence)
+	if recall < 0.95 || clean > 0.002 {
+		t.Errorf("recall %.2f, %.5f of clean rows above 0; %s", recall, clean, evidence)
+	}
+
+	part, err := Detector{}.Fit(reference.Select(upTo(750)), env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := m.(detect.Remembering).Memory(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range segments {
+		s, _ := segment(0)
+		before.Merge(m.(detect.Remembering).Observe(s, nil, env))
+	}
+	s, _ := segment(0)
+	if v := part.(detect.Remembering).ScoreWith(s, before, env).Value[7]; !(v > 0) {
+		t.Errorf("a model of a part of the reference gives a flood that was remembered a score of %v", v)
+	}
+}
+
+func upTo(n int) []int {
+	rows := make([]int, n)
+	for i := range rows {
+		rows[i] = i
+	}
+	return rows
 }
 
 // TestMergedMemoriesSeeOneFlood: what is spread over partitions is seen as one.

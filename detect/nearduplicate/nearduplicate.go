@@ -1,8 +1,9 @@
 // Package nearduplicate finds floods: many rows that are nearly the same, where the reference has none or few of them.
 //
 // What it catches: one text sent many times, exactly or with a few words, numbers or slots changed, in one segment or dripped
-// over a long stream; where there are no texts, embeddings that hardly differ. What it needs: text or embedding. What it leaves alone: what is as common in the
-// reference (short praise, boilerplate), texts that share phrases but not most of their wording, rows with features only.
+// over a long stream; where there are no texts, embeddings that hardly differ, and where there are neither, rows whose numeric features
+// hardly do. What it needs: text, embedding or features. What it leaves alone: what is as common in the
+// reference (short praise, boilerplate, whole numbers that tie), texts that share phrases but not most of their wording.
 //
 // Vocabulary. A row's signature is 64 bytes, and the share of equal bytes estimates how similar two rows are. A type
 // is all rows with the same words. A cluster is a set of types that hang together by pairs of at least a certain
@@ -13,7 +14,9 @@
 // 64 bins. Words are lower-cased, a word of digits only counts as a number whatever it says, and characters of scripts without
 // spaces are words. Embedding: the signature is 512 signs of a random rotation (Charikar, "Similarity estimation techniques from
 // rounding algorithms", STOC 2002; by Hadamard transform as in Ailon and Chazelle, STOC 2006) of the vector less the reference's mean;
-// the levels then stand for cosines of about 0.94, 0.975, 0.991 and 0.998.
+// the levels then stand for cosines of about 0.94, 0.975, 0.991 and 0.998. Features: each byte is a cell of a random line through the
+// features, measured by their spreads (see grid); the levels stand for distances far below that of
+// the reference's rows from their nearest neighbours. Rows without any value get no opinion.
 //
 // Candidates are found by sorting the types four times, each time by another quarter of the signature, and comparing each with
 // the three that follow it: the larger the cluster, the surer its members stand side by side. Time is n log n with a small
@@ -74,34 +77,61 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 	case reference.Dim > 0 && reference.Embedding != nil:
 		m.rotation = newRotation(reference, env.Seed)
 	default:
-		return nil, nil
+		if m.grid = newGrid(reference, env.Seed); m.grid == nil {
+			return nil, nil
+		}
 	}
 	m.whole = fingerprint(m.contents(reference, env))
 	rows := rand.New(rand.NewPCG(env.Seed, 0x6e656172)).Perm(reference.N)
 	kept := reference.Select(rows[:min(maxReference, len(rows))])
+	if m.learn(kept, env); m.rows < minRows {
+		return nil, nil
+	}
+	if m.grid != nil {
+		m.kept = kept
+	}
+	return m, nil
+}
+
+// learn signs the reference's rows.
+func (m *model) learn(kept *detect.Sample, env detect.Env) {
 	m.reference = m.group(kept, m.contents(kept, env), env)
 	var keys [bands]uint32
 	for i := range m.reference.types {
 		t := &m.reference.types[i]
 		m.rows += t.rows
-		t.signature.bandKeys(&keys)
+		m.bandKeys(&t.signature, &keys)
 		for _, key := range keys {
 			m.bands = append(m.bands, knownBand{key, int32(t.rows)})
 		}
 	}
-	if m.rows < minRows {
-		return nil, nil
-	}
 	slices.SortFunc(m.bands, func(a, b knownBand) int { return cmp.Compare(a.key, b.key) })
-	return m, nil
+}
+
+// under returns the model that signs as a memory's rows were signed, which matters where they were signed by a grid.
+func (m *model) under(before *memory, env detect.Env) *model {
+	if m.grid == nil || before.grid == nil || before.basis == m.basis() || len(before.grid.unit) != len(m.grid.unit) {
+		return m
+	}
+	if other := m.other.Load(); other != nil && other.basis() == before.basis {
+		return other
+	}
+	other := &model{grid: before.grid, whole: m.whole, kept: m.kept}
+	other.learn(m.kept, env)
+	m.other.Store(other)
+	return other
 }
 
 type model struct {
-	rotation  *rotation // nil: text
+	rotation  *rotation // nil: text, or
+	grid      *grid     // features
 	reference grouping
 	bands     []knownBand // of the reference, by rising key
 	rows      int         // of the reference that have something to compare
 	whole     uint64      // fingerprint of all of the reference, to recognise it
+
+	kept  *detect.Sample        // the reference's rows, where another grid may sign them
+	other atomic.Pointer[model] // signed by the grid of the memory that was met last
 
 	last atomic.Pointer[grouped] // spares work and changes no answer
 }
@@ -151,9 +181,12 @@ func (m *model) known(keys *[bands]uint32) int {
 func (m *model) contents(s *detect.Sample, env detect.Env) []uint64 {
 	hash := make([]uint64, s.N)
 	each(s.N, env.Workers, func(row int) {
-		if m.rotation != nil {
+		switch {
+		case m.rotation != nil:
 			hash[row] = m.rotation.content(s, row)
-		} else if s.Text != nil {
+		case m.grid != nil:
+			hash[row] = m.grid.content(s, row)
+		case s.Text != nil:
 			hash[row] = textContent(s.Text[row])
 		}
 	})
@@ -164,6 +197,9 @@ func (m *model) contents(s *detect.Sample, env detect.Env) []uint64 {
 func (m *model) sign(s *detect.Sample, row int) (signature, uint64, int) {
 	if m.rotation != nil {
 		return m.rotation.sign(s, row), m.rotation.content(s, row), fullWords
+	}
+	if m.grid != nil {
+		return m.grid.sign(s, row), m.grid.content(s, row), fullWords
 	}
 	return signText(s.Text[row])
 }
@@ -183,7 +219,11 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores { return m
 // ScoreWith implements [detect.Remembering].
 func (m *model) ScoreWith(s *detect.Sample, before detect.Memory, env detect.Env) detect.Scores {
 	b, ok := before.(*memory)
-	if !ok || b.rows == 0 || b.basis != m.basis() {
+	if !ok || b.rows == 0 {
+		return m.score(s, nil, env)
+	}
+	m = m.under(b, env)
+	if b.basis != m.basis() {
 		b = nil
 	}
 	return m.score(s, b, env)

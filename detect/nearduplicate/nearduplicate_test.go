@@ -21,6 +21,16 @@ func TestConformance(t *testing.T) {
 			return s
 		})
 	})
+	t.Run("features", func(t *testing.T) {
+		if testing.Short() {
+			t.Skip("the others' runs show the same of what goes on at once")
+		}
+		detecttest.Run(t, Detector{}, func(n int, seed uint64) *detect.Sample {
+			s := detecttest.Clean(n, seed)
+			s.Text, s.Embedding, s.Dim, s.HasEmbedding = nil, nil, 0, nil
+			return s
+		})
+	})
 }
 
 // review writes about 370 bytes of words with Zipf-like shares.
@@ -291,11 +301,73 @@ func TestEmbeddingFlood(t *testing.T) {
 	}
 }
 
-func TestFeaturesAloneAreNotCompared(t *testing.T) {
-	s := detecttest.Clean(100, 1)
-	s.Text, s.Embedding, s.Dim = nil, nil, 0
-	if m, err := (Detector{}).Fit(s, detect.Env{}); m != nil || err != nil {
-		t.Errorf("model %v, error %v; want neither", m, err)
+// tables returns n rows of numbers such as tables have: a heavy tail, a small whole number, values with two digits behind the
+// point that hang together, a constant, and a value that half of the rows lack.
+func tables(rng *rand.Rand, n int) *detect.Sample {
+	s := &detect.Sample{N: n, FeatureNames: []string{"amount", "stars", "x", "y", "constant", "sometimes"}}
+	for range n {
+		x := math.Round(100*rng.NormFloat64()) / 100
+		row := []float64{
+			math.Round(math.Exp(3 + 1.5*rng.NormFloat64())), float64(1 + rng.IntN(5)), x, math.Round(100*(x+rng.NormFloat64())) / 100, 7, math.NaN(),
+		}
+		if rng.IntN(2) == 0 {
+			row[5] = rng.ExpFloat64()
+		}
+		s.Features = append(s.Features, row...)
+	}
+	return s
+}
+
+func TestFeatureFlood(t *testing.T) {
+	rng := rand.New(rand.NewPCG(31, 32))
+	s := tables(rng, 4000)
+	width := len(s.FeatureNames)
+	planted := func(i int) bool { return i%100 == 0 }
+	base := slices.Clone(s.Features[:width])
+	for i := range s.N {
+		if planted(i) {
+			row := s.Features[i*width : (i+1)*width]
+			copy(row, base)
+			row[2] += 0.01 * rng.NormFloat64()
+			row[3] += 0.01 * rng.NormFloat64()
+		}
+	}
+	got := scores(t, tables(rng, 1000), s)
+	if recall, above := caught(got.Value, planted); recall < 0.98 || above > 0.01 {
+		t.Errorf("recall %.3f, %.5f of clean rows above 0", recall, above)
+	}
+}
+
+// What ties honestly is no flood: two small whole numbers have a few dozen combinations.
+func TestTiesAreNotFloods(t *testing.T) {
+	rng := rand.New(rand.NewPCG(33, 34))
+	dice := func(n int) *detect.Sample {
+		s := &detect.Sample{N: n, FeatureNames: []string{"stars", "votes"}}
+		for range n {
+			s.Features = append(s.Features, float64(1+rng.IntN(5)), math.Floor(rng.ExpFloat64()))
+		}
+		return s
+	}
+	got := scores(t, dice(1000), dice(4000))
+	if _, above := caught(got.Value, func(int) bool { return false }); above > 0.01 {
+		t.Errorf("%.5f of clean rows above 0", above)
+	}
+}
+
+func TestNothingToCompare(t *testing.T) {
+	constant := &detect.Sample{N: 50, FeatureNames: []string{"x"}, Features: slices.Repeat([]float64{3}, 50)}
+	for name, s := range map[string]*detect.Sample{"no features": {N: 50}, "a constant": constant} {
+		if m, err := (Detector{}).Fit(s, detect.Env{}); m != nil || err != nil {
+			t.Errorf("%s: there is a model %t, error %v; want neither", name, m != nil, err)
+		}
+	}
+	rng := rand.New(rand.NewPCG(35, 36))
+	s := tables(rng, 10)
+	for j := range len(s.FeatureNames) {
+		s.Features[j] = math.NaN()
+	}
+	if got := scores(t, tables(rng, 100), s); !math.IsNaN(got.Value[0]) || math.IsNaN(got.Value[1]) {
+		t.Errorf("a row without values scores %v, one with %v; want no opinion, and one", got.Value[0], got.Value[1])
 	}
 }
 
@@ -325,6 +397,20 @@ func BenchmarkScore(b *testing.B) {
 				b.Fatal(err)
 			}
 			b.Run(fmt.Sprintf("d=%d/reference=%d", dim, reference), func(b *testing.B) { score(b, m, vectors(4096), 4096*dim*4) })
+		}
+		for _, width := range []int{8, 32} {
+			table := func(n int) *detect.Sample {
+				s := &detect.Sample{N: n, FeatureNames: make([]string, width)}
+				for range n * width {
+					s.Features = append(s.Features, rng.NormFloat64())
+				}
+				return s
+			}
+			m, err := Detector{}.Fit(table(reference), detect.Env{Workers: 1})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Run(fmt.Sprintf("features=%d/reference=%d", width, reference), func(b *testing.B) { score(b, m, table(20000), 20000*width*8) })
 		}
 	}
 }
