@@ -1,16 +1,21 @@
-// Command peers times detectors of vectors on data that peers.py drew, for comparison with what other libraries take for the same.
-// It prints records per second by detector as JSON.
+// Command peers times detectors of vectors, and the search that they stand on, on data that peers.py drew, for comparison with what
+// other libraries take for the same.
+//
+// It answers requests, a line of JSON each, with a line that says how many seconds the work took: who asks puts its own work
+// between two requests, so that both meet the same machine.
 package main
 
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tasterhq/taster/detect"
@@ -22,77 +27,140 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1:]); err != nil {
+	if err := run(os.Args[1:], os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "peers:", err)
 		os.Exit(1)
 	}
 }
 
-func run(args []string) error {
-	if len(args) != 3 {
-		return fmt.Errorf("want a folder, the length of a vector and the number of features")
+// request is one piece of work. Files hold little-endian float32, row after row.
+type request struct {
+	Work      string // "nearest" or the name of a detector
+	Reference string // file of the points, or of the detector's reference
+	Stream    string // file of the queries, or of the sample to score
+	Dim       int
+	// For nearest.
+	K     int
+	Batch int    // queries in a call
+	Level string // of linalg's levels; empty: the best
+	Index string // where to write the neighbours found, int32; empty: nowhere
+}
+
+func run(args []string, in io.Reader, out io.Writer) error {
+	if len(args) != 1 {
+		return errors.New("want a folder")
 	}
-	dim, err := strconv.Atoi(args[1])
-	if err != nil {
-		return err
-	}
-	width, err := strconv.Atoi(args[2])
-	if err != nil {
-		return err
-	}
-	read := func(name string) []float32 {
-		var data []byte
-		if err == nil {
-			data, err = os.ReadFile(filepath.Join(args[0], name+".f32"))
+	p := peers{folder: args[0], workers: runtime.GOMAXPROCS(0)}
+	requests, answers := json.NewDecoder(in), json.NewEncoder(out)
+	for {
+		var r request
+		if err := requests.Decode(&r); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
 		}
-		out := make([]float32, len(data)/4)
-		for i := range out {
-			out[i] = math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:]))
-		}
-		return out
-	}
-	reference, stream := vectors(read("reference"), dim), vectors(read("stream"), dim)
-	trusted, rows := features(read("trusted"), width), features(read("rows"), width)
-	if err != nil {
-		return err
-	}
-	workers := runtime.GOMAXPROCS(0)
-	rates := map[string]float64{}
-	points := linalg.Matrix{Rows: reference.N, Cols: dim, Data: reference.Embedding}
-	index, err := linalg.CPU{}.Load(points, linalg.Cosine)
-	if err != nil {
-		return err
-	}
-	queries := linalg.Matrix{Rows: stream.N, Cols: dim, Data: stream.Embedding}
-	rates["nearest"] = rate(stream.N, func() { _, err = index.Nearest(queries, 9, workers) })
-	if err != nil {
-		return err
-	}
-	for _, d := range []detect.Detector{embedding.Detector{}, spectral.Detector{}, activation.Detector{}, outlier.Detector{}} {
-		known, s := reference, stream
-		if d.Name() == "outlier" {
-			known, s = trusted, rows
-		}
-		env := detect.Env{Seed: 1, Workers: workers}
-		model, err := d.Fit(known, env)
+		took, err := p.answer(r)
 		if err != nil {
 			return err
 		}
-		rates[d.Name()] = rate(s.N, func() { model.Score(s, env) })
+		if err := answers.Encode(took.Seconds()); err != nil {
+			return err
+		}
 	}
-	return json.NewEncoder(os.Stdout).Encode(rates)
 }
 
-// rate returns records per second in the best of three calls, after one to warm up.
-func rate(n int, call func()) float64 {
-	call()
-	best := math.Inf(1)
-	for range 3 {
-		start := time.Now()
-		call()
-		best = min(best, time.Since(start).Seconds())
+type peers struct {
+	folder  string
+	workers int
+	ready   request        // what the last request asked for, its Index left out
+	work    func() []int32 // does it again
+}
+
+func (p *peers) answer(r request) (time.Duration, error) {
+	write := r.Index
+	if r.Index = ""; r != p.ready {
+		work, err := p.prepare(r)
+		if err != nil {
+			return 0, err
+		}
+		p.ready, p.work = r, work
+		runtime.GC()
 	}
-	return float64(n) / best
+	start := time.Now()
+	index := p.work()
+	took := time.Since(start)
+	if write == "" {
+		return took, nil
+	}
+	data, err := binary.Append(nil, binary.LittleEndian, index)
+	if err != nil {
+		return 0, err
+	}
+	return took, os.WriteFile(filepath.Join(p.folder, write), data, 0o600)
+}
+
+func (p *peers) read(name string) ([]float32, error) {
+	data, err := os.ReadFile(filepath.Join(p.folder, name))
+	out := make([]float32, len(data)/4)
+	for i := range out {
+		out[i] = math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:]))
+	}
+	return out, err
+}
+
+func (p *peers) prepare(r request) (func() []int32, error) {
+	reference, err := p.read(r.Reference)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := p.read(r.Stream)
+	if err != nil {
+		return nil, err
+	}
+	if r.Work == "nearest" {
+		return p.nearest(r, reference, stream)
+	}
+	for _, d := range []detect.Detector{embedding.Detector{}, spectral.Detector{}, activation.Detector{}, outlier.Detector{}} {
+		if d.Name() != r.Work {
+			continue
+		}
+		as := vectors
+		if r.Work == "outlier" {
+			as = features
+		}
+		env, s := detect.Env{Seed: 1, Workers: p.workers}, as(stream, r.Dim)
+		model, err := d.Fit(as(reference, r.Dim), env)
+		return func() []int32 { model.Score(s, env); return nil }, err
+	}
+	return nil, fmt.Errorf("no work is called %q", r.Work)
+}
+
+func (p *peers) nearest(r request, reference, stream []float32) (func() []int32, error) {
+	var engine linalg.CPU
+	for _, level := range linalg.Levels() {
+		if strings.EqualFold(level.String(), r.Level) {
+			engine.Level = level
+		}
+	}
+	if r.Level != "" && engine.Level == linalg.Best {
+		return nil, fmt.Errorf("this processor has no %q", r.Level)
+	}
+	ix, err := engine.Load(linalg.Matrix{Rows: len(reference) / r.Dim, Cols: r.Dim, Data: reference}, linalg.L2)
+	if err != nil {
+		return nil, err
+	}
+	queries := linalg.Matrix{Rows: len(stream) / r.Dim, Cols: r.Dim, Data: stream}
+	return func() (index []int32) {
+		for first := 0; first < queries.Rows; first += r.Batch {
+			n := min(r.Batch, queries.Rows-first)
+			found, err := ix.Nearest(linalg.Matrix{Rows: n, Cols: r.Dim, Data: stream[first*r.Dim : (first+n)*r.Dim]}, r.K, p.workers)
+			if err != nil {
+				panic(err) // the shapes are those of the matrices above
+			}
+			index = append(index, found.Index...)
+		}
+		return index
+	}, nil
 }
 
 // vectors makes a sample of two classes in turn.

@@ -1,12 +1,16 @@
-"""The mathematics of taster's detectors of vectors in scikit-learn, PyOD and FAISS, on the same data and the same cores.
+"""The mathematics of taster's detectors of vectors in scikit-learn, PyOD, numpy and FAISS, on the same data and the same cores.
 
 make bench-peers makes an environment of requirements.txt, runs this, and this runs main.go beside it. Data are drawn once and
-handed to both as raw little-endian float32. Every figure is the best of three, after one call to warm up. The ratio is ours to theirs in
-records per second: above 1 taster is faster.
+handed to both as raw little-endian float32. Both are called in turn, after one call each to warm up, and every pair of calls gives
+a ratio, ours to theirs in records per second: above 1 taster is faster. Printed is the median of the ratios with the least and the
+largest, and of the rates. Neighbours are compared with those by float64 distances.
+
+Arguments: names of rows to print (a part of a name is enough; none: all), and --rounds=N.
 """
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,48 +29,129 @@ from sklearn.decomposition import PCA  # noqa: E402
 from sklearn.metrics import silhouette_score  # noqa: E402
 from sklearn.neighbors import NearestNeighbors  # noqa: E402
 
-REFERENCE, STREAM, DIM, FEATURES = 10_000, 16_384, 384, 10
+REFERENCE, STREAM, DIM, FEATURES, K = 10_000, 16_384, 384, 10, 10
+LEVELS = ("portable", "SSE", "AVX2", "AVX-512")
 rng = np.random.default_rng(1)
 
 
 def clusters(n, dim, centres, spread):
     label = np.arange(n) % 2
-    x = rng.standard_normal((n, dim)) * spread + centres[label]
+    x = rng.standard_normal((n, dim), dtype=np.float32) * spread + centres[label]
     return x.astype("<f4"), label
 
 
-def best(call):
+class Ours:
+    """The Go program, which answers requests."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        binary = os.path.join(folder, "peers")
+        env = dict(os.environ, CGO_ENABLED="0")  # the static binary is what is shipped
+        subprocess.run([os.environ.get("GO", "go"), "build", "-o", binary, "./cmd/internal/bench/peers"], check=True, env=env)
+        self.process = subprocess.Popen([binary, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def call(self, **request):
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError("the Go program ended")
+        return json.loads(line)
+
+    def save(self, name, data):
+        data.astype("<f4").tofile(os.path.join(self.folder, name))
+
+
+def timed(call):
+    start = time.perf_counter()
     call()
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return time.perf_counter() - start
 
 
-def main():
+def compare(rounds, n, ours, theirs):
+    """Calls both in turn and returns the median rates and (median, least, largest) ratio."""
+    ours(), theirs()
+    pairs = [(ours(), timed(theirs)) for _ in range(rounds)]
+    ratios = [b / a for a, b in pairs]
+    middle = statistics.median
+    return n / middle(a for a, _ in pairs), n / middle(b for _, b in pairs), (middle(ratios), min(ratios), max(ratios))
+
+
+def row(name, rates, peer, note=""):
+    us, them, (middle, least, most) = rates
+    print(f"{name:<34}{us:>12,.0f}{them:>12,.0f}{middle:>8.2f} ({least:.2f} to {most:.2f})  {peer}{note}", flush=True)
+
+
+def exact(points, queries, k):
+    """The k nearest by float64 distances, as sets."""
+    out = []
+    for q in queries.astype(np.float64):
+        d = np.zeros(len(points))
+        for first in range(0, len(points), 4096):
+            d[first:first + 4096] = ((points[first:first + 4096].astype(np.float64) - q) ** 2).sum(1)
+        out.append(set(np.argsort(d, kind="stable")[:k].tolist()))
+    return out
+
+
+def nearest(go, wanted, rounds):
+    for dim in (384, 1024):
+        centres, spread = rng.standard_normal((2, dim)), np.exp(rng.standard_normal(dim) / 2)
+        for n in (10_000, 100_000):
+            cases = [(f"nearest {n}x{dim}, {many} at once", many, many) for many in [4096 if n == 10_000 else 1024]]
+            cases += [(f"nearest {n}x{dim}, {batch} at once", (64 if n == 10_000 else 16) * (batch if batch == 1 else 4), batch) for batch in (1, 16)]
+            cases = [c for c in cases if wanted(c[0])]
+            if not cases:
+                continue
+            points, _ = clusters(n, dim, centres, spread)
+            go.save("points.f32", points)
+            flat = faiss.IndexFlatL2(dim)
+            flat.add(points)
+            for name, many, batch in cases:
+                queries, _ = clusters(many, dim, centres, spread)
+                go.save("queries.f32", queries)
+
+                def ours(level="", index=""):
+                    return go.call(work="nearest", reference="points.f32", stream="queries.f32", dim=dim, k=K, batch=batch, level=level,
+                                   index=index)
+
+                def theirs():
+                    for first in range(0, many, batch):
+                        flat.search(queries[first:first + batch], K)
+
+                rates = compare(rounds, many, ours, theirs)
+                ours(index="index.i32")
+                got = np.fromfile(os.path.join(go.folder, "index.i32"), "<i4").reshape(many, K)
+                some = min(many, 64)
+                want = exact(points, queries[:some], K)
+                wrong = sum(len(w - set(g.tolist())) for w, g in zip(want, got[:some]))
+                wrong_faiss = sum(len(w - set(g.tolist())) for w, g in zip(want, flat.search(queries[:some], K)[1]))
+                gflops = 2e-9 * n * dim
+                row(name, rates, "FAISS IndexFlatL2", f"; {rates[0] * gflops:.0f} and {rates[1] * gflops:.0f} GFLOPS, "
+                    f"{wrong} and {wrong_faiss} of {some * K} not as in float64")
+                if batch < 100 or n > 10_000:
+                    continue
+
+                def with_numpy():
+                    for first in range(0, many, 512):
+                        d = (points ** 2).sum(1) - 2 * queries[first:first + 512] @ points.T
+                        np.argpartition(d, K, axis=1)[:, :K]
+
+                row(name, compare(rounds, many, ours, with_numpy), "numpy matmul and argpartition")
+                flags = open("/proc/cpuinfo").read() if os.path.exists("/proc/cpuinfo") else ""
+                for level in LEVELS if "avx512dq" in flags else LEVELS[:3] if "avx2" in flags else LEVELS[:2]:
+                    ours(level)
+                    rate = many / statistics.median(ours(level) for _ in range(3))
+                    print(f"{'  ' + level:<34}{rate:>12,.0f}  {rate * gflops:.0f} GFLOPS", flush=True)
+
+
+def detectors(go, wanted, rounds):
     centres, spread = rng.standard_normal((2, DIM)), np.exp(rng.standard_normal(DIM) / 2)
     reference, known = clusters(REFERENCE, DIM, centres, spread)
     stream, label = clusters(STREAM, DIM, centres, spread)
     table = rng.standard_normal((REFERENCE + STREAM, FEATURES)).astype("<f4")
     trusted, rows = table[:REFERENCE], table[REFERENCE:]
-
-    with tempfile.TemporaryDirectory() as folder:
-        for name, data in {"reference": reference, "stream": stream, "trusted": trusted, "rows": rows}.items():
-            data.tofile(os.path.join(folder, name + ".f32"))
-        out = subprocess.run(
-            [os.environ.get("GO", "go"), "run", "./cmd/internal/bench/peers", folder, str(DIM), str(FEATURES)],
-            check=True, stdout=subprocess.PIPE, text=True).stdout
-    ours = json.loads(out)
-
-    def unit(x):
-        return x / np.linalg.norm(x, axis=1, keepdims=True)
-
-    points, queries = unit(reference), unit(stream)
-    flat = faiss.IndexFlatIP(DIM)
-    flat.add(points)
-    brute = NearestNeighbors(n_neighbors=9, algorithm="brute", metric="cosine", n_jobs=CORES).fit(reference)
+    for name, data in {"reference": reference, "stream": stream, "trusted": trusted, "rows": rows}.items():
+        go.save(name, data)
 
     pick = rng.permutation(REFERENCE)
     near_all = NearestNeighbors(n_neighbors=9, algorithm="brute", metric="cosine", n_jobs=CORES).fit(reference[pick[:640]])
@@ -99,20 +184,37 @@ def main():
             pca = PCA(8, svd_solver="randomized", random_state=1).fit(y)
             (pca.transform(y) ** 2).max(1)
 
-    theirs = [
-        ("nearest", "FAISS IndexFlatIP", STREAM, lambda: flat.search(queries, 9)),
-        ("nearest", "scikit-learn NearestNeighbors, brute", STREAM, lambda: brute.kneighbors(stream)),
-        ("outlier", "PyOD KNN, mean of 64 of 640", STREAM, lambda: pyod.decision_function(rows)),
-        ("embedding", "scikit-learn NearestNeighbors on 640 and 256 a class", STREAM, embedding),
-        ("activation", "scikit-learn PCA, KMeans, silhouette", STREAM, activation),
-        ("spectral", "scikit-learn PCA of whitened classes (less than ours does)", STREAM, spectral),
-    ]
-    print(f"{STREAM} records of {DIM} dimensions (outlier: {FEATURES}), reference of {REFERENCE}, {CORES} cores")
-    print(f"{'detector':<12}{'ours, records/s':>16}{'theirs':>12}{'ratio':>8}  peer")
-    for name, peer, n, call in theirs:
-        rate = n / best(call)
-        print(f"{name:<12}{ours[name]:>16,.0f}{rate:>12,.0f}{ours[name] / rate:>8.2f}  {peer}")
+    for name, peer, call in [
+        ("outlier", "PyOD KNN, mean of 64 of 640", lambda: pyod.decision_function(rows)),
+        ("embedding", "scikit-learn NearestNeighbors on 640 and 256 a class", embedding),
+        ("activation", "scikit-learn PCA, KMeans, silhouette", activation),
+        ("spectral", "scikit-learn PCA of whitened classes (less than ours does)", spectral),
+    ]:
+        if wanted(name):
+            own = {"reference": "trusted", "stream": "rows", "dim": FEATURES} if name == "outlier" else {
+                "reference": "reference", "stream": "stream", "dim": DIM}
+            row(name, compare(rounds, STREAM, lambda: go.call(work=name, **own), call), peer)  # noqa: B023
+
+
+def main(args):
+    rounds, names = 7, []
+    for arg in args:
+        if arg.startswith("--rounds="):
+            rounds = int(arg.removeprefix("--rounds="))
+        else:
+            names.append(arg)
+
+    def wanted(name):
+        return not names or any(n in name for n in names)
+
+    print(f"detectors: {STREAM} records of {DIM} dimensions (outlier: {FEATURES}), reference of {REFERENCE}; nearest: k = {K}; {CORES} cores, "
+          f"{rounds} rounds in turn, load {os.getloadavg()[0]:.1f}")
+    print(f"{'work':<34}{'ours, a s':>12}{'theirs':>12}{'ratio':>8} (least to largest)  peer", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        go = Ours(folder)
+        nearest(go, wanted, rounds)
+        detectors(go, wanted, rounds)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
