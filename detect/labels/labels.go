@@ -7,12 +7,13 @@
 // eight: a wrong label is in another group seven times out of eight.
 //
 // Detector flags labels, not texts: random or targeted flips show, as long as the text says what its label should be.
-// Its score is the surprise −log p(own label | text) under a model of the reference. Where that has fewer than 3,000 rows
-// a second model is asked, cross-fitted on the stream, three times over, each time without the third of the rows that it
-// then judges: it has seen more words, the new ones included, and a few wrong labels among thousands teach it little. The
-// mean of their log-odds counts, each weighted by the rows it has learned from. Cross-fitting with held-out probabilities
-// follows confident learning (Northcutt et al., JAIR 2021, arXiv 1911.00068), whose exact form needs a model's own
-// probabilities. With a larger reference scores depend on nothing but the row, which calibrates them best.
+// Its score is the surprise −log p(own label | text) under a model of the reference. Where that has fewer than 3,000 rows,
+// and a stream at least twice as many, a second model is asked, cross-fitted on the stream, three times over, each time
+// without the third of the rows that it then judges: it has seen more words, the new ones included, and a few wrong labels
+// among thousands teach it little. The mean of their log-odds counts, each weighted by the rows it has learned from.
+// Cross-fitting with held-out probabilities follows confident learning (Northcutt et al., JAIR 2021, arXiv 1911.00068),
+// whose exact form needs a model's own probabilities. With a larger reference, or in a short stream, scores depend on nothing
+// but the row, which calibrates them best and costs least.
 //
 // It needs texts and labels of at least two classes, 20 labelled rows of reference at least. A row without a text or
 // label, or with a label that the reference has not, gets no score. It does not see a flip that the text does not
@@ -69,7 +70,7 @@ func (sc scorer) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	var cross *Model
 	var crossOwn []int8
 	var crossP []float32
-	if s != m.sample && m.rows < alone && s.N >= fewestCross {
+	if s != m.sample && m.rows < alone && s.N >= max(fewestCross, 2*m.rows) {
 		if cross = fit(s, mostCross, false, env); cross != nil {
 			crossOwn, crossP = cross.Groups(s), cross.predict(s, false, env)
 		}
