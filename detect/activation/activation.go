@@ -3,8 +3,7 @@
 // What it catches: rows of one class that are of another kind than its others and of one kind among themselves: poison whose
 // content comes from another class, or that shares a trigger or a style. It was made for activations of a model that has learned a
 // backdoor, and works best where the embedding role holds those. What it needs: an embedding and a label (what
-// stands out among all rows together is an honest topic as often as poison, and is for detect/embedding to judge);
-// or, if asked to, text with labels, for which the built-in vectors are taken. What it does not see: poison that is spread like its class.
+// stands out among all rows together is an honest topic as often as poison, and is for detect/embedding to judge). What it does not see: poison that is spread like its class.
 //
 // Method (Chen, Carvalho, Baracaldo et al., "Detecting backdoor attacks on deep neural networks by activation clustering", SafeAI
 // 2019). Rows of a class are projected on their ten principal directions and parted in two by 2-means; a part that is small and
@@ -33,29 +32,16 @@ import (
 	"math"
 	"math/rand/v2"
 	"strings"
-	"sync"
-	"sync/atomic"
 
 	"github.com/tasterhq/taster/detect"
-	"github.com/tasterhq/taster/detect/embedding"
 	"github.com/tasterhq/taster/detect/linalg"
 	"github.com/tasterhq/taster/detect/whitening"
 	"github.com/tasterhq/taster/schema/finding"
 )
 
-const (
-	minRows      = 64   // rows of a class in a stream below which it is not looked at
-	minTrusted   = 32   // reference rows of a class below which they are not compared with
-	maxReference = 8192 // reference rows that are kept, of all classes together
-	maxOthers    = 4096 // rows of other classes that a class is compared with
-)
-
 // Detector finds small clusters apart. The zero value computes on the CPU.
 type Detector struct {
 	Engine linalg.Engine // nil: the CPU; a device that gets lost is replaced by it
-	// Texts says that texts with labels are looked at by their built-in vectors where there is no embedding. On real texts these told
-	// nothing of backdoors, which are found by their words instead.
-	Texts bool
 }
 
 // Name implements [detect.Detector].
@@ -63,48 +49,26 @@ func (Detector) Name() string { return "activation" }
 
 // Fit implements [detect.Detector].
 func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, error) {
-	if reference.Label == nil || reference.Embedding == nil && !d.Texts {
-		return nil, nil
-	}
-	vectors, ok := embedding.NewVectors(reference)
-	if !ok {
-		return nil, nil
-	}
-	m := &model{
-		vectors: vectors, engine: linalg.Resilient(d.Engine), trusted: map[string]linalg.Matrix{},
-	}
-	groups := whitening.Groups(vectors, reference, env.Workers)
-	var known []linalg.Matrix
-	for _, g := range groups {
-		m.whole += g.Fingerprint()
-		rows := whitening.Vectors(vectors, reference, g.Rows[:min(len(g.Rows), max(minTrusted, maxReference/len(groups)))])
-		known = append(known, rows)
-		if rows.Rows >= minTrusted {
-			m.trusted[g.Class] = rows
-		}
-	}
-	space, ok, err := whitening.Fit(m.engine, known)
-	if err != nil {
+	m := &model{engine: linalg.Resilient(d.Engine)}
+	var ok bool
+	var err error
+	if m.Known, ok, err = whitening.Learn(m.engine, reference, env.Workers); err != nil {
 		return nil, fmt.Errorf("activation: %w", err)
 	}
 	if !ok {
 		return nil, nil
 	}
-	m.space = space
-	for class, rows := range m.trusted {
+	for class, rows := range m.Trusted {
 		centred := linalg.Matrix{Rows: rows.Rows, Cols: rows.Cols, Data: append([]float32(nil), rows.Data...)}
 		whitening.Centre(centred)
-		m.trusted[class] = centred
+		m.Trusted[class] = centred
 	}
 	return m, nil
 }
 
 type model struct {
-	vectors embedding.Vectors
-	engine  linalg.Engine
-	space   whitening.Map
-	trusted map[string]linalg.Matrix // vectors of reference rows about their class's centre, of classes that have enough
-	whole   uint64                   // fingerprint of all of the reference, to recognise it
+	whitening.Known // with the trusted rows about their class's centre
+	engine          linalg.Engine
 }
 
 // Score implements [detect.Model].
@@ -113,45 +77,20 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	for i := range value {
 		value[i] = math.NaN()
 	}
-	var groups []whitening.Group
+	groups := whitening.Groups(m.Vectors, s, env.Workers)
 	whole := uint64(0)
-	for _, g := range whitening.Groups(m.vectors, s, env.Workers) {
+	for _, g := range groups {
 		whole += g.Fingerprint()
-		groups = append(groups, g)
 	}
-	centred := make([]linalg.Matrix, len(groups))
-	for i, g := range groups {
-		if len(g.Rows) < minRows {
-			continue
+	sides := m.Sides(s, groups)
+	detect.Each(len(groups), env.Workers, func(i int) {
+		c := &class{model: m, Group: groups[i], self: whole == m.Whole, rng: rand.New(rand.NewPCG(env.Seed, 0x616374))}
+		if !c.self {
+			c.trusted = m.Trusted[c.Class]
 		}
-		centred[i] = whitening.Vectors(m.vectors, s, g.Rows[:min(len(g.Rows), max(minRows, maxOthers/max(1, len(groups)-1)))])
-		whitening.Centre(centred[i])
-	}
-	var next atomic.Int64
-	var wait sync.WaitGroup
-	for range max(1, min(env.Workers, len(groups))) {
-		wait.Go(func() {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(groups) {
-					return
-				}
-				c := &class{model: m, Group: groups[i], self: whole == m.whole, rng: rand.New(rand.NewPCG(env.Seed, 0x616374))}
-				if !c.self {
-					c.trusted = m.trusted[c.Class]
-				}
-				c.others.Cols = m.vectors.Dim()
-				for j, other := range centred {
-					if j != i && c.others.Rows < maxOthers {
-						c.others.Data = append(c.others.Data, other.Data...)
-						c.others.Rows += other.Rows
-					}
-				}
-				c.score(s, max(1, env.Workers/len(groups)), value, why)
-			}
-		})
-	}
-	wait.Wait()
+		c.others = sides.Others(i, m.Vectors.Dim())
+		c.score(s, max(1, env.Workers/len(groups)), value, why)
+	})
 	return detect.Scores{Value: value, Code: finding.PoisonCluster, Stream: true, Learned: true, Explain: func(row int) string {
 		if why[row].class == nil {
 			return "its class is too small, or too much of one kind, to be parted"

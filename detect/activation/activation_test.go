@@ -12,14 +12,7 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	t.Run("embedding", func(t *testing.T) { detecttest.Run(t, Detector{}, detecttest.Clean) })
-	t.Run("text", func(t *testing.T) {
-		detecttest.Run(t, Detector{Texts: true}, func(n int, seed uint64) *detect.Sample {
-			s := detecttest.Clean(n, seed)
-			s.Embedding, s.Dim = nil, 0
-			return s
-		})
-	})
+	detecttest.Run(t, Detector{}, detecttest.Clean)
 }
 
 func scores(t testing.TB, reference, s *detect.Sample) detect.Scores {

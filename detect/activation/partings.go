@@ -26,6 +26,8 @@ type place = [dimensions]float32
 // parting is a class in two parts: a row belongs to the small one if it is nearer to its centre by more than bias says.
 type parting struct {
 	large, small place
+	along        [dimensions]float64 // a place times this, plus offset, is by how much nearer the small centre is, in squared distance
+	offset       float64
 	between      float64 // squared distance of the centres
 	bias         float64 // of squared distances
 	share        float64 // of the small part
@@ -37,7 +39,7 @@ type parting struct {
 
 // score scores the rows of the class.
 func (c *class) score(s *detect.Sample, workers int, value []float64, why []reason) {
-	if len(c.Rows) >= minRows {
+	if len(c.Rows) >= whitening.MinRows {
 		c.part(s, workers, value, why)
 	}
 	if len(c.partings) > 0 {
@@ -45,7 +47,7 @@ func (c *class) score(s *detect.Sample, workers int, value []float64, why []reas
 	}
 	for first := 0; first < len(c.Rows); first += learned {
 		rows := c.Rows[first:min(first+learned, len(c.Rows))]
-		for i, apart := range whitening.Apart(whitening.Vectors(c.model.vectors, s, rows)) {
+		for i, apart := range whitening.Apart(whitening.Vectors(c.model.Vectors, s, rows)) {
 			value[rows[i]] = faint * apart
 		}
 	}
@@ -54,8 +56,8 @@ func (c *class) score(s *detect.Sample, workers int, value []float64, why []reas
 // part parts the class, if it can be, and scores its rows by that.
 func (c *class) part(s *detect.Sample, workers int, value []float64, why []reason) {
 	engine := c.model.engine
-	raw := whitening.Vectors(c.model.vectors, s, c.Rows[:min(len(c.Rows), learned)])
-	x, space := raw, c.model.space.W
+	raw := whitening.Vectors(c.model.Vectors, s, c.Rows[:min(len(c.Rows), learned)])
+	x, space := raw, c.model.Space.W
 	if !c.self {
 		x = linalg.Matrix{Rows: raw.Rows, Cols: raw.Cols, Data: make([]float32, len(raw.Data))}
 		if engine.Product(x, raw, space) != nil {
@@ -63,20 +65,23 @@ func (c *class) part(s *detect.Sample, workers int, value []float64, why []reaso
 		}
 	}
 	whitening.Centre(x)
-	u, err := whitening.Principal(engine, x, whitening.Transpose(x), dimensions, c.rng)
+	u, err := whitening.Principal(engine, x, x.Transpose(), dimensions, c.rng)
 	if err != nil || u.Rows == 0 {
 		return
 	}
 	if !c.self { // u·(W·v) = (Wᵀ·u)·v: rows need not be whitened to be placed
 		back := linalg.Matrix{Rows: u.Rows, Cols: u.Cols, Data: make([]float32, len(u.Data))}
-		if engine.Product(back, u, whitening.Transpose(space)) != nil {
+		if engine.Product(back, u, space.Transpose()) != nil {
 			return
 		}
 		u = back
 	}
 	places := make([]place, len(c.Rows))
-	whitening.Chunks(len(c.Rows), workers, func(first, end int) {
-		copy(places[first:end], c.places(u, whitening.Vectors(c.model.vectors, s, c.Rows[first:end])))
+	detect.Chunks(len(c.Rows), whitening.Chunk, workers, func() func(first, end int) {
+		scratch := make([]float32, min(len(c.Rows), whitening.Chunk)*u.Cols)
+		return func(first, end int) {
+			copy(places[first:end], c.places(u, whitening.Gather(scratch, c.model.Vectors, s, c.Rows[first:end])))
+		}
 	})
 	origin := mean(places[:x.Rows], nil)
 	for i := range places {
@@ -100,7 +105,7 @@ func (c *class) part(s *detect.Sample, workers int, value []float64, why []reaso
 		best := math.Inf(-1)
 		for k := range c.partings {
 			p := &c.partings[k]
-			at := p.at(places[i])
+			at := p.at(&places[i])
 			if score := faint*at + p.weight*max(0, at); score > best {
 				best = score
 				why[row] = reason{c, k, at}
@@ -156,14 +161,8 @@ func part(places []place, d int, sign float32) (p parting, ok bool) {
 	for i := range places {
 		on[i] = sign * places[i][d]
 	}
-	sorted := slices.Clone(on)
-	slices.Sort(sorted)
-	median := sorted[len(sorted)/2]
-	for i, v := range sorted {
-		sorted[i] = max(v-median, median-v)
-	}
-	slices.Sort(sorted)
-	bar := median + far*1.4826*sorted[len(sorted)/2]
+	median, deviation := whitening.Spread(slices.Clone(on))
+	bar := median + far*1.4826*deviation
 	in := make([]bool, len(places))
 	size := 0
 	for i, v := range on {
@@ -188,11 +187,11 @@ func part(places []place, d int, sign float32) (p parting, ok bool) {
 		variance := within / float64(len(places)) / dimensions
 		p.share = float64(size) / float64(len(places))
 		p.bias = 2 * variance * math.Log((1-p.share)/p.share)
-		p.between = distance(p.small, p.large)
+		p.aim()
 		moved := false
 		size = 0
-		for i, at := range places {
-			now := p.holds(at)
+		for i := range places {
+			now := p.holds(&places[i])
 			moved = moved || now != in[i]
 			if in[i] = now; now {
 				size++
@@ -216,19 +215,38 @@ func part(places []place, d int, sign float32) (p parting, ok bool) {
 	return p, true
 }
 
+// aim turns the centres into what nearer is called by: ‖x − large‖² − ‖x − small‖² is linear in x.
+func (p *parting) aim() {
+	p.between = distance(p.small, p.large)
+	p.offset = 0
+	for d := range p.along {
+		a, b := float64(p.small[d]), float64(p.large[d])
+		p.along[d] = 2 * (a - b)
+		p.offset += (b - a) * (b + a)
+	}
+}
+
+// nearer returns by how much nearer a place is to the small part's centre, in squared distance.
+func (p *parting) nearer(at *place) float64 {
+	a, b := p.offset, 0.0
+	for d := 0; d < dimensions; d += 2 {
+		a += p.along[d] * float64(at[d])
+		b += p.along[d+1] * float64(at[d+1])
+	}
+	return a + b
+}
+
 // holds says whether a place belongs to the small part.
-func (p *parting) holds(at place) bool { return distance(at, p.small)+p.bias < distance(at, p.large) }
+func (p *parting) holds(at *place) bool { return p.nearer(at) > p.bias }
 
 // at returns how far a place is along the way from the large part's centre to the small one's.
-func (p *parting) at(at place) float64 {
-	return (1 + (distance(at, p.large)-distance(at, p.small))/p.between) / 2
-}
+func (p *parting) at(at *place) float64 { return (1 + p.nearer(at)/p.between) / 2 }
 
 // judge weighs the parting by how many rows of the class, of the reference and of other classes belong to the small part.
 func (p *parting) judge(places, trusted, others []place) {
 	count := func(places []place) (n int) {
 		for i := range places {
-			if p.holds(places[i]) {
+			if p.holds(&places[i]) {
 				n++
 			}
 		}

@@ -27,8 +27,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
-	"sync"
-	"sync/atomic"
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/linalg"
@@ -255,21 +253,10 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 		}
 	}
 	if m.source.fits(s) {
-		var next atomic.Int64
-		var wait sync.WaitGroup
-		for range max(1, min(env.Workers, (s.N+chunk-1)/chunk)) {
-			wait.Go(func() {
-				scratch := make([]float32, chunk*m.source.dim())
-				for {
-					first := int(next.Add(chunk)) - chunk
-					if first >= s.N {
-						return
-					}
-					m.score(s, classes, first, min(first+chunk, s.N), all, own, scratch)
-				}
-			})
-		}
-		wait.Wait()
+		detect.Chunks(s.N, chunk, env.Workers, func() func(first, end int) {
+			scratch := make([]float32, min(chunk, s.N)*m.source.dim())
+			return func(first, end int) { m.score(s, classes, first, end, all, own, scratch) }
+		})
 	}
 	value := make([]float64, s.N)
 	for i := range value {
@@ -374,11 +361,7 @@ func vectorOf(s *detect.Sample, row int) []float32 {
 		return nil
 	}
 	v := s.Embedding[row*s.Dim : (row+1)*s.Dim]
-	var norm float32
-	for _, x := range v {
-		norm += x * x
-	}
-	if !(norm <= 1e30) {
+	if !(linalg.SquaredNorm(v) <= 1e30) {
 		return nil
 	}
 	return v

@@ -4,8 +4,9 @@ import (
 	"math"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"unsafe"
+
+	"github.com/tasterhq/taster/detect"
 )
 
 // A block of queries meets a block of points at a time. Their products, 399 KB, and a chunk of the queries, 147 KB, stay in a
@@ -187,7 +188,9 @@ func (ix *cpuIndex) Nearest(queries Matrix, k, workers int) (Neighbours, error) 
 	if spans > 1 {
 		parts = make([]part, queries.Rows*spans)
 	}
-	ix.each(blocks*spans, workers, k, func(s *search, i int) {
+	most := min(queryBlock, queries.Rows)
+	ix.each(blocks*spans, workers, func(s *search, i int) {
+		s.ready(k, most)
 		first, from := i/spans*queryBlock, i%spans*span
 		end, to := min(first+queryBlock, queries.Rows), min(from+span, len(ix.bias))
 		s.run(queries, first, end, from, to)
@@ -202,7 +205,8 @@ func (ix *cpuIndex) Nearest(queries Matrix, k, workers int) (Neighbours, error) 
 	})
 	if spans > 1 {
 		const few = 8
-		ix.each((queries.Rows+few-1)/few, workers, k, func(s *search, i int) {
+		ix.each((queries.Rows+few-1)/few, workers, func(s *search, i int) {
+			s.ready(k, 0)
 			for q := i * few; q < min((i+1)*few, queries.Rows); q++ {
 				s.answer(queries.Row(q), s.merge(parts[q*spans:(q+1)*spans]), found, q)
 			}
@@ -212,31 +216,17 @@ func (ix *cpuIndex) Nearest(queries Matrix, k, workers int) (Neighbours, error) 
 }
 
 // each calls f for 0 to n, from so many goroutines, each with scratch of its own.
-func (ix *cpuIndex) each(n, workers, k int, f func(s *search, i int)) {
-	var next atomic.Int64
-	work := func() {
-		s, ok := ix.idle.Get().(*search)
-		if !ok || s.k != k {
-			s = ix.newSearch(k)
-		}
-		defer ix.idle.Put(s)
-		for {
-			i := int(next.Add(1)) - 1
-			if i >= n {
-				return
+func (ix *cpuIndex) each(n, workers int, f func(s *search, i int)) {
+	detect.Chunks(n, 1, workers, func() func(first, end int) {
+		return func(first, _ int) {
+			s, ok := ix.idle.Get().(*search)
+			if !ok {
+				s = ix.newSearch()
 			}
-			f(s, i)
+			f(s, first)
+			ix.idle.Put(s)
 		}
-	}
-	if workers = min(workers, n); workers < 2 {
-		work()
-		return
-	}
-	var wait sync.WaitGroup
-	for range workers {
-		wait.Go(work)
-	}
-	wait.Wait()
+	})
 }
 
 // search is one goroutine's scratch.
@@ -244,8 +234,8 @@ type search struct {
 	ix       *cpuIndex
 	k        int
 	stride   int       // of rows: an odd number of cache lines, lest they fall on each other's place
-	rows     []float32 // queryBlock prepared queries
-	products []float32 // queryBlock × productStride
+	rows     []float32 // prepared queries
+	products []float32 // a row of productStride for each
 	nearest  []reservoir
 	query    []float64 // one query as it was given
 	distance []float64 // of candidates
@@ -255,21 +245,22 @@ type search struct {
 
 const productStride = pointBlock + aligned
 
-func (ix *cpuIndex) newSearch(k int) *search {
+func (ix *cpuIndex) newSearch() *search {
 	stride := ix.width + aligned
 	if stride%(2*aligned) == 0 {
 		stride += aligned
 	}
-	s := &search{
-		ix:       ix,
-		k:        k,
-		stride:   stride,
-		rows:     alignedFloats(queryBlock * stride),
-		products: alignedFloats(queryBlock * productStride),
-		nearest:  newReservoirs(queryBlock, candidates(k), ix.rows, pointBlock),
-		query:    make([]float64, ix.width),
+	return &search{ix: ix, stride: stride, query: make([]float64, ix.width)}
+}
+
+// ready makes room for so many queries, at most queryBlock, of k neighbours.
+func (s *search) ready(k, queries int) {
+	if len(s.products) < queries*productStride {
+		s.rows, s.products = alignedFloats(queries*s.stride), alignedFloats(queries*productStride)
 	}
-	return s
+	if s.k != k || len(s.nearest) < queries {
+		s.k, s.nearest = k, newReservoirs(queries, candidates(k), s.ix.rows, pointBlock)
+	}
 }
 
 // candidates is how many points are looked at in float64 for k neighbours: products in float32 may exchange those whose distances
@@ -336,7 +327,7 @@ func (s *search) keep(index []int32, k int) int {
 		return len(index)
 	}
 	s.order = append(s.order[:0], s.distance...)
-	bar, ties := smallest(s.order, k)
+	bar, ties := Smallest(s.order, k)
 	n := 0
 	for i, d := range s.distance[:len(index)] {
 		if d > bar || d == bar && ties == 0 {
@@ -349,34 +340,6 @@ func (s *search) keep(index []int32, k int) int {
 		n++
 	}
 	return n
-}
-
-// smallest returns the k-th smallest of values, which it reorders, and how many of the k equal it. k is at most their number.
-func smallest(values []float64, k int) (bar float64, ties int) {
-	for less := 0; ; {
-		middle := values[len(values)/2]
-		below, equal := 0, 0
-		for i, v := range values { // below the middle to the front, then those equal to it
-			if v < middle {
-				values[i] = values[below+equal]
-				values[below+equal] = values[below]
-				values[below] = v
-				below++
-			} else if v == middle {
-				values[i] = values[below+equal]
-				values[below+equal] = v
-				equal++
-			}
-		}
-		switch {
-		case k-less <= below:
-			values = values[:below]
-		case k-less <= below+equal:
-			return middle, k - less - below
-		default:
-			values, less = values[below+equal:], less+below+equal
-		}
-	}
 }
 
 // answer writes the neighbours of query q among candidates, which it may reorder.

@@ -130,8 +130,14 @@ func checkProduct(dst, a, b Matrix) error {
 // maxNorm keeps products, and sums of two of them, finite.
 const maxNorm = 1e37
 
-// squaredNorm returns ‖row‖², in eight sums, and whether the row takes part at all.
+// squaredNorm returns ‖row‖² and whether the row takes part at all.
 func squaredNorm(row []float32) (norm float32, ok bool) {
+	norm = SquaredNorm(row)
+	return norm, norm <= maxNorm
+}
+
+// SquaredNorm returns ‖row‖², added up in eight sums; NaN or infinite where the row, or its square, is.
+func SquaredNorm(row []float32) float32 {
 	var a, b, c, d, e, f, g, h float32
 	for ; len(row) >= 8; row = row[8:] {
 		x := (*[8]float32)(row)
@@ -147,6 +153,5 @@ func squaredNorm(row []float32) (norm float32, ok bool) {
 	for _, x := range row {
 		a += x * x
 	}
-	norm = (a + b) + (c + d) + ((e + f) + (g + h))
-	return norm, norm <= maxNorm
+	return (a + b) + (c + d) + ((e + f) + (g + h))
 }

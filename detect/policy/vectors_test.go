@@ -24,10 +24,6 @@ func TestBudgetHoldsOnVectors(t *testing.T) {
 	}{
 		{"classes of one mode", func(t *testing.T) vectors.Set { return vectors.Gaussian(24, []int{2500, 1200, 300}, 0, 0, 5) }},
 		{"sentence embeddings", func(t *testing.T) vectors.Set { return vectors.MiniLM(t, "badnets-sst2").Clean() }},
-		{"texts", func(t *testing.T) vectors.Set {
-			d := load(t, "text-backdoor/style-sst2-5pct.jsonl").clean()
-			return vectors.Set{Sample: d.Sample, Poison: d.poison}
-		}},
 		{"image embeddings without labels", func(t *testing.T) vectors.Set {
 			d := load(t, "embedding-anomaly/cifar10_0-resnet18.jsonl.gz").clean()
 			return vectors.Set{Sample: d.Sample, Poison: d.poison}
@@ -35,7 +31,7 @@ func TestBudgetHoldsOnVectors(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			clean := c.rows(t)
-			for _, d := range []detect.Detector{spectral.Detector{Texts: true}, activation.Detector{Texts: true}} {
+			for _, d := range []detect.Detector{spectral.Detector{}, activation.Detector{}} {
 				for _, with := range []bool{true, false} {
 					share, n, known := 0.0, 0, 0
 					for seed := range uint64(draws) {

@@ -31,19 +31,22 @@ var bars = [...]float64{1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 8}
 
 // score looks for directions in the rows to learn from and scores the others.
 func (h *half) score(s *detect.Sample, workers int, value []float64, why []reason) {
-	if len(h.learn) < minRows/4 || len(h.judge) < minRows/4 {
+	if len(h.learn) < whitening.MinRows/4 || len(h.judge) < whitening.MinRows/4 {
 		return
 	}
-	u, err := h.find(whitening.Vectors(h.model.vectors, s, h.learn[:min(learned, len(h.learn))]))
+	u, err := h.find(whitening.Vectors(h.model.Vectors, s, h.learn[:min(learned, len(h.learn))]))
 	if err != nil || u.Rows == 0 {
 		return
 	}
 	n := len(h.judge)
 	t := make([]float32, n*u.Rows) // direction by direction
-	whitening.Chunks(n, workers, func(first, end int) {
-		out := h.project(u, whitening.Vectors(h.model.vectors, s, h.judge[first:end]))
-		for k := range out.Rows {
-			copy(t[k*n+first:], out.Row(k))
+	detect.Chunks(n, whitening.Chunk, workers, func() func(first, end int) {
+		scratch := make([]float32, min(n, whitening.Chunk)*u.Cols)
+		return func(first, end int) {
+			out := h.project(u, whitening.Gather(scratch, h.model.Vectors, s, h.judge[first:end]))
+			for k := range out.Rows {
+				copy(t[k*n+first:], out.Row(k))
+			}
 		}
 	})
 	trusted, others := h.project(u, h.trusted), h.project(u, h.others)
@@ -92,7 +95,7 @@ func (h *half) find(rows linalg.Matrix) (linalg.Matrix, error) {
 		}
 		// u·(W·v) = (Wᵀ·u)·v: rows need not be whitened to be judged.
 		back := linalg.Matrix{Rows: u.Rows, Cols: u.Cols, Data: make([]float32, len(u.Data))}
-		if err := engine.Product(back, u, whitening.Transpose(space.W)); err != nil {
+		if err := engine.Product(back, u, space.W.Transpose()); err != nil {
 			return all, err
 		}
 		all.Data = append(all.Data, back.Data...)
@@ -103,7 +106,7 @@ func (h *half) find(rows linalg.Matrix) (linalg.Matrix, error) {
 
 // search returns directions of unit length for centred rows.
 func search(engine linalg.Engine, x linalg.Matrix, rng *rand.Rand) (linalg.Matrix, error) {
-	across := whitening.Transpose(x)
+	across := x.Transpose()
 	u, err := companions(engine, x)
 	if err != nil {
 		return u, err
@@ -167,20 +170,14 @@ func spread(values []float32) (median, scale float64) {
 	if len(values) == 0 {
 		return 0, 1
 	}
-	some := make([]float32, min(len(values), measured))
-	copy(some, values)
-	slices.Sort(some)
-	middle := some[len(some)/2]
-	for i, v := range some {
-		some[i] = max(v-middle, middle-v)
-	}
-	slices.Sort(some)
-	return float64(middle), max(1.4826*float64(some[len(some)/2]), 1e-9, 1e-6*math.Abs(float64(middle)))
+	var some [measured]float32
+	middle, deviation := whitening.Spread(some[:copy(some[:], values)])
+	return float64(middle), max(1.4826*float64(deviation), 1e-9, 1e-6*math.Abs(float64(middle)))
 }
 
 // companions returns the directions of rows that have the most company far out on them.
 func companions(engine linalg.Engine, x linalg.Matrix) (linalg.Matrix, error) {
-	const block = 64
+	const block = 512 // rows are laid out anew for each
 	company := make([]float64, min(x.Rows, candidates))
 	g := make([]float32, block*x.Rows)
 	n := float64(x.Rows - 1)
@@ -193,11 +190,7 @@ func companions(engine linalg.Engine, x linalg.Matrix) (linalg.Matrix, error) {
 		for i := range part.Rows {
 			row := g[i*x.Rows : (i+1)*x.Rows]
 			row[first+i] = 0 // its own company
-			var sum, square float64
-			for _, v := range row {
-				sum += float64(v)
-				square += float64(v) * float64(v)
-			}
+			sum, square := moments(row)
 			mean := sum / n
 			deviation := math.Sqrt(max(0, square/n-mean*mean))
 			if !(deviation > 0) {
@@ -236,6 +229,28 @@ rows:
 	return u, nil
 }
 
+// moments returns the sum of values and of their squares, in four sums each.
+func moments(values []float32) (sum, square float64) {
+	var s0, s1, s2, s3, q0, q1, q2, q3 float64
+	for ; len(values) >= 4; values = values[4:] {
+		a, b, c, d := float64(values[0]), float64(values[1]), float64(values[2]), float64(values[3])
+		s0 += a
+		s1 += b
+		s2 += c
+		s3 += d
+		q0 += a * a
+		q1 += b * b
+		q2 += c * c
+		q3 += d * d
+	}
+	for _, v := range values {
+		a := float64(v)
+		s0 += a
+		q0 += a * a
+	}
+	return s0 + s1 + (s2 + s3), q0 + q1 + (q2 + q3)
+}
+
 // judge compares how many rows lie far out on a direction with how many of the reference do, and of other classes.
 func judge(row, trusted, others []float32) direction {
 	d := direction{bar: bars[0]}
@@ -244,12 +259,12 @@ func judge(row, trusted, others []float32) direction {
 	othersMedian, othersScale := spread(others)
 	n := float64(len(row))
 	for _, bar := range bars {
-		beyond := above(row, d.median+bar*d.scale)
-		asTrusted := above(trusted, trustedMedian+bar*trustedScale)
+		beyond := linalg.CountAbove(row, float32(d.median+bar*d.scale))
+		asTrusted := linalg.CountAbove(trusted, float32(trustedMedian+bar*trustedScale))
 		var asOthers int
 		var unlikeOthers float64
 		if len(others) > 0 {
-			asOthers = above(others, othersMedian+bar*othersScale)
+			asOthers = linalg.CountAbove(others, float32(othersMedian+bar*othersScale))
 			unlikeOthers = whitening.Surprise(beyond, asOthers, n, float64(len(others)))
 		} else {
 			low := float32(d.median - bar*d.scale)
@@ -273,15 +288,4 @@ func judge(row, trusted, others []float32) direction {
 		}
 	}
 	return d
-}
-
-// above counts values above a bar.
-func above(values []float32, bar float64) (count int) {
-	b := float32(bar)
-	for _, v := range values {
-		if v > b {
-			count++
-		}
-	}
-	return count
 }

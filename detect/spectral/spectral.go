@@ -3,8 +3,8 @@
 //
 // What it catches: rows of one class that share a displacement, whatever they are about: triggers, clean-label poison that was
 // moved towards another class, texts of one style. What it needs: an embedding and a label (what
-// stands out among all rows together is an honest topic as often as poison, and is for detect/embedding to judge); or, if asked to, text with labels, for which the built-in vectors are taken. What it does not see: a displacement that is small beside the noise that
-// sampling leaves in so many dimensions (in a class of n rows and d dimensions about (d/n)^¼/√share standard deviations), and rows that
+// stands out among all rows together is an honest topic as often as poison, and is for detect/embedding to judge). What it does not see: a displacement that is small beside the noise that sampling
+// leaves in so many dimensions (in a class of n rows and d dimensions about (d/n)^¼/√share standard deviations), and rows that
 // lie far out alone.
 //
 // Method. Spectral signatures (Tran, Li, Mądry, NeurIPS 2018) are projections on the top singular vectors of a class, centred. They fail
@@ -38,30 +38,19 @@ import (
 	"math"
 	"math/rand/v2"
 	"strings"
-	"sync"
-	"sync/atomic"
 
 	"github.com/tasterhq/taster/detect"
-	"github.com/tasterhq/taster/detect/embedding"
 	"github.com/tasterhq/taster/detect/linalg"
 	"github.com/tasterhq/taster/detect/whitening"
 	"github.com/tasterhq/taster/schema/finding"
 )
 
-const (
-	minRows      = 64   // rows of a class in a stream below which it is not looked at
-	minTrusted   = 32   // reference rows of a class below which they are not compared with
-	maxReference = 8192 // reference rows that are kept, of all classes together
-	enough       = 4096 // of them, from which the stream adds nothing to the covariance
-	maxOthers    = 4096 // rows of other classes that a class is compared with
-)
+// enough is how many reference rows there are from which the stream adds nothing to the covariance.
+const enough = 4096
 
 // Detector finds directions that few rows of a class share. The zero value computes on the CPU.
 type Detector struct {
 	Engine linalg.Engine // nil: the CPU; a device that gets lost is replaced by it
-	// Texts says that texts with labels are looked at by their built-in vectors where there is no embedding. On real texts these told
-	// nothing of backdoors, which are found by their words instead.
-	Texts bool
 }
 
 // Name implements [detect.Detector].
@@ -69,29 +58,10 @@ func (Detector) Name() string { return "spectral" }
 
 // Fit implements [detect.Detector].
 func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, error) {
-	if reference.Label == nil || reference.Embedding == nil && !d.Texts {
-		return nil, nil
-	}
-	vectors, ok := embedding.NewVectors(reference)
-	if !ok {
-		return nil, nil
-	}
-	m := &model{
-		vectors: vectors, engine: linalg.Resilient(d.Engine), trusted: map[string]linalg.Matrix{},
-	}
-	groups := whitening.Groups(vectors, reference, env.Workers)
-	for _, g := range groups {
-		m.whole += g.Fingerprint()
-		kept := min(len(g.Rows), max(minTrusted, maxReference/len(groups)))
-		rows := whitening.Vectors(vectors, reference, g.Rows[:kept])
-		m.known = append(m.known, rows)
-		m.rows += rows.Rows
-		if kept >= minTrusted {
-			m.trusted[g.Class] = rows
-		}
-	}
+	m := &model{engine: linalg.Resilient(d.Engine)}
+	var ok bool
 	var err error
-	if m.space, ok, err = whitening.Fit(m.engine, m.known); err != nil {
+	if m.Known, ok, err = whitening.Learn(m.engine, reference, env.Workers); err != nil {
 		return nil, fmt.Errorf("spectral: %w", err)
 	}
 	if !ok {
@@ -101,13 +71,8 @@ func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, e
 }
 
 type model struct {
-	vectors embedding.Vectors
-	engine  linalg.Engine
-	space   whitening.Map
-	known   []linalg.Matrix          // vectors of reference rows, a matrix for each class
-	trusted map[string]linalg.Matrix // those of classes that have enough
-	rows    int                      // of known
-	whole   uint64                   // fingerprint of all of the reference, to recognise it
+	whitening.Known
+	engine linalg.Engine
 }
 
 // Score implements [detect.Model].
@@ -116,22 +81,11 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	for i := range value {
 		value[i] = math.NaN()
 	}
-	groups := whitening.Groups(m.vectors, s, env.Workers)
+	groups := whitening.Groups(m.Vectors, s, env.Workers)
 	halves := m.halves(s, groups, env)
-	var next atomic.Int64
-	var wait sync.WaitGroup
-	for range max(1, min(env.Workers, len(halves))) {
-		wait.Go(func() {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(halves) {
-					return
-				}
-				halves[i].score(s, max(1, env.Workers/len(halves)), value, why)
-			}
-		})
-	}
-	wait.Wait()
+	detect.Each(len(halves), env.Workers, func(i int) {
+		halves[i].score(s, max(1, env.Workers/len(halves)), value, why)
+	})
 	for _, g := range groups {
 		m.rest(s, g, value)
 	}
@@ -155,7 +109,7 @@ func (m *model) rest(s *detect.Sample, g whitening.Group, value []float64) {
 		if len(rows) == 0 {
 			continue
 		}
-		for i, apart := range whitening.Apart(whitening.Vectors(m.vectors, s, rows)) {
+		for i, apart := range whitening.Apart(whitening.Vectors(m.Vectors, s, rows)) {
 			value[rows[i]] = faint * apart
 		}
 	}
@@ -167,38 +121,29 @@ func (m *model) halves(s *detect.Sample, all []whitening.Group, env detect.Env) 
 	whole := uint64(0)
 	for _, g := range all {
 		whole += g.Fingerprint()
-		if len(g.Rows) >= minRows {
+		if len(g.Rows) >= whitening.MinRows {
 			groups = append(groups, g)
 		}
 	}
-	spaces := []whitening.Map{m.space}
-	own := whole == m.whole // the reference is the very sample
-	centred := make([]linalg.Matrix, len(groups))
-	known := m.known
-	for i, g := range groups {
-		rows := min(len(g.Rows), max(minRows, maxOthers/max(1, len(groups)-1)))
-		centred[i] = whitening.Vectors(m.vectors, s, g.Rows[:rows])
-		if m.rows < enough && !own {
-			known = append(known[:len(known):len(known)], whitening.Vectors(m.vectors, s, g.Rows[:min(len(g.Rows), enough)]))
+	spaces := []whitening.Map{m.Space}
+	own := whole == m.Whole // the reference is the very sample
+	sides := m.Sides(s, groups)
+	known := m.Classes
+	if m.Rows < enough && !own {
+		for _, g := range groups {
+			known = append(known[:len(known):len(known)], whitening.Vectors(m.Vectors, s, g.Rows[:min(len(g.Rows), enough)]))
 		}
-		whitening.Centre(centred[i])
 	}
-	if len(known) > len(m.known) {
+	if len(known) > len(m.Classes) {
 		if second, ok, err := whitening.Fit(m.engine, known); ok && err == nil {
 			spaces = append(spaces, second)
 		}
 	}
 	var halves []*half
 	for i, g := range groups {
-		h := half{model: m, class: g.Class, spaces: spaces, others: linalg.Matrix{Cols: m.vectors.Dim()}}
+		h := half{model: m, class: g.Class, spaces: spaces, others: sides.Others(i, m.Vectors.Dim())}
 		if !own {
-			h.trusted = m.trusted[g.Class]
-		}
-		for j, other := range centred {
-			if j != i && h.others.Rows < maxOthers {
-				h.others.Data = append(h.others.Data, other.Data...)
-				h.others.Rows += other.Rows
-			}
+			h.trusted = m.Trusted[g.Class]
 		}
 		a, b := g.Halves()
 		for part, rows := range [2][2][]int{{a, b}, {b, a}} {

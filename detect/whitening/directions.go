@@ -16,10 +16,14 @@ func Centre(x linalg.Matrix) {
 			mean[c] += float64(v)
 		}
 	}
+	middle := make([]float32, x.Cols)
+	for c, sum := range mean {
+		middle[c] = float32(sum / float64(x.Rows))
+	}
 	for i := range x.Rows {
 		row := x.Row(i)
-		for c := range row {
-			row[c] -= float32(mean[c] / float64(x.Rows))
+		for c, m := range middle {
+			row[c] -= m
 		}
 	}
 }
@@ -92,6 +96,15 @@ func Surprise(c, r int, n, m float64) float64 {
 		out += (1 - p) * math.Log((1-p)/(1-q))
 	}
 	return float64(c+r) * out
+}
+
+// Spread returns the median of values, of which there must be some, and their median absolute deviation from it; it overwrites them.
+func Spread(values []float32) (median, deviation float32) {
+	median = linalg.Median(values)
+	for i, v := range values {
+		values[i] = max(v-median, median-v)
+	}
+	return median, linalg.Median(values)
 }
 
 // Apart returns how far each row is from the centre of all, in units of the median. It stands in where a class is too small, or too

@@ -19,8 +19,6 @@ import (
 	"errors"
 	"math"
 	"slices"
-	"sync"
-	"sync/atomic"
 
 	"gonum.org/v1/gonum/mat"
 
@@ -34,8 +32,10 @@ const (
 	fewest  = 16   // rows without which there is none
 	trimmed = 0.05 // of them that lie farthest do not count
 	ridge   = 1e-4 // least shrinkage: a covariance of copies would have no inverse
-	chunk   = 1024
 )
+
+// Chunk is how many rows are worth a piece of work.
+const Chunk = 1024
 
 // Group is the rows of one class that have a vector, in the order of a hash of what it is made from: the same order wherever they
 // stand in the sample, equal rows side by side.
@@ -51,9 +51,11 @@ func Groups(v embedding.Vectors, s *detect.Sample, workers int) []Group {
 		return nil
 	}
 	hash, has := make([]uint64, s.N), make([]bool, s.N)
-	Chunks(s.N, workers, func(first, end int) {
-		for row := first; row < end; row++ {
-			hash[row], has[row] = v.Hash(s, row)
+	detect.Chunks(s.N, Chunk, workers, func() func(first, end int) {
+		return func(first, end int) {
+			for row := first; row < end; row++ {
+				hash[row], has[row] = v.Hash(s, row)
+			}
 		}
 	})
 	byLabel := make([]Group, len(s.Classes))
@@ -109,29 +111,20 @@ func (g Group) Halves() (a, b []int) {
 
 // Vectors returns the vectors of the given rows, each of which has one, as a matrix.
 func Vectors(v embedding.Vectors, s *detect.Sample, rows []int) linalg.Matrix {
-	m := linalg.Matrix{Rows: len(rows), Cols: v.Dim(), Data: make([]float32, len(rows)*v.Dim())}
+	return Gather(nil, v, s, rows)
+}
+
+// Gather is Vectors in scratch, where that has the room; what it returns is overwritten by the next call with the same.
+func Gather(scratch []float32, v embedding.Vectors, s *detect.Sample, rows []int) linalg.Matrix {
+	n := len(rows) * v.Dim()
+	if cap(scratch) < n {
+		scratch = make([]float32, n)
+	}
+	m := linalg.Matrix{Rows: len(rows), Cols: v.Dim(), Data: scratch[:n]}
 	for i, row := range rows {
 		v.Of(m.Row(i), s, row)
 	}
 	return m
-}
-
-// Chunks calls f over [0, n) in pieces of bounded size, from up to so many goroutines.
-func Chunks(n, workers int, f func(first, end int)) {
-	var next atomic.Int64
-	var wait sync.WaitGroup
-	for range max(1, min(workers, (n+chunk-1)/chunk)) {
-		wait.Go(func() {
-			for {
-				first := int(next.Add(chunk)) - chunk
-				if first >= n {
-					return
-				}
-				f(first, min(first+chunk, n))
-			}
-		})
-	}
-	wait.Wait()
 }
 
 // Map is what makes vectors round: y = W·x.
@@ -203,14 +196,22 @@ func concentrate(engine linalg.Engine, x, centred linalg.Matrix, class []int, cl
 			centre[c] = make([]float64, x.Cols)
 		}
 		size[c]++
+		sums := centre[c]
 		for j, value := range x.Row(i) {
-			centre[c][j] += float64(value)
+			sums[j] += float64(value)
 		}
 	}
-	kept, free := linalg.Matrix{Cols: x.Cols}, 0.0
+	middle := make([][]float32, classes)
+	for c, sums := range centre {
+		for _, sum := range sums {
+			middle[c] = append(middle[c], float32(sum/size[c]))
+		}
+	}
+	kept, free := linalg.Matrix{Cols: x.Cols, Data: make([]float32, 0, len(x.Data))}, 0.0
 	for i, c := range class {
-		for j, sum := range centre[c] {
-			centred.Row(i)[j] = x.Row(i)[j] - float32(sum/size[c])
+		from, to := x.Row(i), centred.Row(i)
+		for j, m := range middle[c] {
+			to[j] = from[j] - m
 		}
 		if counts[i] {
 			kept.Data = append(kept.Data, centred.Row(i)...)
@@ -229,7 +230,7 @@ func concentrate(engine linalg.Engine, x, centred linalg.Matrix, class []int, cl
 // mapOf returns the map for centred rows with so many degrees of freedom.
 func mapOf(engine linalg.Engine, x linalg.Matrix, free float64) (Map, error) {
 	d := x.Cols
-	t := Transpose(x)
+	t := x.Transpose()
 	product := linalg.Matrix{Rows: d, Cols: d, Data: make([]float32, d*d)}
 	if err := engine.Product(product, t, t); err != nil {
 		return Map{}, err
@@ -296,20 +297,4 @@ func mapOf(engine linalg.Engine, x linalg.Matrix, free float64) (Map, error) {
 		}
 	}
 	return Map{W: w, Shrunk: shrunk}, nil
-}
-
-// Transpose returns the columns of m as rows.
-func Transpose(m linalg.Matrix) linalg.Matrix {
-	t := linalg.Matrix{Rows: m.Cols, Cols: m.Rows, Data: make([]float32, len(m.Data))}
-	const block = 32
-	for i0 := 0; i0 < m.Rows; i0 += block {
-		for j0 := 0; j0 < m.Cols; j0 += block {
-			for i := i0; i < min(i0+block, m.Rows); i++ {
-				for j := j0; j < min(j0+block, m.Cols); j++ {
-					t.Data[j*m.Rows+i] = m.Data[i*m.Cols+j]
-				}
-			}
-		}
-	}
-	return t
 }

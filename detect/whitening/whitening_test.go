@@ -66,7 +66,7 @@ func TestWhitenedRowsAreRound(t *testing.T) {
 		t.Fatal(err)
 	}
 	Centre(y)
-	across := Transpose(y)
+	across := y.Transpose()
 	covariance := linalg.Matrix{Rows: d, Cols: d, Data: make([]float32, d*d)}
 	if err := (linalg.CPU{}).Product(covariance, across, across); err != nil {
 		t.Fatal(err)
