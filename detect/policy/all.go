@@ -16,6 +16,7 @@ import (
 	"github.com/tasterhq/taster/detect/provider"
 	"github.com/tasterhq/taster/detect/spectral"
 	"github.com/tasterhq/taster/detect/trigger"
+	"github.com/tasterhq/taster/detect/valuetrigger"
 )
 
 // All returns every detector that taster has, with default settings.
@@ -28,6 +29,7 @@ func All() []detect.Detector {
 		nearduplicate.Detector{},
 		outlier.Detector{},
 		drip.Detector{},
+		valuetrigger.Detector{},
 		drift.Detector{},
 		provider.Detector{},
 		consistency.Detector{},
