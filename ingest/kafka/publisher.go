@@ -12,13 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tasterhq/taster/schema/finding"
-	"github.com/tasterhq/taster/schema/record"
 )
-
-// NewEvent makes the event for one record of src.
-func NewEvent(src record.Source, offset int64, verdict finding.Verdict, reasons []finding.Code) finding.Event {
-	return finding.Event{Topic: src.Topic, TopicID: src.ID, Partition: src.Partition, Offset: offset, Verdict: verdict, Reasons: reasons}
-}
 
 // EventTopics names where events go. An empty name: events of that kind go nowhere.
 type EventTopics struct {

@@ -20,6 +20,11 @@ import (
 
 var eventTopics = EventTopics{Verdicts: "verdicts", DeadLetters: "dead"}
 
+// newEvent makes the event for one record of src.
+func newEvent(src record.Source, offset int64, verdict finding.Verdict, reasons []finding.Code) finding.Event {
+	return finding.Event{Topic: src.Topic, TopicID: src.ID, Partition: src.Partition, Offset: offset, Verdict: verdict, Reasons: reasons}
+}
+
 // readAll returns n records of the topics as topic, key and value.
 func readAll(t *testing.T, brokers []string, n int, topics ...string) []string {
 	t.Helper()
@@ -60,9 +65,9 @@ func TestPublish(t *testing.T) {
 	}
 	defer p.Close()
 	if err := p.Publish(t.Context(), []finding.Event{
-		NewEvent(src, 7, finding.Quarantined, []finding.Code{finding.PoisonTrigger, finding.PoisonLabel}),
-		NewEvent(src, 8, finding.Rejected, []finding.Code{finding.JSONTruncated}),
-		NewEvent(src, 9, finding.Accepted, nil), // a release
+		newEvent(src, 7, finding.Quarantined, []finding.Code{finding.PoisonTrigger, finding.PoisonLabel}),
+		newEvent(src, 8, finding.Rejected, []finding.Code{finding.JSONTruncated}),
+		newEvent(src, 9, finding.Accepted, nil), // a release
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +93,7 @@ func TestPublishNowhere(t *testing.T) {
 	}
 	defer p.Close()
 	src := record.Source{Topic: "reviews", ID: "Gxg6ncrlS3mbhkzU9aXkKQ"}
-	if err := p.Publish(t.Context(), []finding.Event{NewEvent(src, 1, finding.Rejected, nil), NewEvent(src, 2, finding.Quarantined, nil)}); err != nil {
+	if err := p.Publish(t.Context(), []finding.Event{newEvent(src, 1, finding.Rejected, nil), newEvent(src, 2, finding.Quarantined, nil)}); err != nil {
 		t.Fatal(err)
 	}
 	if got := readAll(t, brokers, 1, "verdicts"); len(got) != 1 {
@@ -120,7 +125,7 @@ func TestPublishNeedsItsTopics(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	rejected := []finding.Event{NewEvent(record.Source{Topic: "reviews"}, 1, finding.Rejected, nil)}
+	rejected := []finding.Event{newEvent(record.Source{Topic: "reviews"}, 1, finding.Rejected, nil)}
 	if err := p.Publish(ctx, rejected); !errors.Is(err, ErrTopicMissing) {
 		t.Errorf("to a topic that was deleted: %v", err)
 	}
@@ -141,7 +146,7 @@ func TestPublishReportsRefusals(t *testing.T) {
 	defer p.Close()
 	h := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "dead", Err: kerr.TopicAuthorizationFailed, Count: -1})
 	src := record.Source{Topic: "reviews", ID: "Gxg6ncrlS3mbhkzU9aXkKQ"}
-	events := []finding.Event{NewEvent(src, 1, finding.Rejected, nil)}
+	events := []finding.Event{newEvent(src, 1, finding.Rejected, nil)}
 	if err := p.Publish(t.Context(), events); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "WRITE") {
 		t.Errorf("without permission: %v", err)
 	}

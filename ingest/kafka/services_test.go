@@ -311,8 +311,8 @@ func TestKafkaPublish(t *testing.T) {
 	}
 	defer p.Close()
 	events := []finding.Event{
-		NewEvent(src, 1, finding.Quarantined, []finding.Code{finding.PoisonTrigger}),
-		NewEvent(src, 2, finding.Rejected, []finding.Code{finding.TooDeep}),
+		newEvent(src, 1, finding.Quarantined, []finding.Code{finding.PoisonTrigger}),
+		newEvent(src, 2, finding.Rejected, []finding.Code{finding.TooDeep}),
 	}
 	if err := p.Publish(t.Context(), events); err != nil {
 		t.Fatal(err)

@@ -248,10 +248,10 @@ func TestKeyFileFaults(t *testing.T) {
 	}
 }
 
-func TestOpenKeyring(t *testing.T) {
+func TestOpenSettings(t *testing.T) {
 	file := newFile(t, "default", "quarantined")
 	u := "keyfile://" + file.Path() + "#"
-	ring, err := OpenKeyring(map[string]string{"default": u + "default", "quarantined": u + "quarantined"})
+	ring, err := Settings{Zones: map[string]string{"default": u + "default", "quarantined": u + "quarantined"}}.Open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +262,7 @@ func TestOpenKeyring(t *testing.T) {
 		{"default": u + "missing"}, {"default": u}, {"default": "keyfile://keys.json#a"}, {"default": "awskms://x"},
 		{"default": u + "default", "unknown": u + "default"}, {"accepted": u + "default"}, {}, {"default": "keyfile:///no/such/file#a"},
 	} {
-		if _, err := OpenKeyring(bad); !errors.Is(err, ErrConfig) {
+		if _, err := (Settings{Zones: bad}).Open(t.Context()); !errors.Is(err, ErrConfig) {
 			t.Errorf("%v: %v, want ErrConfig", bad, err)
 		}
 	}

@@ -81,7 +81,7 @@ func TestSettings(t *testing.T) {
 	if _, err := s.Open(ctx); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), "keys.state") || !strings.Contains(err.Error(), "keys.previous") {
 		t.Errorf("got %v, want both faults", err)
 	}
-	if _, err := OpenKeyring(map[string]string{"default": "hashivault://one"}); !errors.Is(err, ErrConfig) {
+	if _, err := (Settings{Zones: map[string]string{"default": "hashivault://one"}}).Open(t.Context()); !errors.Is(err, ErrConfig) {
 		t.Errorf("without services: %v", err)
 	}
 }

@@ -50,11 +50,6 @@ func (s Settings) Open(ctx context.Context) (*Keyring, error) {
 	return NewKeyring(zones, s.Limits, previous...)
 }
 
-// OpenKeyring makes a keyring of keys in local key files, by zone name.
-func OpenKeyring(urls map[string]string) (*Keyring, error) {
-	return Settings{Zones: urls}.Open(context.Background())
-}
-
 // Opener opens key URLs. It reads every key file once, and opens a key of a service once. The zero value opens key
 // files only.
 type Opener struct {

@@ -93,7 +93,7 @@ var testKeys = sync.OnceValue(func() *envelope.Keyring {
 	if err := envelope.CreateKeyFile(path, "default"); err != nil {
 		panic(err)
 	}
-	keys, err := envelope.OpenKeyring(map[string]string{"default": "keyfile://" + path + "#default"})
+	keys, err := envelope.Settings{Zones: map[string]string{"default": "keyfile://" + path + "#default"}}.Open(context.Background())
 	if err != nil {
 		panic(err)
 	}

@@ -30,7 +30,7 @@ func TestPyarrowReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	url := "keyfile://" + path + "#"
-	keys, err := envelope.OpenKeyring(map[string]string{"default": url + "default", "quarantined": url + "quarantined", "restricted": url + "medic"})
+	keys, err := envelope.Settings{Zones: map[string]string{"default": url + "default", "quarantined": url + "quarantined", "restricted": url + "medic"}}.Open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -88,7 +88,7 @@ func keyring(t testing.TB) *envelope.Keyring {
 	if err := envelope.CreateKeyFile(path, "default"); err != nil {
 		t.Fatal(err)
 	}
-	keys, err := envelope.OpenKeyring(map[string]string{"default": "keyfile://" + path + "#default"})
+	keys, err := envelope.Settings{Zones: map[string]string{"default": "keyfile://" + path + "#default"}}.Open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

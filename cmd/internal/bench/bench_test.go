@@ -204,7 +204,7 @@ func openZone(ctx context.Context, folder string) (*landing.Zone, error) {
 	if len(faults) > 0 {
 		return nil, faults[0]
 	}
-	keys, err := envelope.OpenKeyring(loaded.Keys)
+	keys, err := envelope.Settings{Zones: loaded.Keys}.Open(ctx)
 	if err != nil {
 		return nil, err
 	}
