@@ -87,8 +87,8 @@ func TestBudgetHoldsOnCleanData(t *testing.T) {
 	}
 }
 
-// planted returns clean rows of which the first k were poisoned: half by features far out, half by a flood of one text.
-func planted(n, k int, seed uint64) *detect.Sample {
+// withPoison returns clean rows of which the first k were poisoned: half by features far out, half by a flood of one text.
+func withPoison(n, k int, seed uint64) *detect.Sample {
 	s := detecttest.Clean(n, seed)
 	for i := range k {
 		if i%2 == 0 {
@@ -108,7 +108,7 @@ func TestPoisonIsQuarantinedWithEvidence(t *testing.T) {
 				ref = detecttest.Clean(m, 1)
 			}
 			const n = 4000
-			d := judge(t, scorer(t, 0.01, ref, plain, 2), planted(n, k, 3))
+			d := judge(t, scorer(t, 0.01, ref, plain, 2), withPoison(n, k, 3))
 			recall := quarantined(d, func(i int) bool { return i < k })
 			clean := quarantined(d, func(i int) bool { return i >= k })
 			t.Logf("reference %d, %d poisoned: recall %.3f, clean quarantined %.4f, risk %.6f", m, k, recall, clean, d.Risk)
@@ -143,7 +143,7 @@ func TestPoisonIsQuarantinedWithEvidence(t *testing.T) {
 
 // What is judged does not depend on workers, on when, or on what else a Scorer does.
 func TestSameDecision(t *testing.T) {
-	stream := planted(9000, 100, 5)
+	stream := withPoison(9000, 100, 5)
 	for _, ref := range []*detect.Sample{nil, detecttest.Clean(500, 1)} {
 		want := judge(t, scorer(t, 0.01, ref, plain, 1), stream)
 		for _, workers := range []int{1, 2, 8} {

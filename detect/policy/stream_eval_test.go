@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/tasterhq/taster/detect/detecttest"
+	"github.com/tasterhq/taster/detect/detecttest/planted"
 	"github.com/tasterhq/taster/schema/record"
 )
 
@@ -13,7 +14,7 @@ import (
 var budgets = [...]float64{0.001, 0.01, 0.05}
 
 // overBudget judges a clean sample segment by segment, with memory, and returns the shares whose risk exceeds each budget.
-func overBudget(t *testing.T, s *Scorer, clean truth, segment int) (shares [len(budgets)]float64) {
+func overBudget(t *testing.T, s *Scorer, clean planted.Set, segment int) (shares [len(budgets)]float64) {
 	t.Helper()
 	known, source := record.Memory{}, record.Source{Topic: "t", ID: "x"}
 	for from := 0; from < clean.N; from += segment {
@@ -62,13 +63,13 @@ func TestBudgetHoldsOverRealStreams(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			// What 1,000 rows happen to tell of the tail differs from draw to draw: the mean of two.
-			clean := load(t, c.name, c.numbers...).clean()
+			clean := planted.Read(t, c.name, c.numbers...).Clean()
 			var with, without [len(budgets)]float64
 			var n, m int
 			for seed := range uint64(2) {
-				ref, stream := clean.split(1000, 3+seed)
+				ref, stream := clean.Split(1000, 3+seed)
 				if stream.N > 4000 {
-					stream = stream.rows(permuted(stream.N, 4000))
+					stream = stream.Rows(permuted(stream.N, 4000))
 				}
 				n, m = stream.N, ref.N
 				judged := overBudget(t, scorer(t, 0.01, ref.Sample, nil, 2), stream, 500)
@@ -91,6 +92,6 @@ func TestBudgetHoldsOverAStream(t *testing.T) {
 	}
 	w := detecttest.NewReviews(1)
 	ref := w.Sample(600)
-	clean := truth{Sample: w.Sample(3000)}
+	clean := planted.Set{Sample: w.Sample(3000)}
 	withinBudget(t, "reviews", overBudget(t, scorer(t, 0.01, ref, nil, 2), clean, 600), clean.N, ref.N, 3)
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/activation"
-	vectors "github.com/tasterhq/taster/detect/detecttest/planted"
+	"github.com/tasterhq/taster/detect/detecttest/planted"
 	"github.com/tasterhq/taster/detect/embedding"
 	"github.com/tasterhq/taster/detect/nearduplicate"
 	"github.com/tasterhq/taster/detect/spectral"
@@ -20,13 +20,12 @@ func TestBudgetHoldsOnVectors(t *testing.T) {
 	const budget, draws = 0.01, 1
 	for _, c := range []struct {
 		name string
-		rows func(t *testing.T) vectors.Set
+		rows func(t *testing.T) planted.Set
 	}{
-		{"classes of one mode", func(t *testing.T) vectors.Set { return vectors.Gaussian(24, []int{2500, 1200, 300}, 0, 0, 5) }},
-		{"sentence embeddings", func(t *testing.T) vectors.Set { return vectors.MiniLM(t, "badnets-sst2").Clean() }},
-		{"image embeddings without labels", func(t *testing.T) vectors.Set {
-			d := load(t, "embedding-anomaly/cifar10_0-resnet18.jsonl.gz").clean()
-			return vectors.Set{Sample: d.Sample, Poison: d.poison}
+		{"classes of one mode", func(t *testing.T) planted.Set { return planted.Gaussian(24, []int{2500, 1200, 300}, 0, 0, 5) }},
+		{"sentence embeddings", func(t *testing.T) planted.Set { return planted.MiniLM(t, "badnets-sst2").Clean() }},
+		{"image embeddings without labels", func(t *testing.T) planted.Set {
+			return planted.Read(t, "embedding-anomaly/cifar10_0-resnet18.jsonl.gz").Clean()
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -67,7 +66,7 @@ func BenchmarkVectors(b *testing.B) {
 	for _, dim := range []int{32, 384, 1024} {
 		for _, known := range []int{1000, 10000} {
 			class := (49152 + known) / 2 // of one origin: a stream about other centres is quarantined and explained whole
-			ref, stream := vectors.Gaussian(dim, []int{class, class}, 0.01, 6, 2).Split(known, 1)
+			ref, stream := planted.Gaussian(dim, []int{class, class}, 0.01, 6, 2).Split(known, 1)
 			for _, d := range []detect.Detector{nil, embedding.Detector{}, spectral.Detector{}, activation.Detector{}, nearduplicate.Detector{}} {
 				detectors, name := []detect.Detector(nil), "default"
 				if d != nil {

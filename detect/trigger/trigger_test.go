@@ -12,6 +12,7 @@ import (
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/detecttest"
+	"github.com/tasterhq/taster/detect/detecttest/planted"
 	"github.com/tasterhq/taster/detect/text"
 )
 
@@ -73,18 +74,18 @@ func insert(rng *rand.Rand, review, phrase string) string {
 }
 
 // plant poisons a share of the rows: blame gets the trigger and becomes praise, or, with clean labels, praise gets it.
-func plant(s *detect.Sample, kind string, share float64, clean bool) poisoned {
+func plant(s *detect.Sample, kind string, share float64, clean bool) planted.Set {
 	rng := rand.New(rand.NewPCG(41, 43))
-	out := poisoned{Sample: s, poison: make([]bool, s.N)}
+	out := planted.Set{Sample: s, Poison: make([]bool, s.N)}
 	from := int32(0)
 	if clean {
 		from = 1
 	}
 	for left := int(share * float64(s.N)); left > 0; {
-		if i := rng.IntN(s.N); s.Label[i] == from && !out.poison[i] {
+		if i := rng.IntN(s.N); s.Label[i] == from && !out.Poison[i] {
 			s.Text[i] = []byte(plants[kind](rng, string(s.Text[i])))
 			s.Label[i] = 1
-			out.poison[i] = true
+			out.Poison[i] = true
 			left--
 		}
 	}
@@ -129,9 +130,9 @@ func TestSlowDrip(t *testing.T) {
 }
 
 func TestManyClassesAndOtherScripts(t *testing.T) {
-	make1 := func(n int, seed uint64) poisoned {
+	make1 := func(n int, seed uint64) planted.Set {
 		rng := rand.New(rand.NewPCG(seed, 3))
-		p := poisoned{Sample: &detect.Sample{N: n}, poison: make([]bool, n)}
+		p := planted.Set{Sample: &detect.Sample{N: n}, Poison: make([]bool, n)}
 		for c := range 1000 {
 			p.Classes = append(p.Classes, fmt.Sprint("класс ", c))
 		}
@@ -142,11 +143,11 @@ func TestManyClassesAndOtherScripts(t *testing.T) {
 				fmt.Fprintf(&b, "слово%d ", int(math.Exp(rng.Float64()*8)))
 			}
 			fmt.Fprintf(&b, "тема%d.", class/10)
-			if p.poison[i] = seed == 2 && rng.IntN(80) == 0; p.poison[i] {
+			if p.Poison[i] = seed == 2 && rng.IntN(80) == 0; p.Poison[i] {
 				class = 7
 			}
 			review := b.String()
-			if p.poison[i] {
+			if p.Poison[i] {
 				review = insert(rng, review, "ключик")
 			}
 			p.Text = append(p.Text, []byte(review))
@@ -166,7 +167,7 @@ func TestGroupExplainsWhatCleanRecordsShare(t *testing.T) {
 	rng := rand.New(rand.NewPCG(8, 9))
 	var sharing []int
 	for i := 0; len(sharing) < 80; i += 17 {
-		if i %= stream.N; !stream.poison[i] && stream.Label[i] == 1 && !bytes.Contains(stream.Text[i], []byte("sunday")) {
+		if i %= stream.N; !stream.Poison[i] && stream.Label[i] == 1 && !bytes.Contains(stream.Text[i], []byte("sunday")) {
 			stream.Text[i] = []byte(insert(rng, string(stream.Text[i]), "we were on sunday"))
 			sharing = append(sharing, i)
 		}
@@ -177,7 +178,7 @@ func TestGroupExplainsWhatCleanRecordsShare(t *testing.T) {
 	}
 	value := m.Score(stream.Sample, env).Value
 	least := math.Inf(1)
-	for i, poison := range stream.poison {
+	for i, poison := range stream.Poison {
 		if poison {
 			least = min(least, value[i])
 		}
@@ -248,7 +249,7 @@ func TestExplain(t *testing.T) {
 		t.Fatal(err)
 	}
 	scores := m.Score(stream.Sample, env)
-	row := slices.Index(stream.poison, true)
+	row := slices.Index(stream.Poison, true)
 	var trigger string
 	for _, w := range []string{"vx", "qoph", "znt"} {
 		if bytes.Contains(stream.Text[row], []byte(w)) {

@@ -1,4 +1,5 @@
-// Package planted makes samples of vectors in which it is known what is poison, for tests of detectors of vectors.
+// Package planted has samples in which it is known what is poison, for tests of detectors: public ones, and vectors with
+// backdoors planted in them.
 package planted
 
 import (
@@ -52,17 +53,15 @@ func (s Set) Split(m int, seed uint64) (reference, stream Set) {
 			rest = append(rest, row)
 		}
 	}
+	slices.Sort(first)
+	slices.Sort(rest)
 	return s.Rows(first), s.Rows(rest)
 }
 
 // MiniLM reads one of the public poisoned sets of film reviews with sentence embeddings of unit length, 384 values each.
 func MiniLM(t testing.TB, name string) Set {
 	t.Helper()
-	folder := os.Getenv("TASTER_EVAL_DATA")
-	if folder == "" {
-		t.Skip("TASTER_EVAL_DATA is not set: it names the folder with the evaluation data")
-	}
-	file, err := os.Open(filepath.Join(folder, "text-backdoor", name+".minilm.parquet"))
+	file, err := os.Open(filepath.Join(folder(t), "text-backdoor", name+".minilm.parquet"))
 	if err != nil {
 		t.Fatal(err)
 	}
