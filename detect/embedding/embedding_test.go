@@ -1,21 +1,16 @@
 package embedding
 
 import (
-	"bufio"
-	"compress/gzip"
-	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
-	"sort"
 	"strings"
 	"testing"
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/detecttest"
+	"github.com/tasterhq/taster/detect/detecttest/planted"
 )
 
 func TestConformance(t *testing.T) {
@@ -66,12 +61,12 @@ func clean(_ int, rng *rand.Rand) (int, int32) {
 	return k, int32(k % 2)
 }
 
-func planted(i int) bool { return i%50 == 0 }
+func isOdd(i int) bool { return i%50 == 0 }
 
 func truth(n int) []bool {
 	out := make([]bool, n)
 	for i := range out {
-		out[i] = planted(i)
+		out[i] = isOdd(i)
 	}
 	return out
 }
@@ -83,7 +78,7 @@ func TestForeignAndMislabelledVectors(t *testing.T) {
 		"mislabeled": func(i int, rng *rand.Rand) (int, int32) { k, l := clean(i, rng); return k, 1 - l },
 	} {
 		s := topics(3000, 2, func(i int, rng *rand.Rand) (int, int32) {
-			if planted(i) {
+			if isOdd(i) {
 				return pick(i, rng)
 			}
 			return clean(i, rng)
@@ -154,7 +149,7 @@ func texts(n int, seed uint64, odd func(rng *rand.Rand) []byte) *detect.Sample {
 	rng := rand.New(rand.NewPCG(seed, 2))
 	s := &detect.Sample{N: n}
 	for i := range n {
-		if planted(i) && odd != nil {
+		if isOdd(i) && odd != nil {
 			s.Text = append(s.Text, odd(rng))
 		} else {
 			s.Text = append(s.Text, prose(rng, 340+rng.IntN(60)))
@@ -196,57 +191,18 @@ func TestForeignTexts(t *testing.T) {
 }
 
 func auc(score []float64, truth []bool) float64 {
-	order := make([]int, len(score))
-	for i := range order {
-		order[i] = i
-	}
-	sort.Slice(order, func(a, b int) bool { return score[order[a]] < score[order[b]] })
-	var positives, ranks float64
-	for rank, row := range order {
-		if truth[row] {
-			positives++
-			ranks += float64(rank + 1)
-		}
-	}
-	return (ranks - positives*(positives+1)/2) / (positives * (float64(len(score)) - positives))
+	auc, _, _ := planted.Figures(score, truth)
+	return auc
 }
 
 // TestPublicEmbeddingSets demands the best published figure of k-NN on each, unsupervised on the whole set, mean of ten seeds.
 func TestPublicEmbeddingSets(t *testing.T) {
-	root := os.Getenv("TASTER_EVAL_DATA")
-	if root == "" {
-		t.Skip("TASTER_EVAL_DATA is not set: no public anomaly sets to judge by")
-	}
 	for name, published := range map[string]float64{"cifar10_0-resnet18": 0.755, "20news_3-bert": 0.691} {
-		file, err := os.Open(filepath.Join(root, "embedding-anomaly", name+".jsonl.gz"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer file.Close()
-		unzipped, err := gzip.NewReader(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, truth := &detect.Sample{}, []bool{}
-		lines := bufio.NewScanner(unzipped)
-		lines.Buffer(nil, 1<<24)
-		for lines.Scan() {
-			var row struct {
-				Embedding []float32
-				Anomaly   int
-			}
-			if err := json.Unmarshal(lines.Bytes(), &row); err != nil {
-				t.Fatal(err)
-			}
-			s.N++
-			s.Dim = len(row.Embedding)
-			s.Embedding = append(s.Embedding, row.Embedding...)
-			truth = append(truth, row.Anomaly == 1)
-		}
+		set := planted.Read(t, "embedding-anomaly/"+name+".jsonl.gz")
 		var all []float64
 		mean := 0.0
 		for seed := range uint64(10) {
-			a := auc(scores(t, s, s, seed).Value, truth)
+			a := auc(scores(t, set.Sample, set.Sample, seed).Value, set.Poison)
 			all, mean = append(all, a), mean+a/10
 		}
 		t.Logf("%s: ROC AUC %.3f (%.3f to %.3f), published %.3f", name, mean, slices.Min(all), slices.Max(all), published)

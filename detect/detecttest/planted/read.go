@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -60,7 +61,7 @@ func Read(t testing.TB, name string, numbers ...string) Set {
 			for j, v := range x {
 				d.Features = append(d.Features, v.(float64))
 				if d.N == 0 {
-					d.FeatureNames = append(d.FeatureNames, string(rune('a'+j%26)))
+					d.FeatureNames = append(d.FeatureNames, fmt.Sprint("x", j))
 				}
 			}
 		}
