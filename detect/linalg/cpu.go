@@ -3,6 +3,7 @@ package linalg
 import (
 	"math"
 	"runtime"
+	"slices"
 	"sync"
 	"unsafe"
 
@@ -217,16 +218,21 @@ func (ix *cpuIndex) Nearest(queries Matrix, k, workers int) (Neighbours, error) 
 
 // each calls f for 0 to n, from so many goroutines, each with scratch of its own.
 func (ix *cpuIndex) each(n, workers int, f func(s *search, i int)) {
+	var mu sync.Mutex
+	var used []*search
 	detect.Chunks(n, 1, workers, func() func(first, end int) {
-		return func(first, _ int) {
-			s, ok := ix.idle.Get().(*search)
-			if !ok {
-				s = ix.newSearch()
-			}
-			f(s, first)
-			ix.idle.Put(s)
+		s, ok := ix.idle.Get().(*search)
+		if !ok {
+			s = ix.newSearch()
 		}
+		mu.Lock()
+		used = append(used, s)
+		mu.Unlock()
+		return func(first, _ int) { f(s, first) }
 	})
+	for _, s := range used {
+		ix.idle.Put(s)
+	}
 }
 
 // search is one goroutine's scratch.
@@ -345,7 +351,7 @@ func (s *search) keep(index []int32, k int) int {
 // answer writes the neighbours of query q among candidates, which it may reorder.
 func (s *search) answer(query []float32, index []int32, found Neighbours, q int) {
 	ix := s.ix
-	s.distance = append(s.distance[:0], make([]float64, len(index))...)
+	s.distance = slices.Grow(s.distance[:0], len(index))[:len(index)]
 	if len(index) > 0 {
 		widen(s.query, query)
 		if ix.metric == L2 {
