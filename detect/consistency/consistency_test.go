@@ -10,6 +10,7 @@ import (
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/detecttest"
+	"github.com/tasterhq/taster/detect/detecttest/planted"
 )
 
 var env = detect.Env{Seed: 1, Workers: 2}
@@ -77,42 +78,14 @@ func even(classes int) []float64 { return slices.Repeat([]float64{1}, classes) }
 
 func word(k int) string { return fmt.Sprint("class ", k) }
 
-// flip gives a share of the rows another label.
-func flip(s *detect.Sample, share float64, seed uint64) []bool {
-	rng := rand.New(rand.NewPCG(seed, 13))
-	flipped := make([]bool, s.N)
-	for i := range flipped {
-		if flipped[i] = rng.Float64() < share; flipped[i] {
-			s.Label[i] = (s.Label[i] + 1 + int32(rng.IntN(len(s.Classes)-1))) % int32(len(s.Classes))
-		}
-	}
-	return flipped
-}
-
 // recall is the share of flipped rows above all but one per cent of the others.
 func recall(t *testing.T, value []float64, flipped []bool) float64 {
 	t.Helper()
-	var good []float64
-	for i, v := range value {
-		if math.IsNaN(v) {
-			t.Fatalf("row %d has no score", i)
-		}
-		if !flipped[i] {
-			good = append(good, v)
-		}
+	if i := slices.IndexFunc(value, math.IsNaN); i >= 0 {
+		t.Fatalf("row %d has no score", i)
 	}
-	slices.Sort(good)
-	limit := good[len(good)-1-len(good)/100]
-	hits, all := 0, 0
-	for i, f := range flipped {
-		if f {
-			all++
-			if value[i] > limit {
-				hits++
-			}
-		}
-	}
-	return float64(hits) / float64(all)
+	_, at1, _ := planted.Figures(value, flipped)
+	return at1
 }
 
 func TestFlipsAreFound(t *testing.T) {
@@ -131,7 +104,7 @@ func TestFlipsAreFound(t *testing.T) {
 		for _, given := range []string{"both", "embeddings", "probabilities"} {
 			for _, trusted := range []bool{true, false} {
 				reference, stream := told(c.rows, 24, c.classes, word, 1), told(3000, 24, c.classes, word, 2)
-				flipped := flip(stream, c.share, 3)
+				flipped := planted.FlipLabels(stream, c.share, 3)
 				for _, s := range []*detect.Sample{reference, stream} {
 					if given == "embeddings" {
 						s.Probabilities, s.Outcomes = nil, 0
@@ -177,7 +150,7 @@ func TestUselessPart(t *testing.T) {
 				}
 			})
 		}
-		flipped := flip(stream, 0.03, 3)
+		flipped := planted.FlipLabels(stream, 0.03, 3)
 		m, err := Detector{}.Fit(reference, env)
 		if err != nil || m == nil {
 			t.Fatal("no model: ", err)

@@ -18,6 +18,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/detecttest/planted"
 )
 
 // judgedByPeople is a set whose label issues are known by id.
@@ -180,7 +181,7 @@ func TestFlippedReviews(t *testing.T) {
 		for seed := range uint64(draws) {
 			order := rand.New(rand.NewPCG(seed, 1)).Perm(all.N)
 			reference, stream := all.Select(order[:m]), all.Select(order[m:])
-			flipped := flip(stream, 0.05, seed)
+			flipped := planted.FlipLabels(stream, 0.05, seed)
 			for _, trusted := range []bool{true, false} {
 				if !trusted {
 					reference = stream

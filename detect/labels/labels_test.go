@@ -10,6 +10,7 @@ import (
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/detecttest"
+	"github.com/tasterhq/taster/detect/detecttest/planted"
 )
 
 var env = detect.Env{Seed: 1, Workers: 2}
@@ -41,42 +42,14 @@ func rated(n, classes int, seed uint64) *detect.Sample {
 	return s
 }
 
-// flip gives each row another label by chance.
-func flip(s *detect.Sample, share float64, seed uint64) []bool {
-	rng := rand.New(rand.NewPCG(seed, 13))
-	flipped := make([]bool, s.N)
-	for i := range flipped {
-		if flipped[i] = rng.Float64() < share; flipped[i] {
-			s.Label[i] = (s.Label[i] + 1 + int32(rng.IntN(len(s.Classes)-1))) % int32(len(s.Classes))
-		}
-	}
-	return flipped
-}
-
 // recall is the share of flipped rows above all but one per cent of the others.
 func recall(t *testing.T, value []float64, flipped []bool) float64 {
 	t.Helper()
-	var good []float64
-	for i, v := range value {
-		if math.IsNaN(v) {
-			t.Fatalf("row %d has no score", i)
-		}
-		if !flipped[i] {
-			good = append(good, v)
-		}
+	if i := slices.IndexFunc(value, math.IsNaN); i >= 0 {
+		t.Fatalf("row %d has no score", i)
 	}
-	slices.Sort(good)
-	limit := good[len(good)-1-len(good)/100]
-	hits, all := 0, 0
-	for i, f := range flipped {
-		if f {
-			all++
-			if value[i] > limit {
-				hits++
-			}
-		}
-	}
-	return float64(hits) / float64(all)
+	_, at1, _ := planted.Figures(value, flipped)
+	return at1
 }
 
 func TestFlipsAreFound(t *testing.T) {
@@ -88,7 +61,7 @@ func TestFlipsAreFound(t *testing.T) {
 	}{{2, 0.01, 0.7, 0.7}, {2, 0.1, 0.7, 0.3}, {5, 0.02, 0.7, 0.6}, {40, 0.02, 0.5, 0.4}} {
 		t.Run(fmt.Sprint(c.classes, " classes ", c.share), func(t *testing.T) {
 			stream := rated(4000, c.classes, 2)
-			flipped := flip(stream, c.share, 3)
+			flipped := planted.FlipLabels(stream, c.share, 3)
 			m, err := Detector{}.Fit(rated(1000, c.classes, 1), env)
 			if err != nil || m == nil {
 				t.Fatal("no model: ", err)

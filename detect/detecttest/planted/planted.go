@@ -58,6 +58,18 @@ func (s Set) Split(m int, seed uint64) (reference, stream Set) {
 	return s.Rows(first), s.Rows(rest)
 }
 
+// FlipLabels gives a share of the rows of s another label, by chance, and tells which.
+func FlipLabels(s *detect.Sample, share float64, seed uint64) []bool {
+	rng := rand.New(rand.NewPCG(seed, 13))
+	flipped := make([]bool, s.N)
+	for i := range flipped {
+		if flipped[i] = rng.Float64() < share; flipped[i] {
+			s.Label[i] = (s.Label[i] + 1 + int32(rng.IntN(len(s.Classes)-1))) % int32(len(s.Classes))
+		}
+	}
+	return flipped
+}
+
 // MiniLM reads one of the public poisoned sets of film reviews with sentence embeddings of unit length, 384 values each.
 func MiniLM(t testing.TB, name string) Set {
 	t.Helper()

@@ -393,6 +393,24 @@ func (r *rig) drain(t *testing.T, src record.Source) {
 	}
 }
 
+// landAll feeds n records of a source in pieces and waits until all have landed, once each.
+func (r *rig) landAll(t *testing.T, src record.Source, n int64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	err := r.feed.read(ctx, r.Pipeline, src, n, 17, 10, func() bool {
+		r.zone.mu.Lock()
+		defer r.zone.mu.Unlock()
+		return r.zone.heads[src].Next() >= n
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.drain(t, src)
+	r.empty(t)
+	r.zone.completeUpTo(src, n)
+}
+
 // empty checks that all memory was given back.
 func (r *rig) empty(t *testing.T) {
 	t.Helper()
@@ -921,19 +939,7 @@ func TestRewind(t *testing.T) {
 			}
 			r.open(t, source)
 			const n = 3_000
-			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
-			defer cancel()
-			err := r.feed.read(ctx, r.Pipeline, source, n, 17, 10, func() bool {
-				r.zone.mu.Lock()
-				defer r.zone.mu.Unlock()
-				return r.zone.heads[source].Next() >= n
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.drain(t, source)
-			r.empty(t)
-			r.zone.completeUpTo(source, n)
+			r.landAll(t, source, n)
 			if lost := count[Lost](r.sink); lost == 0 || lost > rivals || r.feed.rewinds < lost {
 				t.Errorf("%d rivals, %d lost, %d rewinds", rivals, lost, r.feed.rewinds)
 			}

@@ -197,19 +197,7 @@ func TestStateAfterRewind(t *testing.T) {
 	}
 	r.open(t, source)
 	const n = 3_000
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
-	defer cancel()
-	err := r.feed.read(ctx, r.Pipeline, source, n, 17, 10, func() bool {
-		r.zone.mu.Lock()
-		defer r.zone.mu.Unlock()
-		return r.zone.heads[source].Next() >= n
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.drain(t, source)
-	r.empty(t)
-	r.zone.completeUpTo(source, n)
+	r.landAll(t, source, n)
 	a.consistent(source)
 	if lost := count[Lost](r.sink); lost == 0 || a.loads < lost {
 		t.Errorf("%d rivals, %d lost, the state was loaded %d times", rivals, lost, a.loads)
