@@ -333,7 +333,7 @@ func (s *search) keep(index []int32, k int) int {
 		return len(index)
 	}
 	s.order = append(s.order[:0], s.distance...)
-	bar, ties := Smallest(s.order, k)
+	bar, ties := smallest(s.order, k)
 	n := 0
 	for i, d := range s.distance[:len(index)] {
 		if d > bar || d == bar && ties == 0 {

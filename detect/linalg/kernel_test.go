@@ -88,14 +88,33 @@ func TestSmallest(t *testing.T) {
 				ties++
 			}
 		}
-		if bar, got := Smallest(slices.Clone(values), k); bar != sorted[k-1] || got != ties {
+		if bar, got := smallest(slices.Clone(values), k); bar != sorted[k-1] || got != ties {
 			t.Fatalf("the smallest %d of %v: bar %v with %d ties, want %v with %d", k, values, bar, got, sorted[k-1], ties)
 		}
 		values[rng.IntN(len(values))] = math.NaN()
-		Smallest(values, k) // ends
+		smallest(values, k) // ends
 	}
-	if got := Median([]float32{4, 1, 3, 2}); got != 3 {
-		t.Errorf("upper median %v", got)
+}
+
+// TestMedian compares with a sort.
+func TestMedian(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	odd := []float32{0, float32(math.Copysign(0, -1)), 1e-45, -1e-45, math.MaxFloat32, -math.MaxFloat32, float32(math.Inf(1)), float32(math.Inf(-1))}
+	for trial := range 500 {
+		values := make([]float32, 1+rng.IntN(300))
+		for i := range values {
+			if values[i] = float32(rng.NormFloat64()); trial%3 == 0 || rng.IntN(20) == 0 {
+				values[i] = odd[rng.IntN(len(odd))]
+			}
+		}
+		sorted := slices.Sorted(slices.Values(values))
+		if got := Median(values); got != sorted[len(sorted)/2] {
+			t.Fatalf("median %v of %v", got, sorted)
+		}
+	}
+	nan := float32(math.NaN())
+	if got := Median([]float32{nan, 3, 1, 2}); got != 2 {
+		t.Errorf("median %v with a NaN", got)
 	}
 }
 

@@ -212,7 +212,7 @@ func (s suite) sizes(t *testing.T) {
 // blocks are more points, and more queries, than an engine is likely to look at together.
 func (s suite) blocks(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
-	for _, c := range [][3]int{{1023, 97, 5}, {1024, 96, 3}, {1025, 95, 4}, {2500, 1, 6}, {2500, 20, 2}, {2100, 16, 6}, {140, 193, 10}} {
+	for _, c := range [][3]int{{1023, 97, 5}, {1024, 96, 3}, {1025, 95, 4}, {2500, 1, 6}, {9000, 8, 1}, {2100, 16, 6}, {140, 193, 10}} {
 		s.nearest(t, random(rng, c[0], c[2]), random(rng, c[1], c[2]), 1, 10, 64)
 	}
 }
