@@ -3,6 +3,7 @@ package policy
 import (
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/activation"
+	"github.com/tasterhq/taster/detect/collusion"
 	"github.com/tasterhq/taster/detect/consistency"
 	"github.com/tasterhq/taster/detect/drift"
 	"github.com/tasterhq/taster/detect/drip"
@@ -32,6 +33,7 @@ func All() []detect.Detector {
 		valuetrigger.Detector{},
 		drift.Detector{},
 		provider.Detector{},
+		collusion.Detector{},
 		consistency.Detector{},
 		loss.Detector{},
 		gradient.Detector{},

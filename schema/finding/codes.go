@@ -120,6 +120,6 @@ var Meanings = []Meaning{
 	{PoisonGradient, Quarantined, "the gradient opposes its class, is too large, or is too much like the provider's others"},
 	{PoisonLanguage, Quarantined, "the text is not of the language that the reference is written in, or of none"},
 	{PoisonDrift, Quarantined, "the provider's records are moving away from the reference, and this one is far along"},
-	{PoisonProvider, Quarantined, "the provider's records are suspicious far more often than others'"},
+	{PoisonProvider, Quarantined, "the provider's records are suspicious far more often than others', or crowd together with those of other new providers"},
 	{PoisonCombined, Quarantined, "no detector alone is sure, all of them together are"},
 }

@@ -152,7 +152,7 @@ var attacks = []Attack{
 	},
 	{
 		code: finding.PoisonProvider, Name: "suspicious provider",
-		Means: "One provider's records are suspicious far more often than others', even where single records pass.",
+		Means: "One provider's records are suspicious far more often than others', even where single records pass; or many new providers send the same kind.",
 		ATLAS: []string{poisoning, erodeData}, OWASP: []string{llmPoisoning},
 		Mitigations: []string{
 			"Hold the provider's deliveries back until a person has looked at a sample of them.",

@@ -1,0 +1,175 @@
+package collusion
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"slices"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/tasterhq/taster/detect"
+)
+
+const (
+	mostProviders  = 256
+	mostOfProvider = 4
+
+	memoryVersion = 1
+
+	// MaxMemory bounds the encoding of a memory, in bytes.
+	MaxMemory = 1 + 8 + 2*binary.MaxVarintLen64 + mostProviders*(8+binary.MaxVarintLen64+mostOfProvider*2*3*mostDim) + 8
+)
+
+// memory implements [detect.Memory]: records of new providers. Of providers and of the records of one those with the least hashes are
+// kept, so that memories can be added up in any order and any number of times.
+type memory struct {
+	basis     uint64 // what points were made with; 0 as long as nothing was seen
+	providers map[uint64][]kept
+}
+
+// kept is a record of a provider.
+type kept struct {
+	hash  uint64
+	point []int16
+}
+
+func newKept(point []int16) kept {
+	h := uint64(len(point))
+	for _, x := range point {
+		h = mix(h ^ uint64(uint16(x)))
+	}
+	return kept{h, point}
+}
+
+// names returns the providers by rising hash.
+func (m *memory) names() []uint64 {
+	out := make([]uint64, 0, len(m.providers))
+	for p := range m.providers {
+		out = append(out, p)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// gather returns a memory of records.
+func (m *model) gather(strangers []stranger) *memory {
+	out := &memory{basis: m.basis, providers: map[uint64][]kept{}}
+	for _, x := range strangers {
+		out.providers[x.provider] = append(out.providers[x.provider], newKept(x.point))
+	}
+	out.trim()
+	return out
+}
+
+// trim keeps no more than a memory may hold.
+func (m *memory) trim() {
+	if names := m.names(); len(names) > mostProviders {
+		for _, p := range names[mostProviders:] {
+			delete(m.providers, p)
+		}
+	}
+	for p, points := range m.providers {
+		slices.SortFunc(points, func(a, b kept) int { return cmp.Or(cmp.Compare(a.hash, b.hash), slices.Compare(a.point, b.point)) })
+		points = slices.CompactFunc(points, func(a, b kept) bool { return slices.Equal(a.point, b.point) })
+		m.providers[p] = slices.Clip(points[:min(len(points), mostOfProvider)])
+	}
+}
+
+// Merge implements [detect.Memory]. Of memories whose points do not compare, which only models of different references make, one is kept,
+// the same whatever the order.
+func (m *memory) Merge(other detect.Memory) {
+	o, ok := other.(*memory)
+	if !ok || o.basis == 0 || m.basis > o.basis {
+		return
+	}
+	if m.basis != o.basis || m.providers == nil {
+		m.basis, m.providers = o.basis, map[uint64][]kept{}
+	}
+	for p, points := range o.providers {
+		m.providers[p] = append(slices.Clone(m.providers[p]), points...)
+	}
+	m.trim()
+}
+
+// AppendBinary implements [encoding.BinaryAppender]: a version, what points were made with, how long they are, the providers by rising
+// hash with their points, and a checksum.
+func (m *memory) AppendBinary(data []byte) ([]byte, error) {
+	start := len(data)
+	data = append(data, memoryVersion)
+	data = binary.LittleEndian.AppendUint64(data, m.basis)
+	dim := 0
+	for _, points := range m.providers {
+		dim = len(points[0].point)
+	}
+	data = binary.AppendUvarint(data, uint64(dim))
+	data = binary.AppendUvarint(data, uint64(len(m.providers)))
+	for _, p := range m.names() {
+		data = binary.LittleEndian.AppendUint64(data, p)
+		data = append(data, byte(len(m.providers[p])))
+		for _, k := range m.providers[p] {
+			for _, x := range k.point {
+				data = binary.LittleEndian.AppendUint16(data, uint16(x))
+			}
+		}
+	}
+	return binary.LittleEndian.AppendUint64(data, xxhash.Sum64(data[start:])), nil
+}
+
+var errMemory = errors.New("collusion: memory is broken or of another version")
+
+// Memory implements [detect.Remembering].
+func (m *model) Memory(data []byte) (detect.Memory, error) {
+	if data == nil {
+		return &memory{}, nil
+	}
+	body := len(data) - 8
+	if body < 9 || data[0] != memoryVersion || xxhash.Sum64(data[:body]) != binary.LittleEndian.Uint64(data[body:]) {
+		return nil, errMemory
+	}
+	out := &memory{basis: binary.LittleEndian.Uint64(data[1:])}
+	data = data[9:body]
+	next := func() (v uint64, ok bool) {
+		v, n := binary.Uvarint(data)
+		if n <= 0 {
+			return 0, false
+		}
+		data = data[n:]
+		return v, true
+	}
+	dim, ok := next()
+	count, more := next()
+	if !ok || !more || count > mostProviders || count == 0 && dim != 0 || count > 0 && dim != uint64(m.dim) ||
+		out.basis != m.basis && (out.basis != 0 || count > 0) {
+		return nil, errMemory
+	}
+	out.providers = map[uint64][]kept{}
+	last := uint64(0)
+	for i := range count {
+		if len(data) < 9 || data[8] == 0 || data[8] > mostOfProvider || uint64(len(data)-9) < uint64(data[8])*dim*2 {
+			return nil, errMemory
+		}
+		p, n := binary.LittleEndian.Uint64(data), int(data[8])
+		if i > 0 && p <= last {
+			return nil, errMemory
+		}
+		last, data = p, data[9:]
+		for range n {
+			point := make([]int16, dim)
+			for j := range point {
+				point[j] = int16(binary.LittleEndian.Uint16(data[2*j:]))
+			}
+			data = data[2*dim:]
+			out.providers[p] = append(out.providers[p], newKept(point))
+		}
+	}
+	if len(data) > 0 {
+		return nil, errMemory
+	}
+	return out, nil
+}
+
+// Observe implements [detect.Remembering]. Quarantined records count like others: they are what a crowd is made of.
+func (m *model) Observe(s *detect.Sample, _ []bool, _ detect.Env) detect.Memory {
+	return m.gather(m.strangers(s))
+}
