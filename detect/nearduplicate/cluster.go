@@ -222,9 +222,65 @@ func clusters(types []rowType, workers int) [][]int32 {
 		for i := range parent {
 			parent[i] = root(int32(i))
 		}
+		unchain(types, parent, thresholds[level])
 		levels[level] = parent
 	}
 	return levels
+}
+
+const (
+	fewestChained = 8  // types of a cluster that may be a chain
+	mostAsked     = 33 // of its types that say what is common to it
+)
+
+// unchain takes out of each cluster the types that are not as similar as asked to what is common to it: in a long stream of
+// texts from one template, or one small vocabulary, pairs of neighbours chain types into one cluster that have nothing to do
+// with one another, ever more of them the longer it is. Copies of one text keep most of what they were copied from, whatever
+// was changed in each. Those taken out are clusters of their own.
+func unchain(types []rowType, cluster []int32, similarity float64) {
+	size := make([]int32, len(cluster))
+	for _, c := range cluster {
+		size[c]++
+	}
+	members := map[int32][]int32{}
+	for i, c := range cluster {
+		if size[c] >= fewestChained {
+			members[c] = append(members[c], int32(i))
+		}
+	}
+	for _, all := range members {
+		common := commonSignature(types, all)
+		least := int32(-1)
+		for _, i := range all {
+			switch {
+			case types[i].signature.similarity(&common) < similarity:
+				cluster[i] = i
+			case least < 0:
+				least = i
+				fallthrough
+			default:
+				cluster[i] = least
+			}
+		}
+	}
+}
+
+// commonSignature has in each byte what most of the members have there, by some of them that stand evenly among all.
+func commonSignature(types []rowType, members []int32) (common signature) {
+	asked := min(len(members), mostAsked)
+	for at := range 64 {
+		word, shift := at/8, 8*(at%8)
+		var count [256]uint8
+		most := uint8(0)
+		for k := range asked {
+			b := types[members[k*len(members)/asked]].signature[word] >> shift & 0xff
+			if count[b]++; count[b] > most {
+				most = count[b]
+				common[word] = common[word]&^(0xff<<shift) | b<<shift
+			}
+		}
+	}
+	return common
 }
 
 // each calls f for 0 to n-1 on at most workers goroutines.

@@ -8,6 +8,8 @@
 // Vocabulary. A row's signature is 64 bytes, and the share of equal bytes estimates how similar two rows are. A type
 // is all rows with the same words. A cluster is a set of types that hang together by pairs of at least a certain
 // similarity; clusters are made at four levels, 0.4, 0.55, 0.7 and 0.85, and the level at which a row stands out most counts.
+// Who is less similar than that to what is common to the cluster is no part of it: by pairs alone a long stream of texts
+// from one small vocabulary hangs together as a whole.
 //
 // Text: the signature is a one-permutation MinHash (Broder, "On the resemblance and containment of documents", 1997; Li,
 // Owen, Zhang, "One permutation hashing", NIPS 2012) of its shingles of three words, a byte of the least hash in each of

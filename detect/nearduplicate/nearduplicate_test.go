@@ -434,3 +434,43 @@ func backwards(s *detect.Sample) *detect.Sample {
 	}
 	return s.Select(rows)
 }
+
+// Reviews of three stock sentences out of sixty: any two that share two of them are similar, and of thousands nearly all hang
+// together by such pairs. That is no flood; copies of one text among them are.
+func TestStockSentencesAreNoFlood(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	var stock []string
+	for i := range 60 {
+		stock = append(stock, fmt.Sprintf("word%d sounds word%d like word%d something word%d anybody word%d says word%d here", i, i+7, 3*i, 5*i, 11*i, 13*i))
+	}
+	clean := func(n int) *detect.Sample {
+		s := &detect.Sample{N: n}
+		for range n {
+			s.Text = append(s.Text, []byte(stock[rng.IntN(60)]+". "+stock[rng.IntN(60)]+". "+stock[rng.IntN(60)]))
+		}
+		return s
+	}
+	s := clean(20_000)
+	const flood = 400
+	for i := range flood {
+		s.Text[i] = fmt.Appendf(nil, "the flood says that all of this is very good and that my friend%d should buy all of them today from our shop", i)
+	}
+	for name, reference := range map[string]*detect.Sample{"with a reference": clean(1000), "without one": s} {
+		m, err := Detector{}.Fit(reference, detect.Env{Seed: 1, Workers: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		value := m.Score(s, detect.Env{Workers: 2}).Value
+		flagged := 0
+		for i, v := range value {
+			if i < flood && v == 0 {
+				t.Fatalf("%s: copy %d has no score", name, i)
+			} else if i >= flood && v > 0 {
+				flagged++
+			}
+		}
+		if flagged > s.N/1000 {
+			t.Errorf("%s: %d of %d honest texts stand out", name, flagged, s.N)
+		}
+	}
+}
