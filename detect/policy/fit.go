@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 
 	"github.com/tasterhq/taster/detect"
@@ -42,7 +43,7 @@ type stream struct {
 type fitting struct {
 	detector detect.Detector
 	fitted   *fitted
-	out      bool // the reference, or a part of it, has not what the detector needs
+	out      bool // the reference has not what the detector needs
 	err      error
 
 	kind      detect.Scores // what its scores are like
@@ -71,7 +72,8 @@ func fit(detectors []detect.Detector, ref *detect.Sample, env detect.Env) ([]fit
 	}
 
 	each(func(*fitting) bool { return true }, func(f *fitting, env detect.Env) (err error) {
-		f.fitted.model, err = f.learn(ref, env)
+		f.fitted.model, err = f.detector.Fit(ref, env)
+		f.out = f.fitted.model == nil
 		return err
 	})
 	for k, c := range cuts(ref.N, folds, env.Seed) {
@@ -111,15 +113,6 @@ func fit(detectors []detect.Detector, ref *detect.Sample, env detect.Env) ([]fit
 	return out, nil
 }
 
-// learn fits the detector to some rows; where they have not what it needs, it is out.
-func (f *fitting) learn(rows *detect.Sample, env detect.Env) (detect.Model, error) {
-	model, err := f.detector.Fit(rows, env)
-	if model == nil {
-		f.out = true
-	}
-	return model, err
-}
-
 // tests tells that scores are valid tests as they stand, streams that they depend on the stream, learns that their shape
 // does.
 func (f *fitting) tests() bool   { return f.kind.LogP != nil }
@@ -137,11 +130,22 @@ func (f *fitting) wantsStreams() bool {
 	return f.streams() && !(f.kind.Learned && f.fitted.held != nil)
 }
 
+// silent says that there is no opinion on rows: without them, those that are left have not what the detector needs.
+func (f *fitting) silent(rows []int) {
+	for _, row := range rows {
+		f.value[row] = math.NaN()
+	}
+}
+
 // holdOut scores rows of the reference, of the given numbers, by what the others teach.
 func (f *fitting) holdOut(others, held *detect.Sample, rows []int, env detect.Env) error {
-	model, err := f.learn(others, env)
-	if err != nil || model == nil {
+	model, err := f.detector.Fit(others, env)
+	if err != nil {
 		return err
+	}
+	if model == nil {
+		f.silent(rows)
+		return nil
 	}
 	f.kind = model.Score(held, env)
 	to, scores := f.value, f.kind.Value
@@ -197,12 +201,18 @@ type piece struct{ from, length int }
 // scored as a clean stream by what was learned from the other. A half is as long a stream as a reference can be
 // made into without showing the model what it judges; the shape of such scores settles with length.
 func (f *fitting) simulate(ref, others *detect.Sample, held, lengths []int, keep bool, env detect.Env) error {
-	model, err := f.learn(others, env)
-	if err != nil || model == nil {
-		return err
-	}
 	if f.simulated == nil {
 		f.simulated = make([][]float64, len(lengths))
+	}
+	model, err := f.detector.Fit(others, env)
+	if err != nil {
+		return err
+	}
+	if model == nil {
+		if keep {
+			f.silent(held)
+		}
+		return nil
 	}
 	for at, length := range lengths {
 		longest := at == len(lengths)-1
