@@ -12,17 +12,18 @@
 // the reference tells no more of providers than it has of them: q is at least what the same formula, with twice the error,
 // gives for its providers, by how many of them more than half lies there. That c do has a chance of at most
 // exp(−(c ln(c/μ) − c + μ)) (Chernoff). The distances asked for are those to 3, 6, 12, … of the others; the best of k such answers is k times as
-// likely. A provider counts once however many records it sends: one that honestly differs from the reference makes no crowd.
+// likely. A provider counts once however many records it sends: one that honestly differs from the reference makes no crowd. Of texts it asks
+// the same of each three words in a row, q being the share of the reference's records and providers that have them.
 //
 // # What it does not see
 //
-// Providers that the reference knows; a single new provider; new providers that share a few words of their texts. New providers that honestly
+// Providers that the reference knows; a single new provider; new providers whose texts share words that do not stand together. New providers that honestly
 // share what the reference lacks, all those of a country that was not served before, look the same: somebody should look.
 //
 // # Memory
 //
 // Of the whole stream at most 4 records of at most 256 new providers are kept, those with the least hashes, as points of 16-bit
-// numbers. Records that were accepted early are recalled by their providers.
+// numbers and as hashes of up to 48 phrases. Records that were accepted early are recalled by their providers.
 //
 // # Cost
 //
@@ -65,7 +66,8 @@ type model struct {
 	dim       int       // of a point: of all spaces together
 	reference [][]int16 // points
 	sent      [][]int   // by provider of the reference: which of the points are its own
-	basis     uint64    // tells models apart whose points do not compare
+	phrases   phrases
+	basis     uint64 // tells models apart whose points do not compare
 }
 
 // Fit implements [detect.Detector].
@@ -83,17 +85,21 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 		return nil, nil
 	}
 	m.spaces = newSpaces(reference, env.Seed)
-	if len(m.spaces) == 0 {
+	if len(m.spaces) == 0 && reference.Text == nil {
 		return nil, nil
 	}
-	m.basis = env.Seed ^ 0x636f6c6c
+	m.basis = mix(env.Seed ^ 0x636f6c6c)
 	for i := range m.spaces {
 		m.dim += m.spaces[i].dim
 		m.basis = m.spaces[i].digest(m.basis)
 	}
 	order := rand.New(rand.NewPCG(env.Seed, 0x636f6c6c)).Perm(reference.N)
+	order = order[:min(mostReference, len(order))]
+	if reference.Text != nil {
+		m.learnPhrases(reference, order)
+	}
 	sent := make([][]int, len(reference.Providers))
-	for _, row := range order[:min(mostReference, len(order))] {
+	for _, row := range order {
 		point := m.point(reference, row)
 		if point == nil {
 			continue
@@ -127,7 +133,7 @@ func mix(x uint64) uint64 {
 type stranger struct {
 	row      int
 	provider uint64
-	point    []int16
+	kept     kept
 }
 
 // strangers returns the records of new providers; of very many, those of the providers with the least hashes.
@@ -157,7 +163,12 @@ func (m *model) strangers(s *detect.Sample) []stranger {
 	}
 	kept := out[:0]
 	for _, x := range out {
-		if x.point = m.point(s, x.row); x.point != nil {
+		if point := m.point(s, x.row); point != nil {
+			var own []uint32
+			if m.phrases.of > 0 && s.Text != nil {
+				own = phrasesOf(s.Text[x.row])
+			}
+			x.kept = newKept(point, own[:min(len(own), mostPhrases)])
 			kept = append(kept, x)
 		}
 	}
@@ -187,7 +198,7 @@ func (m *model) ScoreWith(s *detect.Sample, before detect.Memory, env detect.Env
 		ask := near.asker()
 		return func(first, end int) {
 			for i := first; i < end; i++ {
-				opinions[i] = ask(strangers[i].provider, strangers[i].point)
+				opinions[i] = ask(strangers[i].provider, &strangers[i].kept)
 			}
 		}
 	})
@@ -219,6 +230,9 @@ func (o opinion) String() string {
 	if o.logP >= 0 {
 		return "a new provider, alone"
 	}
+	if o.space == "phrases" {
+		return fmt.Sprintf("%d of %d other new providers use the same %d words in a row, which %d of the reference's %d records have", o.providers, o.of, phraseWords, o.reference, o.m)
+	}
 	return fmt.Sprintf("the %s of %d of %d other new providers lie as near as %d of the reference's %d records", o.space, o.providers, o.of, o.reference, o.m)
 }
 
@@ -227,14 +241,22 @@ type neighbourhood struct {
 	m         *model
 	providers []uint64
 	points    [][][]int16 // by provider
+	records   int
+	senders   map[uint32][]uint64 // providers that have a phrase, rising
 }
 
 func (m *model) neighbourhood(crowd *memory) *neighbourhood {
-	n := &neighbourhood{m: m, providers: crowd.names()}
+	n := &neighbourhood{m: m, providers: crowd.names(), senders: map[uint32][]uint64{}}
 	for _, p := range n.providers {
 		var points [][]int16
 		for _, k := range crowd.providers[p] {
 			points = append(points, k.point)
+			n.records++
+			for _, h := range k.phrases {
+				if senders := n.senders[h]; len(senders) == 0 || senders[len(senders)-1] != p {
+					n.senders[h] = append(senders, p)
+				}
+			}
 		}
 		n.points = append(n.points, points)
 	}
@@ -242,13 +264,14 @@ func (m *model) neighbourhood(crowd *memory) *neighbourhood {
 }
 
 // asker returns what tells of a record who lies near it.
-func (n *neighbourhood) asker() func(provider uint64, point []int16) opinion {
+func (n *neighbourhood) asker() func(provider uint64, of *kept) opinion {
 	within := make([]float64, len(n.providers))
 	own := make([]float64, 0, mostOfProvider)
 	reference, providers := make([]float64, len(n.m.reference)), make([]float64, len(n.m.sent))
-	return func(provider uint64, point []int16) opinion {
+	return func(provider uint64, of *kept) opinion {
 		var best opinion
 		tests := 0
+		point := of.point
 		from := 0
 		for i := range n.m.spaces {
 			sp := &n.m.spaces[i]
@@ -298,6 +321,15 @@ func (n *neighbourhood) asker() func(provider uint64, point []int16) opinion {
 			from += sp.dim
 		}
 		best.logP = min(0, best.logP+math.Log(float64(max(1, tests))))
+		if len(n.m.spaces) == 0 {
+			return n.share(provider, of.phrases)
+		}
+		if n.m.phrases.of > 0 {
+			if shared := n.share(provider, of.phrases); shared.logP < best.logP {
+				best = shared
+			}
+			best.logP = min(0, best.logP+math.Ln2)
+		}
 		return best
 	}
 }
@@ -329,7 +361,7 @@ func (m *model) Suspects(s *detect.Sample, known detect.Memory, _ detect.Env) []
 	ask := m.neighbourhood(seen).asker()
 	var out []detect.Suspicion
 	for _, x := range m.strangers(s) {
-		if o := ask(x.provider, x.point); o.logP < suspicious {
+		if o := ask(x.provider, &x.kept); o.logP < suspicious {
 			out = append(out, detect.Suspicion{Row: x.row, Weight: float32(-o.logP), Keys: []uint32{uint32(x.provider), uint32(x.provider >> 32)}})
 		}
 	}
@@ -353,7 +385,7 @@ func (m *model) judged(seen *memory) map[uint64]opinion {
 	for p, points := range seen.providers {
 		var all []opinion
 		for _, k := range points {
-			all = append(all, ask(p, k.point))
+			all = append(all, ask(p, &k))
 		}
 		slices.SortFunc(all, func(a, b opinion) int { return cmp.Compare(a.logP, b.logP) })
 		out[p] = all[len(all)/2]
@@ -371,7 +403,7 @@ func (m *model) Weigh(keys []uint32, known detect.Memory) float32 {
 	ask := m.neighbourhood(seen).asker()
 	best := 0.0
 	for _, k := range seen.providers[p] {
-		best = min(best, ask(p, k.point).logP)
+		best = min(best, ask(p, &k).logP)
 	}
 	return float32(-best)
 }

@@ -186,13 +186,68 @@ func TestHonestNewcomers(t *testing.T) {
 	}
 }
 
+// New providers that use the same three words are found, those that use words as the reference does are not.
+func TestSharedPhrase(t *testing.T) {
+	rng := rand.New(rand.NewPCG(11, 12))
+	texts := func(n int, provider func(i int) int, phrase func(i int) string) *detect.Sample {
+		s := &detect.Sample{N: n}
+		at := map[int]int32{}
+		for i := range n {
+			var words []string
+			for range 30 {
+				words = append(words, fmt.Sprint("w", int(400*math.Pow(rng.Float64(), 3))))
+			}
+			words[rng.IntN(30)] = phrase(i)
+			s.Text = append(s.Text, []byte(strings.Join(words, " ")))
+			p := provider(i)
+			if _, ok := at[p]; !ok {
+				at[p] = int32(len(s.Providers))
+				s.Providers = append(s.Providers, fmt.Sprint("shop ", p))
+			}
+			s.Provider = append(s.Provider, at[p])
+		}
+		return s
+	}
+	known := func(int) int { return rng.IntN(300) }
+	plain := func(int) string { return "plain" }
+	m := fit(t, texts(1000, known, plain))
+	newcomers := func(i int) int {
+		if i < 40 {
+			return 1000 + i
+		}
+		return known(i)
+	}
+	s := texts(600, newcomers, func(i int) string {
+		if i < 14 {
+			return "w300 w301 w302"
+		}
+		return "plain"
+	})
+	scores := m.Score(s, env)
+	for i, lp := range scores.LogP {
+		if guilty := i < 14; guilty != (lp < math.Log(0.001)) {
+			t.Errorf("record %d has ln p = %.1f: %s", i, lp, scores.Explain(i))
+		}
+	}
+	if e := scores.Explain(0); !strings.Contains(e, "13 of 49 other new providers use the same 3 words in a row, which 0 of") {
+		t.Errorf("evidence %q", e)
+	}
+	for range 5 {
+		for i, lp := range m.Score(texts(600, newcomers, plain), env).LogP {
+			if lp < math.Log(0.001) {
+				t.Errorf("an honest record, %d, has ln p = %.1f", i, lp)
+			}
+		}
+	}
+}
+
 func TestNoModel(t *testing.T) {
 	w := &town{rand.New(rand.NewPCG(5, 6)), 3, 40}
 	for name, s := range map[string]*detect.Sample{
-		"no provider":  func() *detect.Sample { s := w.sample(200, w.known); s.Provider, s.Providers = nil, nil; return s }(),
-		"few rows":     w.sample(20, w.known),
-		"one provider": w.sample(200, func(int) int { return 1 }),
-		"no numbers":   func() *detect.Sample { s := w.sample(200, w.known); s.Features, s.FeatureNames = nil, nil; return s }(),
+		"no provider":               func() *detect.Sample { s := w.sample(200, w.known); s.Provider, s.Providers = nil, nil; return s }(),
+		"few rows":                  w.sample(20, w.known),
+		"one provider":              w.sample(200, func(int) int { return 1 }),
+		"neither numbers nor texts": func() *detect.Sample { s := w.sample(200, w.known); s.Features, s.FeatureNames = nil, nil; return s }(),
 	} {
 		if m, err := (Detector{}).Fit(s, env); m != nil || err != nil {
 			t.Errorf("%s: there is a model %t, error %v; want neither", name, m != nil, err)

@@ -18,7 +18,7 @@ const (
 	memoryVersion = 1
 
 	// MaxMemory bounds the encoding of a memory, in bytes.
-	MaxMemory = 1 + 8 + 2*binary.MaxVarintLen64 + mostProviders*(8+binary.MaxVarintLen64+mostOfProvider*2*3*mostDim) + 8
+	MaxMemory = 1 + 8 + 2*binary.MaxVarintLen64 + mostProviders*(8+1+mostOfProvider*(2*3*mostDim+1+4*mostPhrases)) + 8
 )
 
 // memory implements [detect.Memory]: records of new providers. Of providers and of the records of one those with the least hashes are
@@ -30,16 +30,24 @@ type memory struct {
 
 // kept is a record of a provider.
 type kept struct {
-	hash  uint64
-	point []int16
+	hash    uint64
+	point   []int16
+	phrases []uint32 // rising
 }
 
-func newKept(point []int16) kept {
+func newKept(point []int16, phrases []uint32) kept {
 	h := uint64(len(point))
 	for _, x := range point {
 		h = mix(h ^ uint64(uint16(x)))
 	}
-	return kept{h, point}
+	for _, x := range phrases {
+		h = mix(h ^ uint64(x))
+	}
+	return kept{h, point, phrases}
+}
+
+func (k *kept) compare(other *kept) int {
+	return cmp.Or(cmp.Compare(k.hash, other.hash), slices.Compare(k.point, other.point), slices.Compare(k.phrases, other.phrases))
 }
 
 // names returns the providers by rising hash.
@@ -56,7 +64,7 @@ func (m *memory) names() []uint64 {
 func (m *model) gather(strangers []stranger) *memory {
 	out := &memory{basis: m.basis, providers: map[uint64][]kept{}}
 	for _, x := range strangers {
-		out.providers[x.provider] = append(out.providers[x.provider], newKept(x.point))
+		out.providers[x.provider] = append(out.providers[x.provider], x.kept)
 	}
 	out.trim()
 	return out
@@ -70,8 +78,8 @@ func (m *memory) trim() {
 		}
 	}
 	for p, points := range m.providers {
-		slices.SortFunc(points, func(a, b kept) int { return cmp.Or(cmp.Compare(a.hash, b.hash), slices.Compare(a.point, b.point)) })
-		points = slices.CompactFunc(points, func(a, b kept) bool { return slices.Equal(a.point, b.point) })
+		slices.SortFunc(points, func(a, b kept) int { return a.compare(&b) })
+		points = slices.CompactFunc(points, func(a, b kept) bool { return a.compare(&b) == 0 })
 		m.providers[p] = slices.Clip(points[:min(len(points), mostOfProvider)])
 	}
 }
@@ -111,6 +119,10 @@ func (m *memory) AppendBinary(data []byte) ([]byte, error) {
 			for _, x := range k.point {
 				data = binary.LittleEndian.AppendUint16(data, uint16(x))
 			}
+			data = append(data, byte(len(k.phrases)))
+			for _, h := range k.phrases {
+				data = binary.LittleEndian.AppendUint32(data, h)
+			}
 		}
 	}
 	return binary.LittleEndian.AppendUint64(data, xxhash.Sum64(data[start:])), nil
@@ -146,7 +158,7 @@ func (m *model) Memory(data []byte) (detect.Memory, error) {
 	out.providers = map[uint64][]kept{}
 	last := uint64(0)
 	for i := range count {
-		if len(data) < 9 || data[8] == 0 || data[8] > mostOfProvider || uint64(len(data)-9) < uint64(data[8])*dim*2 {
+		if len(data) < 9 || data[8] == 0 || data[8] > mostOfProvider {
 			return nil, errMemory
 		}
 		p, n := binary.LittleEndian.Uint64(data), int(data[8])
@@ -155,12 +167,20 @@ func (m *model) Memory(data []byte) (detect.Memory, error) {
 		}
 		last, data = p, data[9:]
 		for range n {
+			if uint64(len(data)) < 2*dim+1 || data[2*dim] > mostPhrases || uint64(len(data)) < 2*dim+1+4*uint64(data[2*dim]) {
+				return nil, errMemory
+			}
 			point := make([]int16, dim)
 			for j := range point {
 				point[j] = int16(binary.LittleEndian.Uint16(data[2*j:]))
 			}
-			data = data[2*dim:]
-			out.providers[p] = append(out.providers[p], newKept(point))
+			phrases := make([]uint32, data[2*dim])
+			data = data[2*dim+1:]
+			for j := range phrases {
+				phrases[j] = binary.LittleEndian.Uint32(data[4*j:])
+			}
+			data = data[4*len(phrases):]
+			out.providers[p] = append(out.providers[p], newKept(point, phrases))
 		}
 	}
 	if len(data) > 0 {

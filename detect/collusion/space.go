@@ -194,7 +194,7 @@ func (sp *space) digest(h uint64) uint64 {
 // point returns a record's point in all spaces; in one where it has no vector it lies in the middle. Nil: it has none in any.
 func (m *model) point(s *detect.Sample, row int) []int16 {
 	out := make([]int16, 0, m.dim)
-	some := false
+	some := m.phrases.of > 0 && s.Text != nil && len(s.Text[row]) > 0
 	for i := range m.spaces {
 		sp := &m.spaces[i]
 		vector := make([]float64, sp.used)
