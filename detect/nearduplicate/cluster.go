@@ -155,8 +155,8 @@ const (
 	window = 3
 )
 
-// clusters returns, for each level, each type's cluster, named by its least member.
-func clusters(types []rowType, workers int) [][]int32 {
+// clusters returns, for each level, each type's cluster, named by its least member; with chains, whoever hangs on to it by pairs belongs.
+func clusters(types []rowType, chains bool, workers int) [][]int32 {
 	type pair struct {
 		a, b  int32
 		level int8 // the highest that it reaches
@@ -222,7 +222,9 @@ func clusters(types []rowType, workers int) [][]int32 {
 		for i := range parent {
 			parent[i] = root(int32(i))
 		}
-		unchain(types, parent, thresholds[level])
+		if !chains {
+			unchain(types, parent, thresholds[level])
+		}
 		levels[level] = parent
 	}
 	return levels

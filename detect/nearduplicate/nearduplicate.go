@@ -18,7 +18,7 @@
 // rounding algorithms", STOC 2002; by Hadamard transform as in Ailon and Chazelle, STOC 2006) of the vector less the reference's mean;
 // the levels then stand for cosines of about 0.94, 0.975, 0.991 and 0.998. Features: each byte is a cell of a random line through the
 // features, measured by their spreads (see grid); the levels stand for distances far below that of
-// the reference's rows from their nearest neighbours. Rows without any value get no opinion.
+// the reference's rows from their nearest neighbours, so that a flood may hang together by pairs and nothing else does. Rows without any value get no opinion.
 //
 // Candidates are found by sorting the types four times, each time by another quarter of the signature, and comparing each with
 // the three that follow it: the larger the cluster, the surer its members stand side by side. Time is n log n with a small
@@ -236,7 +236,7 @@ func (m *model) score(s *detect.Sample, before *memory, env detect.Env) detect.S
 	contents := m.contents(s, env)
 	stream := m.group(s, contents, env)
 	merged := merge(stream, m.reference)
-	levels := clusters(merged.types, env.Workers)
+	levels := clusters(merged.types, m.grid != nil, env.Workers)
 	stats := newStatistics(merged.types, levels, m.rows)
 	alone := fingerprint(contents) == m.whole // there is no reference
 	if alone {
