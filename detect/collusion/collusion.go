@@ -27,7 +27,7 @@
 //
 // # Cost
 //
-// Nothing for records of providers that are known. For others some 10 µs for each space that there is; in segments with more than 2,048 such records only those
+// Nothing for records of providers that are known. For others some 20 µs for each space that there is; in segments with more than 2,048 such records only those
 // of the providers with the least hashes are judged. Evidence: how many new providers crowd there, and how many of the reference's records.
 package collusion
 
@@ -267,7 +267,7 @@ func (m *model) neighbourhood(crowd *memory) *neighbourhood {
 func (n *neighbourhood) asker() func(provider uint64, of *kept) opinion {
 	within := make([]float64, len(n.providers))
 	own := make([]float64, 0, mostOfProvider)
-	reference, providers := make([]float64, len(n.m.reference)), make([]float64, len(n.m.sent))
+	reference := make([]float64, len(n.m.reference))
 	return func(provider uint64, of *kept) opinion {
 		var best opinion
 		tests := 0
@@ -293,23 +293,13 @@ func (n *neighbourhood) asker() func(provider uint64, of *kept) opinion {
 				for k, b := range n.m.reference {
 					reference[k] = distance(a, b[from:from+sp.dim])
 				}
-				for p, points := range n.m.sent {
-					own = own[:0]
-					for _, k := range points {
-						own = append(own, reference[k])
-					}
-					slices.Sort(own)
-					providers[p] = own[len(own)/2]
-				}
-				slices.Sort(reference)
-				slices.Sort(providers)
 				for _, c := range crowds {
 					if c > len(within) {
 						break
 					}
 					tests++
-					rows, q := share(reference, within[c-1], 1)
-					_, ofProviders := share(providers, within[c-1], 2)
+					rows, providers := n.m.within(reference, within[c-1])
+					q, ofProviders := atMost(rows, len(reference), 1), atMost(providers, len(n.m.sent), 2)
 					mu := float64(len(within)) * max(q, ofProviders)
 					if x := float64(c); x > mu {
 						if logP := -(x*math.Log(x/mu) - x + mu); logP < best.logP {
@@ -334,12 +324,31 @@ func (n *neighbourhood) asker() func(provider uint64, of *kept) opinion {
 	}
 }
 
-// share returns how many of rising distances are within one, and an upper bound on the share that they stand for, so many standard errors
-// above it.
-func share(distances []float64, within, errors float64) (n int, q float64) {
-	n, _ = slices.BinarySearch(distances, math.Nextafter(within, math.Inf(1)))
+// within counts the reference's rows that are within a distance, and its providers of which more than half are.
+func (m *model) within(distances []float64, limit float64) (rows, providers int) {
+	for _, d := range distances {
+		if d <= limit {
+			rows++
+		}
+	}
+	for _, own := range m.sent {
+		near := 0
+		for _, k := range own {
+			if distances[k] <= limit {
+				near++
+			}
+		}
+		if 2*near > len(own) {
+			providers++
+		}
+	}
+	return rows, providers
+}
+
+// atMost returns an upper bound on the share that n of so many stand for, so many standard errors above it.
+func atMost(n, of int, errors float64) float64 {
 	r := float64(n + 1)
-	return n, min(1, (r+errors*math.Sqrt(r))/float64(len(distances)))
+	return min(1, (r+errors*math.Sqrt(r))/float64(of))
 }
 
 // distance returns the squared distance of two points.

@@ -60,11 +60,7 @@ func phrasesOf(whole []byte) []uint32 {
 
 // atMost returns an upper bound on the share of providers' records that have a phrase.
 func (p *phrases) atMost(h uint32) float64 {
-	bound := func(n int32, of int, errors float64) float64 {
-		r := float64(n + 1)
-		return min(1, (r+errors*math.Sqrt(r))/float64(of))
-	}
-	return max(bound(p.rows[h], p.of, 1), bound(p.providers[h], p.ofProviders, 2))
+	return max(atMost(int(p.rows[h]), p.of, 1), atMost(int(p.providers[h]), p.ofProviders, 2))
 }
 
 // share judges by phrases: a record's most surprising one by how many other new providers have it in any of the records that are kept.
