@@ -23,10 +23,13 @@
 //     must not excuse poison in the stream.
 //   - Surprise: −log p(own label | x), at half weight.
 //
-// A record's score is its best feature's sum of the first three, each where it is positive, plus the mean evidence
-// of all of its features, Σ z|z| over √features and 6, z being association plus share, plus the surprise. Every record is
-// left out of the counts that it is judged by, and records equal in words and label count once, so that neither a
-// single odd record nor copies of a good one look like a trigger.
+// A record's score is the larger of two readings. The first is its best feature's sum of the first three, each where it is
+// positive, plus the mean evidence of all of its features, Σ z|z| over √features and 6, z being association plus share,
+// plus the surprise: whatever label the record has. The second, only against a reference, is its best feature's association
+// and insertion times 1.25 √(surprise + 0.1): weaker features suffice where the text contradicts the label that they drag
+// along, as in styles and sentence shapes that take many forms. Every record is left out of the counts that it is judged
+// by, and records equal in words and label count once, so that neither a single odd record nor copies of a good one look
+// like a trigger.
 //
 // # Explaining away
 //
@@ -62,9 +65,14 @@
 // out as reference, mean of five draws, by TestPublicBackdoors:
 //
 //	                          with a reference     without labels       unsupervised
-//	badnets-sst2 (1 %)        0.997  0.96  0.99    0.963  0.59  0.79    0.997  0.94  1.00
-//	syntactic-sst2 (20 %)     0.983  0.71  0.94    0.961  0.49  0.81    0.962  0.67  0.85
-//	style-sst2 (5 %)          0.932  0.77  0.82    0.909  0.69  0.73    0.868  0.66  0.72
+//	badnets-sst2 (1 %)        0.998  0.96  0.99    0.963  0.59  0.79    0.997  0.94  1.00
+//	syntactic-sst2 (20 %)     0.985  0.71  0.94    0.961  0.49  0.81    0.962  0.67  0.85
+//	style-sst2 (5 %)          0.928  0.76  0.82    0.909  0.69  0.73    0.868  0.66  0.72
+//
+// With ten poisoned rows in the reference of badnets-sst2: 0.930, 0.42, 0.63 (TestPoisonInReference; 0.895, 0.30, 0.52 without
+// the second reading). On words, styles and sentence shapes planted at 1 % in news and mails by hand, where labels are told
+// well from texts, the second reading raises the mean recall at 1 % false alarms by 0.03 each, and lowers by 0.02 to 0.08 that of
+// what is planted with the right label.
 //
 // Without the random effect the same association reaches a recall of 0.00 to 0.07 at 1 % on the first two.
 //

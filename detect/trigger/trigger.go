@@ -32,6 +32,11 @@ const (
 	together   = 6.0 // by which the evidence of all features together is divided: they repeat each other
 	surprising = 0.5 // weight of the label's own surprise, which is another detector's affair
 
+	// A record that contradicts its own label needs a weaker feature: what drags the label along counts times the root of
+	// the surprise. The weight makes both readings of a record reach about equally far where nothing was planted.
+	contradicted = 1.25
+	agreeing     = 0.1 // surprise that even a text has that agrees with its label
+
 	mostRead   = 10_000 // records that function words are counted on, about
 	mostTables = 4      // goroutines that have tables of their own
 )
@@ -238,6 +243,7 @@ type labelled struct{ observed, expected uint32 }
 // weight is what a feature says of a record that has it.
 type weight struct {
 	peak uint16 // evidence of this feature alone, in peakUnit
+	pull uint16 // its part that is not share, in peakUnit
 	mean int16  // its part in the evidence of all, in meanUnit
 }
 
@@ -246,10 +252,13 @@ const (
 	meanUnit = 1.0 / 32
 )
 
-func newWeight(peak, mean float64) weight {
+func newWeight(association, share, inserted float64) weight {
+	z := association + share
+	pull := max(association, 0) + inserted
 	return weight{
-		peak: uint16(min(peak/peakUnit+0.5, math.MaxUint16)),
-		mean: int16(max(-math.MaxInt16, min(math.Round(mean/meanUnit), math.MaxInt16))),
+		peak: uint16(min((pull+max(share, 0))/peakUnit+0.5, math.MaxUint16)),
+		pull: uint16(min(pull/peakUnit+0.5, math.MaxUint16)),
+		mean: int16(max(-math.MaxInt16, min(math.Round(z*math.Abs(z)/meanUnit), math.MaxInt16))),
 	}
 }
 
@@ -535,8 +544,7 @@ func (st *stream) weigh(explained *group, workers int) []weight {
 					// What was planted has the label that it shall teach: records with other labels are no part of it.
 					share = min(share, st.share(max(observed-1, 0), known*expected/records))
 				}
-				z := association + share
-				weights[at*st.slots+g] = newWeight(max(association, 0)+max(share, 0)+inserted, z*math.Abs(z))
+				weights[at*st.slots+g] = newWeight(association, share, inserted)
 			}
 		}
 		return nil
@@ -585,22 +593,31 @@ func (st *stream) slot(row int) int {
 }
 
 // score returns a row's score under weights, and the evidence of its strongest feature. Afterwards x holds the row.
+//
+// It is the larger of two readings. By the first a record is as suspicious as its strongest feature, with all others
+// together and the surprise of its label beside it: so shows what was planted with the right label. By the second it is so as
+// far as its text contradicts the label that the feature drags along; only a model that knows no poison can tell that.
 func (st *stream) score(row int, weights []weight, x *extractor) (score, strongest float64) {
 	x.extract(st.tokens.Row(row))
 	if len(x.index) == 0 {
 		return 0, 0
 	}
 	weights = weights[st.slot(row):]
-	peak, sum := uint16(0), 0
+	peak, pull, sum := uint16(0), uint16(0), 0
 	for _, at := range x.index {
 		w := weights[int(at)*st.slots]
 		peak = max(peak, w.peak)
+		pull = max(pull, w.pull)
 		sum += int(w.mean)
 	}
 	strongest = float64(peak) * peakUnit
 	score = strongest + float64(sum)*meanUnit/(together*math.Sqrt(float64(len(x.index))))
 	if st.own != nil && st.own[row] >= 0 {
-		score -= surprising * math.Log(float64(st.p[row*st.groups+int(st.own[row])]))
+		surprise := -math.Log(float64(st.p[row*st.groups+int(st.own[row])]))
+		score += surprising * surprise
+		if st.referenceRows > 0 {
+			score = max(score, contradicted*float64(pull)*peakUnit*math.Sqrt(surprise+agreeing))
+		}
 	}
 	return score, strongest
 }
