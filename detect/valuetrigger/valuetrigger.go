@@ -21,7 +21,7 @@
 // chance of so many. Some values nothing near them leads to expect, such as the code for "unknown": a share of values, learned with κ, has
 // rates of mean 1 and shape ½ instead (a mixture of two gammas, as there). What a value says of one record is bounded by
 // 4 ln((c + 1)/(μ + 1)): where half of those that have it are honest it says little of any. A record's score is that of its most
-// surprising value or pair, beyond 4 ln 2.
+// surprising value or pair, beyond 8 ln 2: up to a quarter of those that have it may be honest.
 //
 // # What it leaves alone
 //
@@ -62,7 +62,7 @@ const (
 	paired  = 6   // values of a record that are paired
 	pairs   = paired * (paired - 1) / 2
 	fewest  = 4            // others that have a value without which it says nothing
-	granted = 4 * math.Ln2 // of a score: as much as a value has at most that half of its records have honestly
+	granted = 8 * math.Ln2 // of a score: as much as a value has at most that a quarter of its records have honestly
 	changed = 0.2          // share of a segment's records from which a feature itself has changed
 
 	workRows = 1024
