@@ -5,10 +5,21 @@ import (
 	"sync/atomic"
 )
 
-// Each calls f once for each of 0 … n−1, from up to so many goroutines; whichever is free takes the next. It returns when
-// all are done.
+// Each calls f once for each of 0 … n−1, from up to so many goroutines; whichever is free takes the next, or the next few
+// where there are many. It returns when all are done.
 func Each(n, workers int, f func(i int)) {
-	Chunks(n, 1, workers, func() func(first, end int) { return func(first, _ int) { f(first) } })
+	const most, turns = 256, 16 // to take at once, and how often each goroutine shall come back for more
+	few := max(1, min(most, n/(turns*max(1, workers))))
+	Rows(n, few, workers, func(first, end int) {
+		for i := first; i < end; i++ {
+			f(i)
+		}
+	})
+}
+
+// Rows is Chunks for a function that needs no working memory.
+func Rows(n, rows, workers int, f func(first, end int)) {
+	Chunks(n, rows, workers, func() func(first, end int) { return f })
 }
 
 // Chunks cuts [0, n) into pieces of so many rows, the last one shorter, and has them worked on by up to so many

@@ -5,8 +5,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
-	"sync"
-	"sync/atomic"
 
 	"github.com/tasterhq/taster/detect"
 )
@@ -234,7 +232,7 @@ func (f *fields) values(s *detect.Sample, env detect.Env) []float64 {
 	}
 	out := make([]float64, s.N*width)
 	sameFeatures := len(s.FeatureNames) == len(f.features)
-	each(s.N, env.Workers, func(i int) {
+	detect.Each(s.N, env.Workers, func(i int) {
 		row := out[i*width : i*width]
 		if len(f.features) > 0 {
 			var features []float64
@@ -401,7 +399,7 @@ func (f *fields) bin(s *detect.Sample, env detect.Env) []uint8 {
 		}
 	}
 	out := make([]uint8, s.N*width)
-	each(s.N, env.Workers, func(i int) {
+	detect.Each(s.N, env.Workers, func(i int) {
 		row := out[i*width : (i+1)*width]
 		for j, v := range values[i*numeric : (i+1)*numeric] {
 			if math.IsNaN(v) {
@@ -420,31 +418,4 @@ func (f *fields) bin(s *detect.Sample, env detect.Env) []uint8 {
 		}
 	})
 	return out
-}
-
-// each calls f for 0 to n-1 on at most workers goroutines.
-func each(n, workers int, f func(i int)) {
-	const step = 256
-	var next atomic.Int64
-	var wait sync.WaitGroup
-	workers = max(1, min(workers, (n+step-1)/step))
-	run := func() {
-		for {
-			first := int(next.Add(step)) - step
-			if first >= n {
-				return
-			}
-			for i := first; i < min(first+step, n); i++ {
-				f(i)
-			}
-		}
-	}
-	if workers == 1 {
-		run()
-		return
-	}
-	for range workers {
-		wait.Go(run)
-	}
-	wait.Wait()
 }

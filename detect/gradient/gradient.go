@@ -39,7 +39,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/linalg"
@@ -136,7 +135,7 @@ func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, e
 // norms returns the length of every row's gradient, NaN where it cannot be judged.
 func norms(s *detect.Sample, env detect.Env) []float64 {
 	out := make([]float64, s.N)
-	parallel(s.N, 1024, env.Workers, func(from, to int) {
+	detect.Rows(s.N, 1024, env.Workers, func(from, to int) {
 		for row := from; row < to; row++ {
 			sum := 0.0
 			for _, x := range s.Gradient[row*s.GradientDim : (row+1)*s.GradientDim] {
@@ -315,7 +314,7 @@ func newGathering(s *detect.Sample, norm []float64, env detect.Env) *gathering {
 	}
 
 	// Every worker takes some of the dimensions through all rows: sums do not depend on how many there are.
-	parallel(s.GradientDim, 8, env.Workers, func(from, to int) {
+	detect.Rows(s.GradientDim, 8, env.Workers, func(from, to int) {
 		for row := range s.N {
 			if math.IsNaN(norm[row]) {
 				continue
@@ -528,7 +527,7 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 			length = append(length, math.Sqrt(dot(sum, sum)))
 		}
 	}
-	parallel(s.N, 1024, env.Workers, func(from, to int) {
+	detect.Rows(s.N, 1024, env.Workers, func(from, to int) {
 		r := make([]float64, m.dim)
 		for row := from; row < to; row++ {
 			if math.IsNaN(norm[row]) {
@@ -588,14 +587,4 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 		return strings.NewReplacer("\n", " ", "\r", " ").Replace(line)
 	}
 	return scores
-}
-
-// parallel calls f over [0, n) cut into one run per worker, of at least least.
-func parallel(n, least, workers int, f func(from, to int)) {
-	workers = max(1, min(workers, n/least))
-	var wait sync.WaitGroup
-	for w := range workers {
-		wait.Go(func() { f(w*n/workers, (w+1)*n/workers) })
-	}
-	wait.Wait()
 }

@@ -202,17 +202,13 @@ func (m *Model) predict(s *detect.Sample, wary bool, env detect.Env) []float32 {
 		if wary {
 			held = m.wary()
 		}
-		detect.Chunks(s.N, 1024, env.Workers, func() func(int, int) {
-			return func(from, to int) {
-				for i := from; i < to; i++ {
-					row := tokens.Row(i)
-					by := m.whole
-					if s == m.sample {
-						by = held[text.Key(row)%folds]
-					}
-					by.predict(out[i*m.groups:(i+1)*m.groups], row)
-				}
+		detect.Each(s.N, env.Workers, func(i int) {
+			row := tokens.Row(i)
+			by := m.whole
+			if s == m.sample {
+				by = held[text.Key(row)%folds]
 			}
+			by.predict(out[i*m.groups:(i+1)*m.groups], row)
 		})
 		return out
 	})

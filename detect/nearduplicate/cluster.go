@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"math/bits"
 	"slices"
-	"sync"
-	"sync/atomic"
 
 	"github.com/tasterhq/taster/detect"
 )
@@ -79,7 +77,7 @@ func groupTypes(contents []uint64, sign func(row int) (signature, uint64, int), 
 	}
 
 	signed := make([]rowType, len(starts))
-	each(len(starts), env.Workers, func(u int) {
+	detect.Each(len(starts), env.Workers, func(u int) {
 		t := &signed[u]
 		t.signature, t.hash, t.words = sign(int(rows[starts[u]].index))
 	})
@@ -162,7 +160,7 @@ func clusters(types []rowType, chains bool, workers int) [][]int32 {
 		level int8 // the highest that it reaches
 	}
 	var found [sorts][]pair
-	each(sorts, workers, func(sort int) {
+	detect.Each(sorts, workers, func(sort int) {
 		type place struct {
 			key, tie uint64
 			index    int32
@@ -283,28 +281,6 @@ func commonSignature(types []rowType, members []int32) (common signature) {
 		}
 	}
 	return common
-}
-
-// each calls f for 0 to n-1 on at most workers goroutines.
-func each(n, workers int, f func(i int)) {
-	const step = 256
-	var next atomic.Int64
-	var wait sync.WaitGroup
-	chunk := max(1, min(step, n/max(1, workers)))
-	for range max(1, min(workers, n)) {
-		wait.Go(func() {
-			for {
-				first := int(next.Add(int64(chunk))) - chunk
-				if first >= n {
-					return
-				}
-				for i := first; i < min(first+chunk, n); i++ {
-					f(i)
-				}
-			}
-		})
-	}
-	wait.Wait()
 }
 
 func quantile(values []float64, q float64) float64 {

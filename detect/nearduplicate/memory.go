@@ -322,7 +322,7 @@ func (m *model) longFloods(types []rowType, before, now *memory, alone bool, env
 	out := &longFloods{
 		surprise: make([]float64, len(types)), count: make([]float64, len(types)), known: make([]int, len(types)), rows: r.rows,
 	}
-	each(len(types), env.Workers, func(i int) {
+	detect.Each(len(types), env.Workers, func(i int) {
 		t := &types[i]
 		if t.rows == 0 {
 			return

@@ -182,7 +182,7 @@ func (m *model) known(keys *[bands]uint32) int {
 // contents hashes what is compared, row by row; 0 stands for nothing.
 func (m *model) contents(s *detect.Sample, env detect.Env) []uint64 {
 	hash := make([]uint64, s.N)
-	each(s.N, env.Workers, func(row int) {
+	detect.Each(s.N, env.Workers, func(row int) {
 		switch {
 		case m.rotation != nil:
 			hash[row] = m.rotation.content(s, row)

@@ -35,8 +35,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/linalg"
@@ -174,22 +172,12 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	if !slices.EqualFunc(s.FeatureNames, m.features, func(name string, f feature) bool { return name == f.name }) {
 		return detect.Scores{Value: value, Code: finding.PoisonOutlier}
 	}
-	var next atomic.Int64
-	var wait sync.WaitGroup
-	for range max(1, min(env.Workers, (s.N+chunk-1)/chunk)) {
-		wait.Go(func() {
-			scaled := make([]float32, chunk*width)
-			for {
-				first := int(next.Add(chunk)) - chunk
-				if first >= s.N {
-					return
-				}
-				end := min(first+chunk, s.N)
-				m.score(value[first:end], s.Features[first*width:end*width], scaled)
-			}
-		})
-	}
-	wait.Wait()
+	detect.Chunks(s.N, chunk, env.Workers, func() func(first, end int) {
+		scaled := make([]float32, chunk*width)
+		return func(first, end int) {
+			m.score(value[first:end], s.Features[first*width:end*width], scaled)
+		}
+	})
 	return detect.Scores{Value: value, Code: finding.PoisonOutlier, Explain: func(row int) string {
 		return m.explain(s.Features[row*width : (row+1)*width])
 	}}

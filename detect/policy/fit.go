@@ -406,7 +406,7 @@ func (f *fitted) logP(out []float64, s *detect.Sample, scores detect.Scores, nul
 		f.nulls.logP(out, s, scores.Value, workers)
 		return
 	}
-	parallel(s.N, workers, func(from, to int) {
+	detect.Rows(s.N, worthwhile, workers, func(from, to int) {
 		for i := from; i < to; i++ {
 			out[i] = null(scores.Value[i])
 		}
@@ -449,7 +449,7 @@ func (n nulls) logP(out []float64, s *detect.Sample, value []float64, workers in
 			byClass[i] = n.all
 		}
 	}
-	parallel(len(out), workers, func(from, to int) {
+	detect.Rows(len(out), worthwhile, workers, func(from, to int) {
 		for i := from; i < to; i++ {
 			null := n.all
 			if s.Label != nil && s.Label[i] >= 0 {

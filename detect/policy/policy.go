@@ -366,7 +366,7 @@ func (s *Scorer) decide(d *record.Decision, details []Detail) {
 
 	limit := math.Log(budget)
 	final := make([]float64, n)
-	parallel(n, s.env.Workers, func(from, to int) {
+	detect.Rows(n, worthwhile, s.env.Workers, func(from, to int) {
 		for i := from; i < to; i++ {
 			final[i] = null.LogP(combined[i])
 			if s.ref != nil {
@@ -486,7 +486,5 @@ func clip(s string) string {
 	return strings.ToValidUTF8(s[:longestProof], "") + "…"
 }
 
-// parallel calls f over [0, n) in runs that are worth a goroutine.
-func parallel(n, workers int, f func(from, to int)) {
-	detect.Chunks(n, 4096, workers, func() func(from, to int) { return f })
-}
+// worthwhile is how many rows are worth a goroutine where little is done for each.
+const worthwhile = 4096
