@@ -88,7 +88,7 @@ func TestRun(t *testing.T) {
 		}
 		for _, key := range []string{
 			`"rows":`, `"poisoned":`, `"auroc":`, `"average_precision":`, `"recall_at_fpr_1pct":`, `"recall_at_fpr_5pct":`,
-			`"decision":{"recall":`, `"precision":`, `"clean_quarantined_rate":`, `"detectors":[{"name":"outlier","auroc":`,
+			`"decision":{"recall":`, `"precision":`, `"clean_quarantined_rate":`, `{"name":"outlier","auroc":`,
 		} {
 			if !strings.Contains(string(text), key) {
 				t.Errorf("no %s in %s", key, text)
