@@ -41,6 +41,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/sketch"
 	"github.com/tasterhq/taster/schema/finding"
 )
 
@@ -88,7 +89,7 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 	if len(m.spaces) == 0 && reference.Text == nil {
 		return nil, nil
 	}
-	m.basis = mix(env.Seed ^ 0x636f6c6c)
+	m.basis = sketch.Mix(env.Seed ^ 0x636f6c6c)
 	for i := range m.spaces {
 		m.dim += m.spaces[i].dim
 		m.basis = m.spaces[i].digest(m.basis)
@@ -120,14 +121,7 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 	return m, nil
 }
 
-func hash(provider string) uint64 { return mix(xxhash.Sum64String(provider)) }
-
-// mix spreads a hash over all 64 bits (the finaliser of splitmix64; Steele, Lea, Flood, OOPSLA 2014).
-func mix(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
-}
+func hash(provider string) uint64 { return sketch.Mix(xxhash.Sum64String(provider)) }
 
 // stranger is a record of a provider that the reference does not know.
 type stranger struct {

@@ -6,9 +6,8 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/cespare/xxhash/v2"
-
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/sketch"
 )
 
 const (
@@ -38,10 +37,10 @@ type kept struct {
 func newKept(point []int16, phrases []uint32) kept {
 	h := uint64(len(point))
 	for _, x := range point {
-		h = mix(h ^ uint64(uint16(x)))
+		h = sketch.Mix(h ^ uint64(uint16(x)))
 	}
 	for _, x := range phrases {
-		h = mix(h ^ uint64(x))
+		h = sketch.Mix(h ^ uint64(x))
 	}
 	return kept{h, point, phrases}
 }
@@ -125,7 +124,7 @@ func (m *memory) AppendBinary(data []byte) ([]byte, error) {
 			}
 		}
 	}
-	return binary.LittleEndian.AppendUint64(data, xxhash.Sum64(data[start:])), nil
+	return sketch.Seal(data, start), nil
 }
 
 var errMemory = errors.New("collusion: memory is broken or of another version")
@@ -135,22 +134,14 @@ func (m *model) Memory(data []byte) (detect.Memory, error) {
 	if data == nil {
 		return &memory{}, nil
 	}
-	body := len(data) - 8
-	if body < 9 || data[0] != memoryVersion || xxhash.Sum64(data[:body]) != binary.LittleEndian.Uint64(data[body:]) {
+	data, ok := sketch.Open(data, memoryVersion)
+	if !ok || len(data) < 8 {
 		return nil, errMemory
 	}
-	out := &memory{basis: binary.LittleEndian.Uint64(data[1:])}
-	data = data[9:body]
-	next := func() (v uint64, ok bool) {
-		v, n := binary.Uvarint(data)
-		if n <= 0 {
-			return 0, false
-		}
-		data = data[n:]
-		return v, true
-	}
-	dim, ok := next()
-	count, more := next()
+	out := &memory{basis: binary.LittleEndian.Uint64(data)}
+	data = data[8:]
+	dim, ok := sketch.Uvarint(&data)
+	count, more := sketch.Uvarint(&data)
 	if !ok || !more || count > mostProviders || count == 0 && dim != 0 || count > 0 && dim != uint64(m.dim) ||
 		out.basis != m.basis && (out.basis != 0 || count > 0) {
 		return nil, errMemory

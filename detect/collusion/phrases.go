@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/sketch"
 	"github.com/tasterhq/taster/detect/text"
 )
 
@@ -50,7 +51,7 @@ func phrasesOf(whole []byte) []uint32 {
 	for i := phraseWords; i <= len(tokens); i++ {
 		h := uint64(phraseWords)
 		for _, t := range tokens[i-phraseWords : i] {
-			h = mix(h ^ uint64(t.ID()))
+			h = sketch.Mix(h ^ uint64(t.ID()))
 		}
 		out = append(out, uint32(h))
 	}

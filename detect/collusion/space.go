@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/sketch"
 )
 
 const (
@@ -182,11 +183,11 @@ func spread(values []float64) (middle, unit float64) {
 // digest adds what points are made with to a hash.
 func (sp *space) digest(h uint64) uint64 {
 	for _, b := range []byte(sp.name) {
-		h = mix(h ^ uint64(b))
+		h = sketch.Mix(h ^ uint64(b))
 	}
 	for j := range sp.unit {
-		h = mix(h ^ math.Float64bits(sp.middle[j]))
-		h = mix(h ^ math.Float64bits(sp.unit[j]))
+		h = sketch.Mix(h ^ math.Float64bits(sp.middle[j]))
+		h = sketch.Mix(h ^ math.Float64bits(sp.unit[j]))
 	}
 	return h
 }

@@ -45,6 +45,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/sketch"
 	"github.com/tasterhq/taster/schema/finding"
 )
 
@@ -116,7 +117,7 @@ type model struct {
 // digest tells models apart whose histograms do not compare.
 func (m *model) digest() uint64 {
 	h := uint64(hashSeed)
-	add := func(v uint64) { h = mix(h ^ v) }
+	add := func(v uint64) { h = sketch.Mix(h ^ v) }
 	for _, f := range m.fields.list {
 		add(xxhash.Sum64String(f.name))
 		for _, e := range f.edges {
@@ -125,7 +126,7 @@ func (m *model) digest() uint64 {
 	}
 	classes := uint64(0)
 	for name, at := range m.fields.classes {
-		classes += mix(xxhash.Sum64String(name) ^ uint64(at))
+		classes += sketch.Mix(xxhash.Sum64String(name) ^ uint64(at))
 	}
 	add(classes)
 	for _, x := range m.fields.projection {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/sketch"
 )
 
 const (
@@ -335,7 +336,7 @@ func textValues(row []float64, text []byte) []float64 {
 	inWord := false
 	end := func() {
 		words++
-		m := mix(h)
+		m := sketch.Mix(h)
 		for i := range wording {
 			wording[i] += int(m>>i&1)*2 - 1
 		}
@@ -379,13 +380,6 @@ const (
 	hashSeed = 0xcbf29ce484222325 // FNV-1a
 	hashMul  = 0x100000001b3
 )
-
-// mix spreads a hash over all 64 bits (the finaliser of splitmix64; Steele, Lea, Flood, OOPSLA 2014).
-func mix(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
-}
 
 // bin returns n × fields: which bin each value of a sample falls into.
 func (f *fields) bin(s *detect.Sample, env detect.Env) []uint8 {

@@ -9,9 +9,8 @@ import (
 	"math"
 	"slices"
 
-	"github.com/cespare/xxhash/v2"
-
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/sketch"
 )
 
 const (
@@ -168,7 +167,7 @@ func (m *memory) AppendBinary(data []byte) ([]byte, error) {
 			data = binary.AppendUvarint(data, v)
 		}
 	}
-	return binary.LittleEndian.AppendUint64(data, xxhash.Sum64(data[start:])), nil
+	return sketch.Seal(data, start), nil
 }
 
 var errMemory = errors.New("drift: memory is broken or of another version")
@@ -178,11 +177,11 @@ func (m *model) Memory(data []byte) (detect.Memory, error) {
 	if data == nil {
 		return &memory{}, nil
 	}
-	body := len(data) - 8
-	if body < 1 || data[0] != memoryVersion || xxhash.Sum64(data[:body]) != binary.LittleEndian.Uint64(data[body:]) {
+	data, ok := sketch.Open(data, memoryVersion)
+	if !ok {
 		return nil, errMemory
 	}
-	r := reader{data: data[1:body]}
+	r := reader{data: data}
 	out := &memory{basis: r.number(math.MaxUint64), fields: int(r.number(math.MaxInt32)), rows: r.number(mostCount),
 		last: r.number(mostCount), histories: map[place]*history{}}
 	n := int(r.number(windows * mostProviders))
@@ -224,12 +223,11 @@ type reader struct {
 }
 
 func (r *reader) number(most uint64) uint64 {
-	v, n := binary.Uvarint(r.data)
-	if n <= 0 || v > most {
+	v, ok := sketch.Uvarint(&r.data)
+	if !ok || v > most {
 		r.failed, r.data = true, nil
 		return 0
 	}
-	r.data = r.data[n:]
 	return v
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/sketch"
 )
 
 // grid signs rows of numeric features, each of which is measured by its own spread. A byte of a signature is the cell of a
@@ -108,7 +109,7 @@ func (a *signature) wideBandKeys(keys *[bands]uint32, bytes int) {
 	for b := range keys {
 		h := uint64(b + 1)
 		for i := range bytes {
-			h = mix(h ^ a[i]>>(b*8)&0xff)
+			h = sketch.Mix(h ^ a[i]>>(b*8)&0xff)
 		}
 		keys[b] = uint32(h)
 	}
@@ -215,7 +216,7 @@ func (g *grid) content(s *detect.Sample, row int) uint64 {
 		if v == 0 {
 			v = 0 // −0 is 0
 		}
-		h = mix(h ^ math.Float64bits(v))
+		h = sketch.Mix(h ^ math.Float64bits(v))
 	}
 	return h | 1
 }
@@ -244,10 +245,10 @@ func (g *grid) sign(s *detect.Sample, row int) (out signature) {
 
 // basis tells grids apart.
 func (g *grid) basis() uint64 {
-	h := mix(hashSeed ^ g.seed ^ uint64(g.bandBytes)<<32)
+	h := sketch.Mix(hashSeed ^ g.seed ^ uint64(g.bandBytes)<<32)
 	for j := range g.unit {
-		h = mix(h ^ uint64(math.Float32bits(g.middle[j])))
-		h = mix(h ^ uint64(math.Float32bits(g.unit[j])))
+		h = sketch.Mix(h ^ uint64(math.Float32bits(g.middle[j])))
+		h = sketch.Mix(h ^ uint64(math.Float32bits(g.unit[j])))
 	}
 	return h | 2
 }

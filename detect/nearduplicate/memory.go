@@ -7,9 +7,8 @@ import (
 	"math"
 	"slices"
 
-	"github.com/cespare/xxhash/v2"
-
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/sketch"
 	"github.com/tasterhq/taster/schema/finding"
 )
 
@@ -24,7 +23,7 @@ const (
 	tableSize = 1 << 16 // cells of one: with n rows each cell holds 8n/65,536 strangers, whose mean is taken off
 	cells     = depth * tableSize
 
-	memoryVersion = 1
+	memoryVersion = 2
 	mostCount     = math.MaxUint32 / 2 // no sum of two overflows
 
 	// MaxMemory bounds the encoding of a memory, in bytes.
@@ -57,7 +56,7 @@ func (a *signature) bandKeys(keys *[bands]uint32) {
 	for b := range keys {
 		h := uint64(b + 1)
 		for i := b * 64 / bands / bandBytes; i < 64; i += 64 / bandBytes { // far apart, or they would borrow from one byte
-			h = mix(h ^ dense[i])
+			h = sketch.Mix(h ^ dense[i])
 		}
 		keys[b] = uint32(h)
 	}
@@ -112,30 +111,14 @@ func (m *memory) Merge(other detect.Memory) {
 }
 
 // AppendBinary implements [encoding.BinaryAppender]: a version, what signatures were made with, the number of rows, the
-// cells, of which a run of zeros is a 0 and its length, and a checksum.
+// cells, and a checksum.
 func (m *memory) AppendBinary(data []byte) ([]byte, error) {
 	start := len(data)
 	data = append(data, memoryVersion)
 	data = binary.AppendUvarint(data, m.basis)
 	data = binary.AppendUvarint(data, m.rows)
-	for i := 0; i < len(m.cells); {
-		if m.cells[i] != 0 {
-			data = binary.AppendUvarint(data, uint64(m.cells[i]))
-			i++
-			continue
-		}
-		run := 1
-		for i+run < len(m.cells) && m.cells[i+run] == 0 {
-			run++
-		}
-		if data = append(data, 0); run == 1 {
-			data = append(data, 0) // so that no cell takes more bytes than MaxMemory says
-		} else {
-			data = binary.AppendUvarint(data, uint64(run))
-		}
-		i += run
-	}
-	return binary.LittleEndian.AppendUint64(data, xxhash.Sum64(data[start:])), nil
+	data = sketch.AppendCounts(data, m.cells)
+	return sketch.Seal(data, start), nil
 }
 
 var errMemory = errors.New("near_duplicate: memory is broken or of another version")
@@ -145,25 +128,15 @@ func (m *model) Memory(data []byte) (detect.Memory, error) {
 	if data == nil {
 		return &memory{}, nil
 	}
-	body := len(data) - 8
-	if body < 1 || data[0] != memoryVersion || xxhash.Sum64(data[:body]) != binary.LittleEndian.Uint64(data[body:]) {
+	data, ok := sketch.Open(data, memoryVersion)
+	if !ok {
 		return nil, errMemory
-	}
-	data = data[1:body]
-	next := func() (v uint64, ok bool) {
-		v, n := binary.Uvarint(data)
-		if n <= 0 {
-			return 0, false
-		}
-		data = data[n:]
-		return v, true
 	}
 	out := &memory{}
-	var ok bool
-	if out.basis, ok = next(); !ok {
+	if out.basis, ok = sketch.Uvarint(&data); !ok {
 		return nil, errMemory
 	}
-	if out.rows, ok = next(); !ok || out.rows > mostCount {
+	if out.rows, ok = sketch.Uvarint(&data); !ok || out.rows > mostCount {
 		return nil, errMemory
 	}
 	if len(data) == 0 && out.rows == 0 && out.basis == 0 {
@@ -173,24 +146,7 @@ func (m *model) Memory(data []byte) (detect.Memory, error) {
 		return nil, fmt.Errorf("%w: it was made with another reference", errMemory)
 	}
 	out.grid = m.grid // for the basis is the same
-	out.cells = make([]uint32, cells)
-	for i := 0; i < cells; {
-		v, ok := next()
-		if !ok || v > mostCount {
-			return nil, errMemory
-		}
-		if v != 0 {
-			out.cells[i] = uint32(v)
-			i++
-			continue
-		}
-		run, ok := next()
-		if !ok || run > uint64(cells-i) {
-			return nil, errMemory
-		}
-		i += max(1, int(run))
-	}
-	if len(data) > 0 {
+	if out.cells, ok = sketch.Counts(&data, cells, mostCount); !ok || len(data) > 0 {
 		return nil, errMemory
 	}
 	return out, nil
@@ -207,7 +163,7 @@ func (m *model) basis() uint64 {
 	}
 	h := uint64(hashSeed)
 	for _, x := range m.rotation.flips {
-		h = mix(h ^ uint64(math.Float32bits(x)))
+		h = sketch.Mix(h ^ uint64(math.Float32bits(x)))
 	}
 	return h | 2
 }

@@ -54,6 +54,7 @@ import (
 	"sync/atomic"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/sketch"
 	"github.com/tasterhq/taster/schema/finding"
 )
 
@@ -155,7 +156,7 @@ type grouped struct {
 func (m *model) group(s *detect.Sample, contents []uint64, env detect.Env) grouping {
 	sequence := uint64(len(contents))
 	for _, h := range contents {
-		sequence = mix(sequence ^ h)
+		sequence = sketch.Mix(sequence ^ h)
 	}
 	if last := m.last.Load(); last != nil && last.sequence == sequence {
 		return last.grouping
@@ -210,7 +211,7 @@ func (m *model) sign(s *detect.Sample, row int) (signature, uint64, int) {
 func fingerprint(contents []uint64) uint64 {
 	sum := uint64(len(contents))
 	for _, h := range contents {
-		sum += mix(h)
+		sum += sketch.Mix(h)
 	}
 	return sum
 }

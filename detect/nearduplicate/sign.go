@@ -9,6 +9,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/sketch"
 )
 
 // textContent tells texts apart before anything is made of them; 0 for none.
@@ -48,13 +49,6 @@ const (
 	number   = 0x6e756d626572 // stands for every word of digits
 )
 
-// mix spreads a hash over all 64 bits (the finaliser of splitmix64; Steele, Lea, Flood, OOPSLA 2014).
-func mix(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
-}
-
 // shingler takes the words of a text one by one.
 type shingler struct {
 	least        [64]uint64 // least hash in each bin, all ones where there is none
@@ -73,7 +67,7 @@ func (g *shingler) word(h uint64) {
 }
 
 func (g *shingler) shingle(h uint64) {
-	h = mix(h)
+	h = sketch.Mix(h)
 	bin := h >> 58
 	g.least[bin] = min(g.least[bin], h)
 }
@@ -105,7 +99,7 @@ func signText(text []byte) (s signature, hash uint64, words int) {
 				h, kind = hashSeed, separator
 			}
 			if c == ideograph && i+2 < len(text) {
-				g.word(mix(uint64(b)<<16 | uint64(text[i+1])<<8 | uint64(text[i+2])))
+				g.word(sketch.Mix(uint64(b)<<16 | uint64(text[i+1])<<8 | uint64(text[i+2])))
 				i += 2
 			}
 		}
@@ -121,14 +115,14 @@ func signText(text []byte) (s signature, hash uint64, words int) {
 			s[bin/8] |= max(1, h&0xff) << (bin % 8 * 8)
 		}
 	}
-	return s, mix(g.all + uint64(g.words)), g.words
+	return s, sketch.Mix(g.all + uint64(g.words)), g.words
 }
 
 func finish(h uint64, kind uint8) uint64 {
 	if kind == digit {
-		return mix(number)
+		return sketch.Mix(number)
 	}
-	return mix(h)
+	return sketch.Mix(h)
 }
 
 // rotation signs vectors by the signs of random rotations: random sign flips and a Hadamard transform. Short vectors

@@ -8,9 +8,8 @@ import (
 	"math"
 	"slices"
 
-	"github.com/cespare/xxhash/v2"
-
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/sketch"
 )
 
 const (
@@ -88,7 +87,7 @@ func (m *memory) AppendBinary(data []byte) ([]byte, error) {
 		data = binary.LittleEndian.AppendUint64(data, hash)
 		number(m.providers[hash])
 	}
-	return binary.LittleEndian.AppendUint64(data, xxhash.Sum64(data[start:])), nil
+	return sketch.Seal(data, start), nil
 }
 
 var errMemory = errors.New("provider: memory is broken or of another version")
@@ -98,19 +97,17 @@ func (model) Memory(data []byte) (detect.Memory, error) {
 	if data == nil {
 		return newMemory(), nil
 	}
-	body := len(data) - 8
-	if body < 1 || data[0] != memoryVersion || xxhash.Sum64(data[:body]) != binary.LittleEndian.Uint64(data[body:]) {
+	data, ok := sketch.Open(data, memoryVersion)
+	if !ok {
 		return nil, errMemory
 	}
-	data = data[1:body]
 	failed := false
 	number := func(most uint64) uint64 {
-		v, n := binary.Uvarint(data)
-		if n <= 0 || v > most {
+		v, ok := sketch.Uvarint(&data)
+		if !ok || v > most {
 			failed = true
 			return 0
 		}
-		data = data[n:]
 		return v
 	}
 	read := func() tally {

@@ -63,7 +63,7 @@ func run(t testing.TB, reference *detect.Sample, stream planted.Set) figures {
 }
 
 // One row in a hundred of the reference holds the very poison that it shall find: of what a reference knows, nothing may
-// excuse it. The floor is what was had before words had to answer for their places whether they are known or not.
+// excuse it. The floor is beyond what was had before a text that contradicts its label made a feature count for more.
 func TestPoisonInReference(t *testing.T) {
 	whole := planted.Read(t, "text-backdoor/badnets-sst2.jsonl")
 	var all []figures
@@ -81,7 +81,7 @@ func TestPoisonInReference(t *testing.T) {
 	}
 	got := mean(all)
 	t.Logf("%.3f", got)
-	if got[0] < 0.8 {
-		t.Errorf("AUROC %.3f: want 0.8", got[0])
+	if got[0] < 0.9 {
+		t.Errorf("AUROC %.3f: want 0.9", got[0])
 	}
 }

@@ -33,7 +33,7 @@ const (
 	surprising = 0.5 // weight of the label's own surprise, which is another detector's affair
 
 	// A record that contradicts its own label needs a weaker feature: what drags the label along counts times the root of
-	// the surprise. The weight makes both readings of a record reach about equally far where nothing was planted.
+	// the surprise. The weight was chosen on planted texts: a larger one costs what is planted with the right label.
 	contradicted = 1.25
 	agreeing     = 0.1 // surprise that even a text has that agrees with its label
 

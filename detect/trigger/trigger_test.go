@@ -194,44 +194,6 @@ func TestGroupExplainsWhatCleanRecordsShare(t *testing.T) {
 	}
 }
 
-// A word that is suddenly in fashion is far more common than in the reference, with the label that its texts have anyway. A
-// few records with a rare word and a label that their texts contradict are worse.
-func TestContradictionOutweighsFashion(t *testing.T) {
-	reference, stream := reviews(1000, 150, 1), reviews(3000, 150, 2)
-	insert := func(row int, word string) {
-		stream.Text[row] = append([]byte(word+" "), stream.Text[row]...)
-	}
-	var fashion, planted []int
-	for i, class := range stream.Label {
-		switch {
-		case class == 1 && len(fashion) < 100:
-			insert(i, "trending")
-			fashion = append(fashion, i)
-		case class == 0 && len(planted) < 15:
-			insert(i, "forsooth")
-			stream.Label[i] = 1
-			planted = append(planted, i)
-		}
-	}
-	env := detect.Env{Seed: 1, Workers: 2}
-	m, err := Detector{}.Fit(reference, env)
-	if err != nil {
-		t.Fatal(err)
-	}
-	score := m.Score(stream, env).Value
-	median := func(rows []int) float64 {
-		var v []float64
-		for _, i := range rows {
-			v = append(v, score[i])
-		}
-		slices.Sort(v)
-		return v[len(v)/2]
-	}
-	if f, p := median(fashion), median(planted); p <= f {
-		t.Errorf("records with a new word score %.1f, planted ones %.1f: want more", f, p)
-	}
-}
-
 // What copies of clean rows do to a stream: nothing, however often one row is drawn.
 func TestCopiesAreNoTrigger(t *testing.T) {
 	reference, stream := reviews(1000, 120, 1), reviews(800, 120, 2)

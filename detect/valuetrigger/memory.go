@@ -6,9 +6,8 @@ import (
 	"math"
 	"slices"
 
-	"github.com/cespare/xxhash/v2"
-
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/sketch"
 )
 
 const (
@@ -71,7 +70,7 @@ func (m *memory) add(key uint32) {
 
 // places returns the cells that count a key.
 func places(key uint32) (at [depth]uint32) {
-	h := mix(uint64(key))
+	h := sketch.Mix(uint64(key))
 	for d := range at {
 		at[d] = uint32(d)<<tableBits | uint32(h>>(d*16))&(tableSize-1)
 	}
@@ -97,7 +96,7 @@ func (m *memory) others(key uint32) (n float64, enough bool) {
 	if key == 0 || m.cells == nil {
 		return 0, false
 	}
-	h := mix(uint64(key))
+	h := sketch.Mix(uint64(key))
 	fewest := uint32(math.MaxUint32)
 	for d := range uint32(depth) {
 		fewest = min(fewest, m.cells[d<<tableBits|uint32(h>>(d*16))&(tableSize-1)])
@@ -131,21 +130,8 @@ func (m *memory) AppendBinary(data []byte) ([]byte, error) {
 	data = append(data, memoryVersion)
 	data = binary.AppendUvarint(data, m.rows)
 	data = binary.AppendUvarint(data, m.tokens)
-	for i := 0; i < len(m.cells); {
-		if c := m.cells[i]; c != 0 {
-			data = binary.AppendUvarint(data, uint64(c))
-			i++
-			continue
-		}
-		run := 1
-		for i+run < len(m.cells) && m.cells[i+run] == 0 {
-			run++
-		}
-		data = append(data, 0)
-		data = binary.AppendUvarint(data, uint64(run))
-		i += run
-	}
-	return binary.LittleEndian.AppendUint64(data, xxhash.Sum64(data[start:])), nil
+	data = sketch.AppendCounts(data, m.cells)
+	return sketch.Seal(data, start), nil
 }
 
 var errMemory = errors.New("value_trigger: memory is broken or of another version")
@@ -155,47 +141,21 @@ func (m *model) Memory(data []byte) (detect.Memory, error) {
 	if data == nil {
 		return &memory{}, nil
 	}
-	body := len(data) - 8
-	if body < 1 || data[0] != memoryVersion || xxhash.Sum64(data[:body]) != binary.LittleEndian.Uint64(data[body:]) {
+	data, ok := sketch.Open(data, memoryVersion)
+	if !ok {
 		return nil, errMemory
 	}
-	data = data[1:body]
-	next := func() (v uint64, ok bool) {
-		v, n := binary.Uvarint(data)
-		if n <= 0 {
-			return 0, false
-		}
-		data = data[n:]
-		return v, true
-	}
 	out := &memory{}
-	var rows, tokens bool
-	out.rows, rows = next()
-	out.tokens, tokens = next()
-	if !rows || !tokens || out.rows > mostCount || out.tokens > mostCount {
+	var more bool
+	out.rows, ok = sketch.Uvarint(&data)
+	out.tokens, more = sketch.Uvarint(&data)
+	if !ok || !more || out.rows > mostCount || out.tokens > mostCount {
 		return nil, errMemory
 	}
 	if len(data) == 0 && out.rows == 0 && out.tokens == 0 {
 		return out, nil
 	}
-	out.cells = make([]uint32, cells)
-	for i := 0; i < cells; {
-		v, ok := next()
-		if !ok || v > mostCount {
-			return nil, errMemory
-		}
-		if v != 0 {
-			out.cells[i] = uint32(v)
-			i++
-			continue
-		}
-		run, ok := next()
-		if !ok || run == 0 || run > uint64(cells-i) {
-			return nil, errMemory
-		}
-		i += int(run)
-	}
-	if len(data) > 0 {
+	if out.cells, ok = sketch.Counts(&data, cells, mostCount); !ok || len(data) > 0 {
 		return nil, errMemory
 	}
 	return out, nil

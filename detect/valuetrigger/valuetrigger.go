@@ -51,6 +51,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/sketch"
 	"github.com/tasterhq/taster/schema/finding"
 )
 
@@ -156,18 +157,11 @@ func fingerprint(s *detect.Sample) uint64 {
 	for i := range s.N {
 		h := uint64(0x9e3779b97f4a7c15)
 		for _, v := range s.Features[i*width : (i+1)*width] {
-			h = mix(h ^ math.Float64bits(v))
+			h = sketch.Mix(h ^ math.Float64bits(v))
 		}
 		sum += h
 	}
 	return sum
-}
-
-// mix spreads a hash over all 64 bits (the finaliser of splitmix64; Steele, Lea, Flood, OOPSLA 2014).
-func mix(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
 }
 
 // tokens are the values and pairs of a sample's records.
@@ -226,7 +220,7 @@ func (m *model) find(s *detect.Sample, env detect.Env) *tokens {
 					}
 					c := &m.columns[j]
 					place[j] = c.find(v)
-					h := mix(m.salts[j] ^ math.Float64bits(v))
+					h := sketch.Mix(m.salts[j] ^ math.Float64bits(v))
 					hashes[j] = h
 					if c.count(place[j]) <= limit {
 						single[j] = uint32(h) | 1
@@ -242,7 +236,7 @@ func (m *model) find(s *detect.Sample, env detect.Env) *tokens {
 							break
 						}
 						// The order of the two says nothing.
-						t.pair[at] = uint32(mix(hashes[x]+hashes[y])) | 1
+						t.pair[at] = uint32(sketch.Mix(hashes[x]+hashes[y])) | 1
 						at++
 					}
 				}
