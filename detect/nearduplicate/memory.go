@@ -170,7 +170,7 @@ func (m *model) basis() uint64 {
 
 // Observe implements [detect.Remembering]. Quarantined rows count like others: they are what a flood is made of.
 func (m *model) Observe(s *detect.Sample, _ []bool, env detect.Env) detect.Memory {
-	return m.remember(m.group(s, m.contents(s, env), env))
+	return m.remember(m.group(s, env))
 }
 
 func (m *model) remember(g grouping) *memory {
@@ -339,7 +339,7 @@ func (m *model) Suspects(s *detect.Sample, known detect.Memory, env detect.Env) 
 	if !ok || seen.rows == 0 || seen.basis != m.basis() {
 		return nil
 	}
-	g := m.group(s, m.contents(s, env), env)
+	g := m.group(s, env)
 	var out []detect.Suspicion
 	var keys [bands]uint32
 	for row, t := range g.typeOf {

@@ -98,7 +98,7 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 
 // learn signs the reference's rows.
 func (m *model) learn(kept *detect.Sample, env detect.Env) {
-	m.reference = m.group(kept, m.contents(kept, env), env)
+	m.reference = m.group(kept, env)
 	var keys [bands]uint32
 	for i := range m.reference.types {
 		t := &m.reference.types[i]
@@ -135,8 +135,6 @@ type model struct {
 
 	kept  *detect.Sample        // the reference's rows, where another grid may sign them
 	other atomic.Pointer[model] // signed by the grid of the memory that was met last
-
-	last atomic.Pointer[grouped] // spares work and changes no answer
 }
 
 // knownBand counts the reference rows of one type that have a band.
@@ -145,25 +143,21 @@ type knownBand struct {
 	rows int32
 }
 
-// grouped is a sample's grouping, to be known again by the sequence of its contents.
-type grouped struct {
-	sequence uint64
-	grouping
-}
+// contentsOf and groupingOf name what a sample is to a model: it is scored, remembered and looked through for suspects, one
+// after the other, and signing is what costs.
+type (
+	contentsOf struct {
+		model  *model
+		sample *detect.Sample
+	}
+	groupingOf contentsOf
+)
 
-// group finds the types of a sample whose contents were hashed. A segment is scored, remembered and looked through for
-// suspects, one after the other: what it was grouped into last is kept, for signing is what costs.
-func (m *model) group(s *detect.Sample, contents []uint64, env detect.Env) grouping {
-	sequence := uint64(len(contents))
-	for _, h := range contents {
-		sequence = sketch.Mix(sequence ^ h)
-	}
-	if last := m.last.Load(); last != nil && last.sequence == sequence {
-		return last.grouping
-	}
-	g := groupTypes(contents, func(row int) (signature, uint64, int) { return m.sign(s, row) }, env)
-	m.last.Store(&grouped{sequence, g})
-	return g
+// group finds the types of a sample.
+func (m *model) group(s *detect.Sample, env detect.Env) grouping {
+	return detect.Once(env, groupingOf{m, s}, func() grouping {
+		return groupTypes(m.contents(s, env), func(row int) (signature, uint64, int) { return m.sign(s, row) }, env)
+	})
 }
 
 // known counts the reference rows that are nearly equal to a signature, by the band that most of them share.
@@ -182,18 +176,20 @@ func (m *model) known(keys *[bands]uint32) int {
 
 // contents hashes what is compared, row by row; 0 stands for nothing.
 func (m *model) contents(s *detect.Sample, env detect.Env) []uint64 {
-	hash := make([]uint64, s.N)
-	detect.Each(s.N, env.Workers, func(row int) {
-		switch {
-		case m.rotation != nil:
-			hash[row] = m.rotation.content(s, row)
-		case m.grid != nil:
-			hash[row] = m.grid.content(s, row)
-		case s.Text != nil:
-			hash[row] = textContent(s.Text[row])
-		}
+	return detect.Once(env, contentsOf{m, s}, func() []uint64 {
+		hash := make([]uint64, s.N)
+		detect.Each(s.N, env.Workers, func(row int) {
+			switch {
+			case m.rotation != nil:
+				hash[row] = m.rotation.content(s, row)
+			case m.grid != nil:
+				hash[row] = m.grid.content(s, row)
+			case s.Text != nil:
+				hash[row] = textContent(s.Text[row])
+			}
+		})
+		return hash
 	})
-	return hash
 }
 
 // sign returns a row's signature, the hash that tells its type, and how many words it has.
@@ -235,7 +231,7 @@ func (m *model) ScoreWith(s *detect.Sample, before detect.Memory, env detect.Env
 // score scores s by itself and, where before is not nil, by what the stream has shown until then.
 func (m *model) score(s *detect.Sample, before *memory, env detect.Env) detect.Scores {
 	contents := m.contents(s, env)
-	stream := m.group(s, contents, env)
+	stream := m.group(s, env)
 	merged := merge(stream, m.reference)
 	levels := clusters(merged.types, m.grid != nil, env.Workers)
 	stats := newStatistics(merged.types, levels, m.rows)
