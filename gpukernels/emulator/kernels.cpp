@@ -1,0 +1,2 @@
+// Every kernel, compiled for the CPU.
+#include "../kernels/every.cu"
