@@ -6,10 +6,21 @@ LINT     := .tools/golangci-lint-v2.15.0
 BENCHTIME ?= 3x
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: build demo test lint bench bench-peers eval test-services torture fuzz clean
+CUDA_HEADERS := .cache/cuda/nvidia_cuda_runtime_cu12-12.8.90/nvidia/cuda_runtime/include
+CUDA := CGO_ENABLED=1 CGO_CFLAGS="-O2 -I$(CURDIR)/$(CUDA_HEADERS)" CGO_LDFLAGS="-L$(CURDIR)/gpukernels/driver/link"
+
+.PHONY: cuda-headers build-cuda build demo test lint bench bench-peers eval test-services torture fuzz clean
 
 build: ## one static binary: bin/taster
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/taster ./cmd/taster
+
+# NVIDIA's headers are not ours to give on: the wheel is fetched, and its digest compared.
+cuda-headers: $(CUDA_HEADERS)/cuda.h ## cuda.h, which build-cuda needs (pip, and the network once)
+$(CUDA_HEADERS)/cuda.h: gpukernels/driver/header.txt
+	sh gpukernels/driver/header.sh .cache/cuda
+
+build-cuda: $(CUDA_HEADERS)/cuda.h ## bin/taster-cuda, which uses a GPU where there is one and runs as well where there is none (a C compiler is needed)
+	$(CUDA) $(GO) build -tags cuda -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/taster-cuda ./cmd/taster
 
 demo: build ## embedded broker, traffic with planted poison, the whole pipeline
 	bin/taster demo

@@ -1,0 +1,56 @@
+// Package gpukernels runs matrix work on NVIDIA devices, through gorgonia.org/cu and kernels of its own, whose PTX it carries. It
+// imports nothing of taster's and knows nothing of records.
+//
+// One binary serves machines with and without a device: [Available] says whether there is one, and why not. Binaries that were built without the tag cuda
+// (make build) hold none of this and say so; make build-cuda makes the other kind.
+//
+// A [Device] makes all calls of the driver from one goroutine that is locked to its thread, since contexts belong to threads. Matrices
+// go there and come back through page-locked memory in two lanes: while one lane's piece is computed the other's is copied. What does not fit into the
+// device's memory, or into the limit that was set, goes there in pieces with every call. Memory of [Points] that nobody can
+// reach any more is freed.
+//
+// Errors tell how to go on: after [ErrLost] the device answers nothing any more, after [ErrMemory] it may answer smaller questions. Both leave
+// what the caller gave as it was, results excepted, which may be half written.
+//
+// What it does not do: choose between the processor and the device, or tell whether an answer is right. Package detect/linalg does the one, its
+// conformance tests and taster gpu the other.
+package gpukernels
+
+import "errors"
+
+// ErrUnavailable is wrapped by errors that say why there is no device to open.
+var ErrUnavailable = errors.New("CUDA cannot be used")
+
+// ErrLost is wrapped by errors of a device that failed: it was reset or unplugged, a kernel failed, it does not answer.
+var ErrLost = errors.New("CUDA device lost")
+
+// ErrMemory is wrapped by errors that say that a device's memory, or the limit set, does not suffice.
+var ErrMemory = errors.New("CUDA device memory exhausted")
+
+// MaxNeighbours is the largest k of [Points.Nearest].
+const MaxNeighbours = 128
+
+// Metric says how far apart two rows are.
+type Metric uint8
+
+const (
+	// L2 is the Euclidean distance ‖q − p‖.
+	L2 Metric = iota
+	// Cosine is 1 − q·p/(‖q‖‖p‖).
+	Cosine
+)
+
+// Info describes a device.
+type Info struct {
+	Index   int
+	Name    string
+	Compute string // the compute capability, such as 9.0
+	Memory  int64  // bytes
+}
+
+// Options say which device to open, and how much of its memory may be used.
+type Options struct {
+	Device int   // by index
+	Memory int64 // bytes; 0: nine tenths of what is free
+	Tensor bool  // neighbours by tensor cores
+}
