@@ -57,11 +57,25 @@ static inline uint32_t warp_ballot_at(bool v, int line) {
     for (int lane = 0; lane < 32; lane++) all |= words[lane] << lane;
     return all;
 }
+static inline uint32_t warp_total_at(uint32_t v, int line) {
+    const uint32_t *words = emulator::exchange(&v, 1, line);
+    uint32_t total = 0;
+    for (int lane = 0; lane < 32; lane++) total += words[lane];
+    return total;
+}
+static inline uint32_t warp_largest_at(uint32_t v, int line) {
+    const uint32_t *words = emulator::exchange(&v, 1, line);
+    uint32_t largest = 0;
+    for (int lane = 0; lane < 32; lane++) largest = words[lane] > largest ? words[lane] : largest;
+    return largest;
+}
 // The line is that of the source, so that lanes that wait in different places are found out.
 #define block_barrier() block_barrier_at(__LINE__)
 #define warp_barrier() warp_barrier_at(__LINE__)
 #define warp_xor(v, lanes) warp_xor_at(v, lanes, __LINE__)
 #define warp_ballot(v) warp_ballot_at(v, __LINE__)
+#define warp_total(v) warp_total_at(v, __LINE__)
+#define warp_largest(v) warp_largest_at(v, __LINE__)
 #define multiply_bf16(c, a, b) emulator::multiply_bf16(c, a, b, __LINE__)
 
 static inline int count_bits(uint32_t v) { return __builtin_popcount(v); }

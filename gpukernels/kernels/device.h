@@ -6,8 +6,9 @@ typedef float float4v __attribute__((vector_size(16)));
 
 #ifdef __CUDA__
 
-#define KERNEL extern "C" __attribute__((global)) __attribute__((launch_bounds(256, 2))) void
+#define KERNEL extern "C" __attribute__((global)) __attribute__((launch_bounds(256))) void
 #define DEVICE static inline __attribute__((device)) __attribute__((always_inline))
+#define DEVICE_METHOD __attribute__((device)) __attribute__((always_inline)) inline
 
 #include "kernels.h"
 
@@ -22,6 +23,16 @@ DEVICE void block_barrier() { __syncthreads(); }
 DEVICE void warp_barrier() { __nvvm_bar_warp_sync(0xffffffffu); }
 DEVICE uint32_t warp_xor(uint32_t v, int lanes) { return __nvvm_shfl_sync_bfly_i32(0xffffffffu, v, lanes, 31); }
 DEVICE uint32_t warp_ballot(bool v) { return __nvvm_vote_ballot_sync(0xffffffffu, v); }
+DEVICE uint32_t warp_total(uint32_t v) {
+    uint32_t total;
+    asm volatile("redux.sync.add.u32 %0, %1, 0xffffffff;" : "=r"(total) : "r"(v));
+    return total;
+}
+DEVICE uint32_t warp_largest(uint32_t v) {
+    uint32_t largest;
+    asm volatile("redux.sync.max.u32 %0, %1, 0xffffffff;" : "=r"(largest) : "r"(v));
+    return largest;
+}
 
 DEVICE int count_bits(uint32_t v) { return __builtin_popcount(v); }
 DEVICE float fused(float a, float b, float c) { return __nvvm_fma_rn_f(a, b, c); }
@@ -36,13 +47,13 @@ DEVICE double double_of(uint64_t v) { return __builtin_bit_cast(double, v); }
 // Memory of the block: named by SHARED, or a part of global memory that no other block touches (private_memory).
 template <class T> struct Shared {
     T *at;
-    __attribute__((device)) __attribute__((always_inline)) T get(int64_t i) const { return at[i]; }
-    __attribute__((device)) __attribute__((always_inline)) void set(int64_t i, T v) const { at[i] = v; }
+    DEVICE_METHOD T get(int64_t i) const { return at[i]; }
+    DEVICE_METHOD void set(int64_t i, T v) const { at[i] = v; }
     // Four elements from i, a multiple of 4.
-    __attribute__((device)) __attribute__((always_inline)) float4v get4(int64_t i) const { return *(const float4v *)(at + i); }
-    __attribute__((device)) __attribute__((always_inline)) void set4(int64_t i, float4v v) const { *(float4v *)(at + i) = v; }
+    DEVICE_METHOD float4v get4(int64_t i) const { return *(const float4v *)(at + i); }
+    DEVICE_METHOD void set4(int64_t i, float4v v) const { *(float4v *)(at + i) = v; }
     // Adds and returns what was there before; for int.
-    __attribute__((device)) __attribute__((always_inline)) T add(int64_t i, T v) const { return __nvvm_atom_add_gen_i(at + i, v); }
+    DEVICE_METHOD T add(int64_t i, T v) const { return __nvvm_atom_add_gen_i(at + i, v); }
 };
 #define SHARED(T, name, n)                                                                                                               \
     static __attribute__((shared)) __attribute__((aligned(16))) T name##_memory[n];                                                      \
@@ -61,6 +72,7 @@ DEVICE void multiply_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t 
 #include "../emulator/device.h"
 #define KERNEL extern "C" void
 #define DEVICE static inline
+#define DEVICE_METHOD inline
 #include "kernels.h"
 
 #endif
@@ -78,11 +90,6 @@ DEVICE uint64_t warp_xor64(uint64_t v, int lanes) {
 DEVICE double warp_sum(double v) {
 #pragma unroll
     for (int lanes = WARP / 2; lanes > 0; lanes /= 2) v += double_of(warp_xor64(bits_of(v), lanes));
-    return v;
-}
-DEVICE int warp_sum(int v) {
-#pragma unroll
-    for (int lanes = WARP / 2; lanes > 0; lanes /= 2) v += (int)warp_xor((uint32_t)v, lanes);
     return v;
 }
 

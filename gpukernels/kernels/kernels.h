@@ -133,4 +133,6 @@ KERNEL forest_depth(const float *x, int64_t rows, int64_t cols, int64_t stride, 
                     const int32_t *root, int64_t trees, float *depth);
 
 // The names, for who registers them all.
-#define EVERY_KERNEL(K) K(rows_norm) K(columns_sum) K(columns_mean) K(rows_prepare) K(parts_sum)
+#define EVERY_KERNEL(K)                                                                                                                  \
+    K(rows_norm) K(columns_sum) K(columns_mean) K(rows_prepare) K(knn_f32) K(knn_merge) K(knn_exact) K(product_f32) K(covariance_f32)     \
+    K(parts_sum) K(mahalanobis_f32) K(kmeans_assign_f32) K(subspace_step_f32) K(columns_select) K(forest_depth)
