@@ -159,6 +159,7 @@ func chaos(t *testing.T, b *kafkatest.Broker) {
 	t.Logf("%d kills, the whole group thrown out %d times, with an instance stopped %d times; all landed after %s", happened[killed]+happened[killedAndMissed],
 		happened[killedAndMissed]+happened[evicted]+happened[stopped], happened[stopped], time.Since(began).Round(time.Millisecond))
 	stopAll(running...)
+	s.settle(6)
 
 	published.places = map[string]place{}
 	for _, r := range b.Read(t, s.topic) {
