@@ -9,7 +9,7 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 CUDA_HEADERS := .cache/cuda/nvidia_cuda_runtime_cu12-12.8.90/nvidia/cuda_runtime/include
 CUDA := CGO_ENABLED=1 CGO_CFLAGS="-O2 -I$(CURDIR)/$(CUDA_HEADERS)" CGO_LDFLAGS="-L$(CURDIR)/gpukernels/driver/link"
 
-.PHONY: cuda-headers build-cuda build demo test lint bench bench-peers eval test-services torture fuzz clean
+.PHONY: cuda-headers build-cuda build demo test lint bench bench-peers eval test-services torture ptx ptxas fuzz clean
 
 build: ## one static binary: bin/taster
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/taster ./cmd/taster
@@ -64,6 +64,19 @@ $(PEERS)/ready: cmd/internal/bench/peers/requirements.txt
 	python3 -m venv $(PEERS)
 	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
+
+ptx: ## the kernels' PTX, from their sources (clang-14 is needed)
+	touch gpukernels/kernels/kernels.ptx
+	$(GO) test ./gpukernels/kernels -run '^TestPTX$$' -update
+
+PTXAS := .tools/ptxas-12.8.93
+ptxas: $(PTXAS) ## NVIDIA's assembler, which tells of registers and spills without a GPU (Python 3 is needed)
+$(PTXAS): gpukernels/kernels/requirements.txt
+	rm -rf .cache/ptxas
+	$(or $(TASTER_PYTHON),python3) -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -d .cache/ptxas -r $<
+	python3 -m zipfile -e .cache/ptxas/*.whl .cache/ptxas
+	mkdir -p .tools
+	install -m 755 .cache/ptxas/nvidia/cuda_nvcc/bin/ptxas $@
 
 FUZZTIME ?= 10s
 fuzz: ## every fuzz test, for FUZZTIME each
