@@ -35,6 +35,10 @@ func (c *cli) withApp(cmd *cobra.Command, configPath string, work func(*app.App)
 	if err != nil {
 		return err
 	}
+	return c.within(cmd, loaded, work)
+}
+
+func (c *cli) within(cmd *cobra.Command, loaded *config.Config, work func(*app.App) error) error {
 	ctx := cmd.Context()
 	a, err := app.Open(ctx, loaded, c.logger(loaded.Log), cmd.Name())
 	if err != nil {
@@ -42,6 +46,18 @@ func (c *cli) withApp(cmd *cobra.Command, configPath string, work func(*app.App)
 	}
 	err = work(a)
 	return outcome(errors.Join(err, a.Close(ctx, err)))
+}
+
+// withScoring is withApp for commands that score, whose flag goes before the configuration.
+func (c *cli) withScoring(cmd *cobra.Command, configPath string, use config.Use, work func(*app.App) error) error {
+	loaded, err := c.loadConfig(cmd, configPath)
+	if err != nil {
+		return err
+	}
+	if use != "" {
+		loaded.Accelerator.Use = use
+	}
+	return c.within(cmd, loaded, work)
 }
 
 // outcome gives an error its exit code: what is wrong with the configuration or the keys is 2, what cannot be reached

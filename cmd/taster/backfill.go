@@ -7,10 +7,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tasterhq/taster/cmd/internal/app"
+	"github.com/tasterhq/taster/cmd/internal/config"
 )
 
 func newBackfill(c *cli) *cobra.Command {
 	var configPath, topic string
+	var use config.Use
 	var foreign app.Foreign
 	command := &cobra.Command{
 		Use:   "backfill -c taster.yaml --contract NAME INPUT...",
@@ -22,7 +24,7 @@ func newBackfill(c *cli) *cobra.Command {
 		Example: "  taster backfill -c taster.yaml --contract reviews 2024.jsonl.zst 2025.jsonl.zst",
 		Args:    someInputs,
 		RunE: func(cmd *cobra.Command, inputs []string) error {
-			return c.withApp(cmd, configPath, func(a *app.App) error {
+			return c.withScoring(cmd, configPath, use, func(a *app.App) error {
 				contract, err := a.Contract(topic)
 				if err != nil {
 					return usage("%v", err)
@@ -51,6 +53,7 @@ func newBackfill(c *cli) *cobra.Command {
 	configFlag(command, &configPath)
 	command.Flags().StringVar(&topic, "contract", "", "the topic of the contract that the records are under (required)")
 	foreignFlags(command, &foreign)
+	acceleratorFlag(command, &use)
 	return command
 }
 

@@ -35,6 +35,7 @@ var commands = []func(*cli) *cobra.Command{
 	newDemo,
 	newEval,
 	newFit,
+	newGPU,
 	newKeys,
 	newLs,
 	newReport,

@@ -49,6 +49,7 @@ func newDemo(c *cli) *cobra.Command {
 		},
 	}
 	flags := command.Flags()
+	acceleratorFlag(command, &options.Accelerator)
 	flags.StringVar(&options.Landing, "landing", "", "the landing zone, a folder that is empty or not there (default: a temporary one)")
 	flags.IntVar(&options.Records, "records", 60_000, "how many records to publish")
 	flags.Uint64Var(&options.Seed, "seed", 1, "what the traffic is made from")

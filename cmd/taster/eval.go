@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/tasterhq/taster/cmd/internal/app"
 	"github.com/tasterhq/taster/cmd/internal/attack"
+	"github.com/tasterhq/taster/cmd/internal/config"
 	"github.com/tasterhq/taster/cmd/internal/evaluate"
 	"github.com/tasterhq/taster/schema/contract"
 )
@@ -44,13 +46,20 @@ func newEval(c *cli) *cobra.Command {
 			if len(faults) > 0 {
 				return faulty("the contract is not good", faults)
 			}
-			if len(e.attacks) > 0 {
-				return e.plant(cmd.Context(), c, loaded, inputs)
+			log := slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+			on, _, err := app.OpenAccelerator(config.Accelerator{Use: e.use}, app.LogLosses(log))
+			if err != nil {
+				return outcome(err)
 			}
-			return e.compare(cmd.Context(), c, loaded, inputs)
+			defer on.Close()
+			if len(e.attacks) > 0 {
+				return e.plant(cmd.Context(), c, loaded, inputs, on)
+			}
+			return e.compare(cmd.Context(), c, loaded, inputs, on)
 		},
 	}
 	flags := command.Flags()
+	acceleratorFlag(command, &e.use)
 	flags.StringVar(&e.contract, "contract", "", "the contract of the records (required)")
 	flags.StringVar(&e.truth, "truth", "", "pointer to the field that is 1 for poison, 0 for clean")
 	flags.StringSliceVar(&e.attacks, "attack", nil, "attacks to plant, by name, or all")
@@ -76,6 +85,7 @@ func attackHelp() string {
 }
 
 type evalFlags struct {
+	use                        config.Use
 	contract, truth, reference string
 	attacks                    []string
 	rates                      percents
@@ -107,10 +117,10 @@ func (p *percents) Set(text string) error {
 }
 
 // compare judges records whose truth is known.
-func (e *evalFlags) compare(ctx context.Context, c *cli, loaded *contract.Contract, inputs []string) error {
+func (e *evalFlags) compare(ctx context.Context, c *cli, loaded *contract.Contract, inputs []string, on *app.Accelerator) error {
 	bar := c.progress("judging", -1)
 	defer bar.Finish()
-	result, err := app.Evaluate(ctx, loaded, e.truth, e.reference, inputs, bar.Add)
+	result, err := app.Evaluate(ctx, loaded, e.truth, e.reference, inputs, on, bar.Add)
 	bar.Finish()
 	if err != nil {
 		return outcome(err)
@@ -125,7 +135,7 @@ func (e *evalFlags) compare(ctx context.Context, c *cli, loaded *contract.Contra
 }
 
 // plant judges clean records with attacks among them.
-func (e *evalFlags) plant(ctx context.Context, c *cli, loaded *contract.Contract, inputs []string) error {
+func (e *evalFlags) plant(ctx context.Context, c *cli, loaded *contract.Contract, inputs []string, on *app.Accelerator) error {
 	if slices.Equal(e.attacks, []string{"all"}) {
 		e.attacks = attack.Names()
 	}
@@ -136,7 +146,7 @@ func (e *evalFlags) plant(ctx context.Context, c *cli, loaded *contract.Contract
 	judged := 0
 	bar := c.progress("judging streams", -1)
 	defer bar.Finish()
-	result, err := app.EvaluateAttacks(ctx, loaded, app.Attacks{Attacks: attacks, Rates: e.rates, Seed: e.seed}, e.reference, inputs,
+	result, err := app.EvaluateAttacks(ctx, loaded, app.Attacks{Attacks: attacks, Rates: e.rates, Seed: e.seed}, e.reference, inputs, on,
 		func(done, _ int) { bar.Add(int64(done - judged)); judged = done })
 	bar.Finish()
 	if errors.Is(err, evaluate.ErrNoRecords) {

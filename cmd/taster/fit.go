@@ -9,10 +9,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tasterhq/taster/cmd/internal/app"
+	"github.com/tasterhq/taster/cmd/internal/config"
 )
 
 func newFit(c *cli) *cobra.Command {
 	var configPath, topic string
+	var use config.Use
 	var foreign app.Foreign
 	var options app.FitOptions
 	command := &cobra.Command{
@@ -26,7 +28,7 @@ func newFit(c *cli) *cobra.Command {
 			"  taster fit -c taster.yaml --contract reviews --against reviews@latest --dry-run october.jsonl",
 		Args: someInputs,
 		RunE: func(cmd *cobra.Command, inputs []string) error {
-			return c.withApp(cmd, configPath, func(a *app.App) error {
+			return c.withScoring(cmd, configPath, use, func(a *app.App) error {
 				contract, err := a.Contract(topic)
 				if err != nil {
 					return usage("%v", err)
@@ -62,6 +64,7 @@ func newFit(c *cli) *cobra.Command {
 	command.Flags().StringVar(&options.Against, "against", "", "an earlier reference to compare with, like reviews@3 or reviews@latest")
 	command.Flags().BoolVar(&options.DryRun, "dry-run", false, "read and compare, and keep nothing")
 	foreignFlags(command, &foreign)
+	acceleratorFlag(command, &use)
 	return command
 }
 

@@ -7,10 +7,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tasterhq/taster/cmd/internal/app"
+	"github.com/tasterhq/taster/cmd/internal/config"
 )
 
 func newRun(c *cli) *cobra.Command {
 	var configPath string
+	var use config.Use
 	command := &cobra.Command{
 		Use:   "run -c taster.yaml",
 		Short: "Consume the contracts' topics until stopped",
@@ -20,7 +22,7 @@ func newRun(c *cli) *cobra.Command {
 		Example: "  taster run -c taster.yaml",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.withApp(cmd, configPath, func(a *app.App) error {
+			return c.withScoring(cmd, configPath, use, func(a *app.App) error {
 				err := a.Run(cmd.Context(), nil)
 				if cmd.Context().Err() != nil && errors.Is(err, context.Canceled) {
 					return nil // it was told to stop before it had begun to consume
@@ -30,5 +32,6 @@ func newRun(c *cli) *cobra.Command {
 		},
 	}
 	configFlag(command, &configPath)
+	acceleratorFlag(command, &use)
 	return command
 }

@@ -31,19 +31,12 @@ func (e CPU) Load(points Matrix, metric Metric) (Index, error) {
 	if err := points.check("the point matrix"); err != nil {
 		return nil, err
 	}
-	ix := &cpuIndex{kernel: e.Level.kernel(), cols: points.Cols, rows: points.Rows, metric: metric}
-	ix.origin = make([]float32, points.Cols)
-	if metric == L2 {
-		ix.origin = centre(points)
-	}
-	ix.width = max(1, (points.Cols+15)/16) * 16
-	ix.raw = make([]float32, points.Rows*ix.width)
-	ix.norms = make([]float64, points.Rows)
+	ix := newIndex(points, metric, e.Level.kernel())
 	padded := (points.Rows + lanes - 1) / lanes * lanes
 	ix.bias = make([]float32, padded)
 	ix.panels = alignedFloats(padded * points.Cols)
 	side := ix.kernel.cols
-	ready, wide := make([]float32, side*points.Cols), make([]float64, ix.width)
+	ready := make([]float32, side*points.Cols)
 	for first := 0; first < padded; first += side {
 		clear(ready)
 		for r := range side {
@@ -52,20 +45,49 @@ func (e CPU) Load(points Matrix, metric Metric) (Index, error) {
 			if p >= points.Rows || !ix.prepare(ready[r*points.Cols:(r+1)*points.Cols], points.Row(p)) {
 				continue
 			}
-			row := ix.raw[p*ix.width : (p+1)*ix.width]
-			copy(row, points.Row(p))
+			ix.keep(p, points.Row(p))
 			ix.bias[p] = 0
 			if metric == L2 {
 				norm, _ := squaredNorm(ready[r*points.Cols : (r+1)*points.Cols])
 				ix.bias[p] = -norm / 2
-				continue
 			}
-			widen(wide, row)
-			ix.kernel.dots([]int32{int32(p)}, ix.width, wide, ix.raw, ix.norms[p:])
 		}
 		ix.kernel.pack(ix.panels[first*points.Cols:], ready, points.Cols, side, points.Cols)
 	}
 	return ix, nil
+}
+
+// newIndex returns an index with room for points as they are given, and with nothing to multiply.
+func newIndex(points Matrix, metric Metric, kernel *kernel) *cpuIndex {
+	ix := &cpuIndex{kernel: kernel, cols: points.Cols, rows: points.Rows, metric: metric}
+	ix.origin = make([]float32, points.Cols)
+	if metric == L2 {
+		ix.origin = centre(points)
+	}
+	ix.width = max(1, (points.Cols+15)/16) * 16
+	ix.raw = make([]float32, points.Rows*ix.width)
+	ix.norms = make([]float64, points.Rows)
+	ix.wide = make([]float64, ix.width)
+	return ix
+}
+
+// keep takes row p as it is given.
+func (ix *cpuIndex) keep(p int, given []float32) {
+	row := ix.raw[p*ix.width : (p+1)*ix.width]
+	copy(row, given)
+	if ix.metric == Cosine {
+		widen(ix.wide, row)
+		ix.kernel.dots([]int32{int32(p)}, ix.width, ix.wide, ix.raw, ix.norms[p:])
+	}
+}
+
+// given returns a copy of the points as they were given.
+func (ix *cpuIndex) given() Matrix {
+	m := Matrix{Rows: ix.rows, Cols: ix.cols, Data: make([]float32, 0, ix.rows*ix.cols)}
+	for p := range ix.rows {
+		m.Data = append(m.Data, ix.raw[p*ix.width:p*ix.width+ix.cols]...)
+	}
+	return m
 }
 
 // alignedFloats returns zeros that begin where a line of the cache does: a vector of 64 bytes across two costs twice.
@@ -121,6 +143,7 @@ type cpuIndex struct {
 	width      int       // of a row of raw: cols in whole sixteens
 	raw        []float32 // rows × width
 	norms      []float64 // of points, squared, for cosine
+	wide       []float64 // one row, while the index is made
 	idle       sync.Pool // of *search, for the next call that asks for as many neighbours
 }
 

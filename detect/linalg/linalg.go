@@ -48,6 +48,13 @@ const (
 	Cosine
 )
 
+func (m Metric) String() string {
+	if m == L2 {
+		return "distance"
+	}
+	return "cosine"
+}
+
 // ErrShape is wrapped by every error that tells of matrices that do not fit each other: the caller's mistake.
 var ErrShape = errors.New("matrix shapes do not fit")
 

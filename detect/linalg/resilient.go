@@ -3,8 +3,16 @@ package linalg
 import (
 	"errors"
 	"slices"
+	"sync"
 	"sync/atomic"
 )
+
+// Watched is an engine of which somebody wants to know when it is lost: [Resilient] calls Lost for every question that the CPU answers instead.
+// Lost may be called by several goroutines at once.
+type Watched struct {
+	Engine
+	Lost func(error)
+}
 
 // Resilient returns an engine that answers on the CPU whatever the given one cannot answer because it is lost. It keeps
 // the points for that case. A nil engine stands for the CPU, which cannot be lost.
@@ -14,28 +22,49 @@ func Resilient(engine Engine) Engine {
 	if engine == nil {
 		return CPU{}
 	}
-	return resilient{engine}
+	r := resilient{engine, func(error) {}}
+	if w, ok := engine.(Watched); ok {
+		r = resilient{w.Engine, w.Lost}
+	}
+	if cpu, ok := r.engine.(CPU); ok {
+		return cpu
+	}
+	return r
 }
 
-type resilient struct{ engine Engine }
+type resilient struct {
+	engine Engine
+	lost   func(error)
+}
 
 type resilientIndex struct {
-	points  Matrix
-	metric  Metric
+	lost    func(error)
 	current atomic.Pointer[Index]
+	spare   func() (Index, error) // of the CPU, made once, however many ask for it at the moment of the loss
+}
+
+// spared is an index that can answer on the CPU itself, from what it keeps anyway.
+type spared interface {
+	onCPU() (Index, error)
 }
 
 func (r resilient) Load(points Matrix, metric Metric) (Index, error) {
 	ix, err := r.engine.Load(points, metric)
 	if errors.Is(err, ErrLost) {
+		r.lost(err)
 		return CPU{}.Load(points, metric)
 	}
 	if err != nil {
 		return nil, err
 	}
-	points.Data = slices.Clone(points.Data)
-	kept := &resilientIndex{points: points, metric: metric}
+	kept := &resilientIndex{lost: r.lost}
 	kept.current.Store(&ix)
+	if own, ok := ix.(spared); ok {
+		kept.spare = own.onCPU
+		return kept, nil
+	}
+	points.Data = slices.Clone(points.Data)
+	kept.spare = sync.OnceValues(func() (Index, error) { return CPU{}.Load(points, metric) })
 	return kept, nil
 }
 
@@ -44,7 +73,8 @@ func (ix *resilientIndex) Nearest(queries Matrix, k, workers int) (Neighbours, e
 	if !errors.Is(err, ErrLost) {
 		return found, err
 	}
-	spare, err := CPU{}.Load(ix.points, ix.metric)
+	ix.lost(err)
+	spare, err := ix.spare()
 	if err != nil {
 		return Neighbours{}, err
 	}
@@ -55,6 +85,7 @@ func (ix *resilientIndex) Nearest(queries Matrix, k, workers int) (Neighbours, e
 func (r resilient) Product(dst, a, b Matrix) error {
 	err := r.engine.Product(dst, a, b)
 	if errors.Is(err, ErrLost) {
+		r.lost(err)
 		return CPU{}.Product(dst, a, b)
 	}
 	return err

@@ -11,6 +11,7 @@ import (
 	"github.com/tasterhq/taster/detect/gradient"
 	"github.com/tasterhq/taster/detect/labels"
 	"github.com/tasterhq/taster/detect/language"
+	"github.com/tasterhq/taster/detect/linalg"
 	"github.com/tasterhq/taster/detect/loss"
 	"github.com/tasterhq/taster/detect/nearduplicate"
 	"github.com/tasterhq/taster/detect/outlier"
@@ -21,23 +22,26 @@ import (
 )
 
 // All returns every detector that taster has, with default settings.
-func All() []detect.Detector {
+func All() []detect.Detector { return On(nil) }
+
+// On is All with the matrix work of those that have any done by engine; nil: the CPU.
+func On(engine linalg.Engine) []detect.Detector {
 	return []detect.Detector{
 		trigger.Detector{},
 		labels.Detector{},
 		language.Detector{},
-		embedding.Detector{},
+		embedding.Detector{Engine: engine},
 		nearduplicate.Detector{},
-		outlier.Detector{},
+		outlier.Detector{Engine: engine},
 		drip.Detector{},
 		valuetrigger.Detector{},
 		drift.Detector{},
 		provider.Detector{},
 		collusion.Detector{},
-		consistency.Detector{},
+		consistency.Detector{Engine: engine},
 		loss.Detector{},
-		gradient.Detector{},
-		spectral.Detector{},
-		activation.Detector{},
+		gradient.Detector{Engine: engine},
+		spectral.Detector{Engine: engine},
+		activation.Detector{Engine: engine},
 	}
 }

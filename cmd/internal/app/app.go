@@ -45,6 +45,8 @@ type App struct {
 
 	memories []*states.Cache // of the topics that are judged
 
+	accelerator *Accelerator // nil until something is scored
+
 	checkpoints *audit.Checkpoints
 	signed      func() // ends the regular checkpoints
 
@@ -108,6 +110,7 @@ func (a *App) Close(ctx context.Context, failed error) error {
 	for _, m := range a.memories {
 		m.Close()
 	}
+	a.accelerator.Close()
 	a.signed()
 	defer checkpoint(ctx, a.checkpoints, a.log)
 	return a.chain.Append(context.WithoutCancel(ctx), audit.Entry{Event: audit.Stop, Subject: a.command, Action: "run", Result: result})
@@ -115,11 +118,14 @@ func (a *App) Close(ctx context.Context, failed error) error {
 
 // topic makes what the pipeline needs to judge one contract's records.
 func (a *App) topic(ctx context.Context, c *contract.Contract) (pipeline.Topic, error) {
+	if err := a.accelerate(); err != nil {
+		return pipeline.Topic{}, err
+	}
 	ref, err := a.reference(ctx, c)
 	if err != nil {
 		return pipeline.Topic{}, err
 	}
-	scorer, err := policy.New(c, ref, policy.Options{})
+	scorer, err := policy.New(c, ref, policy.Options{Detectors: a.accelerator.Detectors()})
 	if err != nil {
 		return pipeline.Topic{}, fmt.Errorf("%s: %w", c.Path, err)
 	}

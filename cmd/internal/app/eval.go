@@ -16,13 +16,13 @@ import (
 
 // Evaluate tells how well poison in inputs would be detected. truth points at a field of 0 or 1 that is taken out of
 // each record first. reference, if not empty, is a file of trusted, clean records.
-func Evaluate(ctx context.Context, c *contract.Contract, truth, reference string, inputs []string, progress func(n int64)) (*evaluate.Result, error) {
+func Evaluate(ctx context.Context, c *contract.Contract, truth, reference string, inputs []string, on *Accelerator, progress func(n int64)) (*evaluate.Result, error) {
 	c = ofFiles(c)
 	inputs, err := files.Expand(ctx, inputs, Buckets{})
 	if err != nil {
 		return nil, err
 	}
-	options := evaluate.Options{Contract: c, Truth: truth, Records: records(ctx, c, inputs, progress), Decode: newDecoder}
+	options := evaluate.Options{Contract: c, Truth: truth, Records: records(ctx, c, inputs, progress), Decode: newDecoder, Detectors: on.Detectors()}
 	if reference != "" {
 		options.Reference = records(ctx, c, []string{reference}, progress)
 	}
@@ -38,7 +38,7 @@ type Attacks struct {
 
 // EvaluateAttacks plants attacks in the clean records of inputs and tells how much of them would be found. progress is
 // told how many of all the streams to be judged are judged.
-func EvaluateAttacks(ctx context.Context, c *contract.Contract, what Attacks, reference string, inputs []string, progress func(done, total int)) (*evaluate.AttackResult, error) {
+func EvaluateAttacks(ctx context.Context, c *contract.Contract, what Attacks, reference string, inputs []string, on *Accelerator, progress func(done, total int)) (*evaluate.AttackResult, error) {
 	c = ofFiles(c)
 	inputs, err := files.Expand(ctx, inputs, Buckets{})
 	if err != nil {
@@ -47,7 +47,7 @@ func EvaluateAttacks(ctx context.Context, c *contract.Contract, what Attacks, re
 	silent := func(int64) {}
 	options := evaluate.AttackOptions{
 		Contract: c, Records: records(ctx, c, inputs, silent), Decode: newDecoder,
-		Attacks: what.Attacks, Rates: what.Rates, Seed: what.Seed, Progress: progress,
+		Attacks: what.Attacks, Rates: what.Rates, Seed: what.Seed, Progress: progress, Detectors: on.Detectors(),
 	}
 	if reference != "" {
 		options.Reference = records(ctx, c, []string{reference}, silent)

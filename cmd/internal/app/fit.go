@@ -62,6 +62,9 @@ const fitSeed = 1
 // Fit makes a reference from trusted files and keeps it, sealed, in the landing zone under the next version.
 func (a *App) Fit(ctx context.Context, c *contract.Contract, inputs []string, opt FitOptions, progress func(n int64)) (*Fitted, error) {
 	c = ofFiles(c)
+	if err := a.accelerate(); err != nil {
+		return nil, err
+	}
 	var earlier *reference.Reference
 	if opt.Against != "" {
 		var err error
@@ -89,7 +92,7 @@ func (a *App) Fit(ctx context.Context, c *contract.Contract, inputs []string, op
 	}
 	result.Rows, result.Digest = ref.Rows, hex.EncodeToString(ref.Digest[:])
 	if earlier != nil {
-		if result.Against, err = compare(ctx, c, earlier, ref); err != nil {
+		if result.Against, err = compare(ctx, c, earlier, ref, a.accelerator); err != nil {
 			return nil, err
 		}
 	}
@@ -105,8 +108,8 @@ func (a *App) Fit(ctx context.Context, c *contract.Contract, inputs []string, op
 }
 
 // compare tells how a new reference differs from an earlier one, and has the earlier one judge its rows.
-func compare(ctx context.Context, c *contract.Contract, earlier, later *reference.Reference) (*Comparison, error) {
-	scorer, err := policy.New(c, earlier.Restrict(c.Roles), policy.Options{})
+func compare(ctx context.Context, c *contract.Contract, earlier, later *reference.Reference, on *Accelerator) (*Comparison, error) {
+	scorer, err := policy.New(c, earlier.Restrict(c.Roles), policy.Options{Detectors: on.Detectors()})
 	if err != nil {
 		return nil, err
 	}

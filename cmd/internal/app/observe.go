@@ -46,6 +46,9 @@ type observer struct {
 	recalls    *prometheus.CounterVec
 	forgotten  *prometheus.CounterVec
 
+	device    *prometheus.GaugeVec
+	fallbacks *prometheus.CounterVec
+
 	told sync.Map // what was forgotten and logged, by topic and name
 }
 
@@ -83,6 +86,8 @@ func newObserver(log *slog.Logger) *observer {
 	o.unreadable = counter("states_unreadable_total", "States that can never be read again, by whose they are (own, other). What they held is forgotten.", "topic", "of")
 	o.recalls = counter("recalls_total", "Recalls of accepted records that were committed, by reason code.", "topic", "code")
 	o.forgotten = counter("forgotten_total", "Segments that were judged without a part of a state, which another version wrote, by detector/version.", "topic", "what")
+	o.device = gauge("accelerator", "1 for the device that does matrix work; none while the CPU does.", "device")
+	o.fallbacks = counter("accelerator_fallbacks_total", "Questions that the CPU answered because the device could not, by cause (lost, memory).", "cause")
 	o.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return o
 }

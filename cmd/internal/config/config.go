@@ -22,16 +22,19 @@ import (
 
 // Config is a configuration that was read and found good. It is not changed after Load.
 type Config struct {
-	Path       string               `json:"-"` // the file, as it was named
-	Kafka      Kafka                `json:"kafka"`
-	Contracts  []*contract.Contract `json:"-"` // by rising topic; at least one
-	Landing    Landing              `json:"landing"`
-	Keys       Keys                 `json:"keys"`
-	Previous   []string             `json:"previous_keys,omitempty"` // URLs of former master keys, only ever used to unwrap
-	Retention  Retention            `json:"retention,omitempty"`
-	Listen     string               `json:"listen"` // HOST:PORT for metrics and health
-	Log        Log                  `json:"log"`
-	Production bool                 `json:"production"`
+	Path      string               `json:"-"` // the file, as it was named
+	Kafka     Kafka                `json:"kafka"`
+	Contracts []*contract.Contract `json:"-"` // by rising topic; at least one
+	Landing   Landing              `json:"landing"`
+	Keys      Keys                 `json:"keys"`
+	Previous  []string             `json:"previous_keys,omitempty"` // URLs of former master keys, only ever used to unwrap
+	Retention Retention            `json:"retention,omitempty"`
+
+	Accelerator Accelerator `json:"accelerator"`
+
+	Listen     string `json:"listen"` // HOST:PORT for metrics and health
+	Log        Log    `json:"log"`
+	Production bool   `json:"production"`
 }
 
 // Kafka says which cluster to read, and as whom. Without Brokers there is none.

@@ -63,13 +63,14 @@ func parse(path string, data []byte, lookup func(string) (string, bool)) (*Confi
 	if len(doc.Faults()) > 0 {
 		return r.config, doc
 	}
-	m := root.Mapping("kafka", "contracts", "landing", "keys", "retention", "listen", "log", "production")
+	m := root.Mapping("kafka", "contracts", "landing", "keys", "retention", "accelerator", "listen", "log", "production")
 	c := r.config
 	c.Production = m.At("production").Bool(false)
 	r.kafka(m.At("kafka"))
 	r.landing(m.Require("landing"))
 	r.keys(m.Require("keys"))
 	r.retention(m.At("retention"))
+	c.Accelerator = accelerator(m.At("accelerator"))
 	c.Listen = DefaultListen
 	if listen := m.At("listen"); listen.Present() {
 		c.Listen = address(listen, 0)

@@ -63,6 +63,7 @@ keys:
   quarantined: keyfile://./keys.json#other
   restricted: awskms://alias/medic?region=eu-west-1&endpoint=https://kms.example
   previous: [keyfile://./keys.json#old, hashivault://taster]
+accelerator: {use: "cuda:1", memory: 2GiB}
 listen: 0.0.0.0:0
 log: {format: text, level: debug}
 `
@@ -99,10 +100,16 @@ func TestLoad(t *testing.T) {
 			"restricted": "awskms://alias/medic?region=eu-west-1&endpoint=https://kms.example"},
 		Previous: []string{"keyfile://" + dir + "/keys.json#old", "hashivault://taster"},
 		Listen:   "0.0.0.0:0",
-		Log:      Log{Format: "text", Level: slog.LevelDebug},
+
+		Accelerator: Accelerator{Use: "cuda:1", Memory: 2 << 30},
+
+		Log: Log{Format: "text", Level: slog.LevelDebug},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", got, want)
+	}
+	if n := c.Accelerator.Use.Device(); n != 1 {
+		t.Errorf("cuda:1 is device %d", n)
 	}
 	if one, err := c.Contract("clicks"); err != nil || one.Topic != "clicks" {
 		t.Errorf("the contract for clicks: %v, %v", one, err)
@@ -127,8 +134,11 @@ func TestDefaults(t *testing.T) {
 		Kafka:   Kafka{Brokers: []string{"b:1"}, Group: "taster", Verdicts: "taster.verdicts", DeadLetters: "taster.dead-letters"},
 		Landing: Landing{URL: "file:///l", Dir: "/l", Segment: Segment{100000, 128 << 20, 30 * time.Second}},
 		Keys:    Keys{"default": "keyfile:///k#d"},
-		Listen:  "127.0.0.1:9464",
-		Log:     Log{Format: "json", Level: slog.LevelInfo},
+
+		Accelerator: Accelerator{Use: Auto},
+
+		Listen: "127.0.0.1:9464",
+		Log:    Log{Format: "json", Level: slog.LevelInfo},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", c, want)

@@ -32,6 +32,8 @@ type Options struct {
 	Seed     uint64
 	Progress func(n int64) // records that were taken in
 	Log      *slog.Logger
+
+	Accelerator config.Use // "": as the configuration says, which says nothing
 }
 
 // Result is what came of it; its JSON form is public. Lost and Duplicated are counted by reading the landing zone
@@ -99,9 +101,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	result.Published = len(truth)
-	loaded, faults := config.Load(result.Config)
-	if len(faults) > 0 {
-		return nil, faults[0]
+	loaded, err := o.load(result.Config)
+	if err != nil {
+		return nil, err
 	}
 	took, err := taste(ctx, &o, loaded, len(truth))
 	if err != nil {
@@ -142,6 +144,17 @@ func prepare(o *Options) (folder string, err error) {
 	return folder, nil
 }
 
+func (o *Options) load(path string) (*config.Config, error) {
+	loaded, faults := config.Load(path)
+	if len(faults) > 0 {
+		return nil, faults[0]
+	}
+	if o.Accelerator != "" {
+		loaded.Accelerator.Use = o.Accelerator
+	}
+	return loaded, nil
+}
+
 // fit makes a reference from trusted history and has the contract name it.
 func fit(ctx context.Context, o *Options, configPath, folder string) (*app.Fitted, error) {
 	history, err := os.Create(filepath.Join(folder, "history.jsonl"))
@@ -156,9 +169,9 @@ func fit(ctx context.Context, o *Options, configPath, folder string) (*app.Fitte
 	if _, err := history.Write(b); err != nil {
 		return nil, err
 	}
-	loaded, faults := config.Load(configPath)
-	if len(faults) > 0 {
-		return nil, faults[0]
+	loaded, err := o.load(configPath)
+	if err != nil {
+		return nil, err
 	}
 	a, err := app.Open(ctx, loaded, o.Log, "demo fit")
 	if err != nil {

@@ -103,7 +103,7 @@ func attacks(ctx context.Context, r *run, b *strings.Builder) error {
 			r.say("attacks on %s, reference %v", k.name, with)
 			last := 0
 			result, err := app.EvaluateAttacks(ctx, k.contract, app.Attacks{Attacks: k.only, Rates: []float64{plantedRate}, Seed: 1},
-				of, []string{stream}, func(done, total int) {
+				of, []string{stream}, nil, func(done, total int) {
 					if done*4/total > last {
 						last = done * 4 / total
 						r.say("attacks on %s, reference %v: %d of %d", k.name, with, done, total)
