@@ -359,10 +359,23 @@ func (s *search) keep(index []int32, k int) int {
 	bar, ties := smallest(s.order, k)
 	n := 0
 	for i, d := range s.distance[:len(index)] {
-		if d > bar || d == bar && ties == 0 {
-			continue
+		index[n], s.distance[n] = index[i], d
+		one := 0
+		if d <= bar {
+			one = 1
 		}
+		n += one
+	}
+	if n <= k {
+		return n
+	}
+	all := n // more equal the last than there is room for
+	n = 0
+	for i, d := range s.distance[:all] {
 		if d == bar {
+			if ties == 0 {
+				continue
+			}
 			ties--
 		}
 		index[n], s.distance[n] = index[i], d

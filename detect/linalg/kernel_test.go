@@ -76,9 +76,10 @@ func TestTranspose(t *testing.T) {
 func TestSmallest(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	for range 2000 {
-		values := make([]float64, 1+rng.IntN(40))
+		values := make([]float64, 1+rng.IntN(100))
+		least := rng.IntN(20)
 		for i := range values {
-			values[i] = float64(rng.IntN(1 + rng.IntN(50)))
+			values[i] = float64(rng.IntN(1+rng.IntN(50)) - least)
 		}
 		sorted := slices.Sorted(slices.Values(values))
 		k := 1 + rng.IntN(len(values))

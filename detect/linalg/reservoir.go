@@ -123,21 +123,28 @@ func raise(with *kernel, values []float32, k int, lo float32) (bar float32, ties
 		lo, hi, width = hi, hi+width, 2*width
 		above = with.countAbove(values, hi)
 	}
+	below := len(values) // how many lie above lo, at most
 	for low = min(low, hi) - width/16; low > lo; low, width = low-width, 2*width {
 		if c := with.countAbove(values, low); c > k {
-			lo = low
+			lo, below = low, c
 			break
 		} else {
 			hi, above = low, c
 		}
 	}
-	for above != k {
+	for straight := true; above != k; straight = !straight {
 		middle := lo/2 + hi/2
-		if middle <= lo || middle >= hi {
+		if straight { // where a straight line between the counts has k; every other time the middle, lest it crawl
+			middle = lo + (hi-lo)*(float32(below-k)/float32(below-above))
+		}
+		if !(middle > lo && middle < hi) {
+			if straight {
+				continue
+			}
 			return hi, k - above // no float lies between: the rest equal hi
 		}
 		if c := with.countAbove(values, middle); c > k {
-			lo = middle
+			lo, below = middle, c
 		} else {
 			hi, above = middle, c
 		}
