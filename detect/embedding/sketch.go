@@ -22,15 +22,14 @@ type sketch struct {
 func newSketch(reference *detect.Sample) *sketch {
 	k := &sketch{}
 	var documents, last [1 << bucketBits]int32 // last: the row that counted a bucket last, plus one
-	var buffer []uint64
+	var trigrams, words []uint64
 	n := 0
 	for row, text := range reference.Text {
 		if len(text) == 0 {
 			continue
 		}
 		n++
-		trigrams, words := features(buffer[:0], text)
-		buffer = trigrams[:0]
+		trigrams, words = features(trigrams[:0], words[:0], text)
 		for _, hashes := range [][]uint64{trigrams, words} {
 			for _, hash := range hashes {
 				if b := hash >> (64 - bucketBits); last[b] != int32(row+1) {
@@ -55,16 +54,32 @@ func (k *sketch) vector(dst []float32, s *detect.Sample, row int) bool {
 	if len(text) == 0 {
 		return false
 	}
-	var room [1024]uint64
-	trigrams, words := features(room[:0], text)
+	var room [512]uint64
+	words := room[:]
+	if most := mostWords(text); most > len(words) {
+		words = make([]uint64, most)
+	}
 	sum := (*[sketchDim]float32)(dst)
 	clear(sum[:])
 	// The upper bits of a hash choose the weight, the lower ones place and sign.
-	for _, hash := range trigrams {
+	n, window, word, blank, ended := 0, uint64(' '), uint64(0), false, 0
+	for _, b := range text[:min(len(text), maxText)] {
+		words[n] = word
+		window, word, blank, ended = next(window, word, b)
+		n += ended
+		if blank {
+			continue
+		}
+		hash := spread(window)
 		sign := uint32(hash>>6&1) << 31
 		sum[hash%sketchDim] += math.Float32frombits(math.Float32bits(k.weight[hash>>(64-bucketBits)]) ^ sign)
 	}
-	for _, hash := range words {
+	if word != 0 {
+		words[n] = word
+		n++
+	}
+	for _, word := range words[:n] {
+		hash := spread(word)
 		sign := uint32(hash>>6&1) << 31
 		sum[hash%sketchDim] += wordWeight * math.Float32frombits(math.Float32bits(k.weight[hash>>(64-bucketBits)])^sign)
 	}
@@ -89,34 +104,58 @@ var fold = func() (f [256]uint8) {
 	return f
 }()
 
-// features appends the hashes of text's trigrams to room and, behind them, those of its words. Of a longer text only the
-// first maxText bytes count.
-func features(room []uint64, text []byte) (trigrams, words []uint64) {
-	text = text[:min(len(text), maxText)]
-	const golden = 0x9e3779b97f4a7c15
-	window := uint64(' ')
-	for _, b := range text {
-		c := uint64(fold[b])
-		if c == ' ' && window&0xff == ' ' {
-			continue
+// folded is a byte as it counts, and what a word's hash is multiplied with: nothing where it ends.
+type folded struct{ byte, factor uint64 }
+
+var folds = func() (f [256]folded) {
+	for b := range f {
+		c := fold[b]
+		f[b].byte = uint64(c)
+		if c >= 'a' && c <= 'z' || c >= 0x80 || c == '0' {
+			f[b].factor = 0x9e3779b97f4a7c15
 		}
-		window = (window<<8 | c) & 0xffffff
-		room = append(room, spread(window))
 	}
-	n := len(room)
-	word := uint64(0)
-	for _, b := range text {
-		if c := fold[b]; c >= 'a' && c <= 'z' || c >= 0x80 || c == '0' {
-			word = (word ^ uint64(c)) * golden
-		} else if word != 0 {
-			room = append(room, spread(word))
-			word = 0
+	return f
+}()
+
+// next goes on by a byte, from the last three bytes and the hash of the word that has begun, 0 outside of words. It tells whether
+// there is no new trigram, and, as 1 or 0, whether the word has ended: where words end cannot be foretold, so nothing branches on it.
+func next(window, word uint64, b byte) (_, _ uint64, blank bool, ended int) {
+	f := &folds[b]
+	inside, outside := 0, 0
+	if word != 0 {
+		inside = 1
+	}
+	if f.factor == 0 {
+		outside = 1
+	}
+	word = (word ^ f.byte) * f.factor
+	if f.byte == ' ' && window&0xff == ' ' {
+		return window, word, true, inside & outside
+	}
+	return (window<<8 | f.byte) & 0xffffff, word, false, inside & outside
+}
+
+// mostWords is how many words a text may have, and one.
+func mostWords(text []byte) int { return min(len(text), maxText)/2 + 2 }
+
+// features appends the hashes of a text's trigrams to one slice and those of its words to the other. Of a longer text only the
+// first maxText bytes count.
+func features(trigrams, words []uint64, text []byte) (_, _ []uint64) {
+	window, word, blank, ended := uint64(' '), uint64(0), false, 0
+	for _, b := range text[:min(len(text), maxText)] {
+		before := word
+		if window, word, blank, ended = next(window, word, b); ended != 0 {
+			words = append(words, spread(before))
+		}
+		if !blank {
+			trigrams = append(trigrams, spread(window))
 		}
 	}
 	if word != 0 {
-		room = append(room, spread(word))
+		words = append(words, spread(word))
 	}
-	return room[:n:n], room[n:]
+	return trigrams, words
 }
 
 // spread makes every bit of the result depend on x.
