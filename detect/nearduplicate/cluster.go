@@ -2,7 +2,6 @@ package nearduplicate
 
 import (
 	"cmp"
-	"math/bits"
 	"slices"
 
 	"github.com/tasterhq/taster/detect"
@@ -14,24 +13,34 @@ type signature [8]uint64
 // similarity estimates the similarity of what two signatures were made from: equal bytes among those that are not empty
 // in both. Where one half shows less than an eighth, the answer is 0.
 func (a *signature) similarity(b *signature) float64 {
-	equal, empty := 0, 0
-	for i := range a {
-		equal += zeroBytes(a[i] ^ b[i])
-		empty += zeroBytes(a[i] | b[i])
-		if i == 3 && 8*(equal-empty) < 32-empty {
-			return 0
-		}
+	equal, empty := a.compare(b, 0)
+	if 8*(equal-empty) < 32-empty {
+		return 0
 	}
+	e, o := a.compare(b, 4)
+	equal, empty = equal+e, empty+o
 	if empty == 64 {
 		return 0
 	}
 	return float64(equal-empty) / float64(64-empty)
 }
 
-// zeroBytes counts the bytes of x that are 0 (Warren, "Hacker's Delight", 6-1).
-func zeroBytes(x uint64) int {
+// compare counts the bytes of four words that are equal, and those that are empty in both.
+func (a *signature) compare(b *signature, from int) (equal, empty int) {
+	const sum = 0x0101010101010101 // of a word's bytes, in the highest
+	var e, o uint64
+	for i, x := range a[from : from+4] {
+		y := b[from+i]
+		e += zeroBytes(x ^ y)
+		o += zeroBytes(x | y)
+	}
+	return int(e * sum >> 56), int(o * sum >> 56)
+}
+
+// zeroBytes has a 1 in the bytes that are 0 in x (Warren, "Hacker's Delight", 6-1).
+func zeroBytes(x uint64) uint64 {
 	const low = 0x7f7f7f7f7f7f7f7f
-	return bits.OnesCount64(^((x&low + low) | x | low))
+	return ^((x&low + low) | x | low) >> 7
 }
 
 // rowType is all rows with the same words, or the same vector.
@@ -48,30 +57,58 @@ type rowType struct {
 type grouping struct {
 	types  []rowType
 	typeOf []int32
+	from   []int32 // where types were merged, which of the stream's types each is; −1: the reference's alone
+}
+
+// place is where something with a key stands.
+type place struct {
+	key   uint64
+	index int32
+}
+
+// byKey returns places by rising key, equal ones as they stand; the slice that is given is scratch afterwards. It sorts by one byte
+// after the other, for keys are hashes, whose comparisons nobody can predict.
+func byKey(places []place) []place {
+	var count [8][256]int32
+	for _, p := range places {
+		for b := range count {
+			count[b][p.key>>(8*b)&0xff]++
+		}
+	}
+	other := make([]place, len(places))
+	for b := range count {
+		next, most := int32(0), int32(0)
+		for i, n := range count[b] {
+			count[b][i] = next
+			next += n
+			most = max(most, n)
+		}
+		if int(most) == len(places) {
+			continue
+		}
+		at := &count[b]
+		for _, p := range places {
+			digit := p.key >> (8 * b) & 0xff
+			other[at[digit]] = p
+			at[digit]++
+		}
+		places, other = other, places
+	}
+	return places
 }
 
 // groupTypes finds the types of a sample. Rows with equal contents share the work; sign is called for one of them.
 func groupTypes(contents []uint64, sign func(row int) (signature, uint64, int), env detect.Env) grouping {
-	type member struct {
-		hash  uint64
-		index int32
-	}
-	byHash := func(a, b member) int {
-		if c := cmp.Compare(a.hash, b.hash); c != 0 {
-			return c
-		}
-		return cmp.Compare(a.index, b.index)
-	}
-	rows := make([]member, 0, len(contents))
+	rows := make([]place, 0, len(contents))
 	for row, h := range contents {
 		if h != 0 {
-			rows = append(rows, member{h, int32(row)})
+			rows = append(rows, place{h, int32(row)})
 		}
 	}
-	slices.SortFunc(rows, byHash)
+	rows = byKey(rows)
 	var starts []int // of the runs of equal contents
 	for i := range rows {
-		if i == 0 || rows[i].hash != rows[i-1].hash {
+		if i == 0 || rows[i].key != rows[i-1].key {
 			starts = append(starts, i)
 		}
 	}
@@ -81,23 +118,23 @@ func groupTypes(contents []uint64, sign func(row int) (signature, uint64, int), 
 		t := &signed[u]
 		t.signature, t.hash, t.words = sign(int(rows[starts[u]].index))
 	})
-	order := make([]member, len(signed))
+	order := make([]place, len(signed))
 	for u := range signed {
-		order[u] = member{signed[u].hash, int32(u)}
+		order[u] = place{signed[u].hash, int32(u)}
 	}
-	slices.SortFunc(order, byHash)
+	order = byKey(order)
 
-	g := grouping{typeOf: make([]int32, len(contents))}
+	g := grouping{types: make([]rowType, 0, len(order)), typeOf: make([]int32, len(contents))}
 	for row := range g.typeOf {
 		g.typeOf[row] = -1
 	}
 	for _, o := range order {
-		t := signed[o.index]
+		t := &signed[o.index]
 		if t.words == 0 {
 			continue
 		}
 		if n := len(g.types); n == 0 || g.types[n-1].hash != t.hash {
-			g.types = append(g.types, t)
+			g.types = append(g.types, *t)
 		}
 		end := len(rows)
 		if int(o.index)+1 < len(starts) {
@@ -114,13 +151,14 @@ func groupTypes(contents []uint64, sign func(row int) (signature, uint64, int), 
 
 // merge puts the types of stream and reference together; typeOf tells of the stream's rows.
 func merge(stream, reference grouping) grouping {
-	g := grouping{types: make([]rowType, 0, len(stream.types)+len(reference.types)), typeOf: make([]int32, len(stream.typeOf))}
+	most := len(stream.types) + len(reference.types)
+	g := grouping{types: make([]rowType, 0, most), typeOf: make([]int32, len(stream.typeOf)), from: make([]int32, 0, most)}
 	moved := make([]int32, len(stream.types))
 	r := 0
 	takeReference := func() {
 		t := reference.types[r]
 		t.reference, t.rows = t.rows, 0
-		g.types = append(g.types, t)
+		g.types, g.from = append(g.types, t), append(g.from, -1)
 		r++
 	}
 	for i, t := range stream.types {
@@ -132,7 +170,7 @@ func merge(stream, reference grouping) grouping {
 			r++
 		}
 		moved[i] = int32(len(g.types))
-		g.types = append(g.types, t)
+		g.types, g.from = append(g.types, t), append(g.from, int32(i))
 	}
 	for r < len(reference.types) {
 		takeReference()
@@ -161,43 +199,50 @@ func clusters(types []rowType, chains bool, workers int) [][]int32 {
 	}
 	var found [sorts][]pair
 	detect.Each(sorts, workers, func(sort int) {
-		type place struct {
-			key, tie uint64
-			index    int32
-		}
 		order := make([]place, len(types))
 		for i := range types {
-			s := &types[i].signature
-			order[i] = place{s[2*sort], s[2*sort+1], int32(i)}
+			order[i] = place{types[i].signature[2*sort], int32(i)}
 		}
-		slices.SortFunc(order, func(a, b place) int {
-			switch {
-			case a.key != b.key:
-				return cmp.Compare(a.key, b.key)
-			case a.tie != b.tie:
-				return cmp.Compare(a.tie, b.tie)
+		order = byKey(order)
+		for from := 0; from < len(order); {
+			end := from + 1
+			for end < len(order) && order[end].key == order[from].key {
+				end++
 			}
-			return cmp.Compare(a.index, b.index)
-		})
-		for i := range order {
-			for _, other := range order[i+1 : min(i+1+window, len(order))] {
-				a, b := order[i].index, other.index
-				similarity := types[a].signature.similarity(&types[b].signature)
-				level := int8(-1)
-				for l, threshold := range thresholds {
-					if similarity >= threshold {
-						level = int8(l)
+			if end > from+1 {
+				slices.SortStableFunc(order[from:end], func(a, b place) int {
+					return cmp.Compare(types[a.index].signature[2*sort+1], types[b.index].signature[2*sort+1])
+				})
+			}
+			from = end
+		}
+		// Signatures are fetched some at a time, for they lie far apart, and none has to wait for what is compared.
+		const some = 64
+		var near [some + window]signature
+		for from := 0; from < len(order); from += some {
+			fetched := near[:min(some+window, len(order)-from)]
+			for i := range fetched {
+				fetched[i] = types[order[from+i].index].signature
+			}
+			for i := range min(some, len(fetched)) {
+				for j := i + 1; j < min(i+1+window, len(fetched)); j++ {
+					similarity := fetched[i].similarity(&fetched[j])
+					level := int8(-1)
+					for l, threshold := range thresholds {
+						if similarity >= threshold {
+							level = int8(l)
+						}
 					}
-				}
-				if level >= 0 {
-					found[sort] = append(found[sort], pair{a, b, level})
+					if level >= 0 {
+						found[sort] = append(found[sort], pair{order[from+i].index, order[from+j].index, level})
+					}
 				}
 			}
 		}
 	})
 
 	levels := make([][]int32, len(thresholds))
-	for level := range levels {
+	detect.Each(len(levels), workers, func(level int) {
 		parent := make([]int32, len(types))
 		for i := range parent {
 			parent[i] = int32(i)
@@ -224,7 +269,7 @@ func clusters(types []rowType, chains bool, workers int) [][]int32 {
 			unchain(types, parent, thresholds[level])
 		}
 		levels[level] = parent
-	}
+	})
 	return levels
 }
 

@@ -44,14 +44,22 @@ type memory struct {
 func (a *signature) bandKeys(keys *[bands]uint32) {
 	var dense [64]uint64
 	last, from := uint64(0), -1
-	for i := 2*64 - 1; i >= 0; i-- { // twice around: the first empty bytes borrow beyond the end
-		at := i % 64
-		if b := a[at/8] >> (at % 8 * 8) & 0xff; b != 0 {
-			last, from = b, i
+	for i := range 64 { // twice around: the first empty bytes borrow beyond the end
+		if b := a[i/8] >> (i % 8 * 8) & 0xff; b != 0 {
+			last, from = b, 64+i
+			break
 		}
-		if i < 64 {
-			dense[i] = last<<8 | uint64(from-i)
+	}
+	for i := 63; i >= 0; i-- {
+		// Which bytes are empty cannot be foretold.
+		b := a[i/8] >> (i % 8 * 8) & 0xff
+		if b != 0 {
+			last = b
 		}
+		if b != 0 {
+			from = i
+		}
+		dense[i] = last<<8 | uint64(from-i)
 	}
 	for b := range keys {
 		h := uint64(b + 1)
@@ -170,17 +178,16 @@ func (m *model) basis() uint64 {
 
 // Observe implements [detect.Remembering]. Quarantined rows count like others: they are what a flood is made of.
 func (m *model) Observe(s *detect.Sample, _ []bool, env detect.Env) detect.Memory {
-	return m.remember(m.group(s, env))
+	return m.remember(m.group(s, env), m.bandsOf(s, env))
 }
 
-func (m *model) remember(g grouping) *memory {
+// remember counts the bands of a sample's types.
+func (m *model) remember(g grouping, keys [][bands]uint32) *memory {
 	out := &memory{grid: m.grid}
 	basis := m.basis()
-	var keys [bands]uint32
 	for i := range g.types {
-		if t := &g.types[i]; t.rows > 0 {
-			m.bandKeys(&t.signature, &keys)
-			out.add(basis, &keys, t.rows)
+		if n := g.types[i].rows; n > 0 {
+			out.add(basis, &keys[i], n)
 		}
 	}
 	return out
@@ -268,11 +275,12 @@ type longFloods struct {
 	rows     uint64    // of the stream
 }
 
-// longFloods scores the types of a segment by the memory with the segment added. The chance that a clean row has as many like
+// longFloods scores the types of a segment, whose bands keys has, by the memory with the segment added. The chance that a clean row has as many like
 // it, and none in the reference, is the share of rows that have, each times the chance that the reference then misses
 // them; where the reference has some, it is the share of rows times the chance that it has so few. What is rarer than one
 // in the reference's rows counts as surprise, for that is where the scores of single segments begin.
-func (m *model) longFloods(types []rowType, before, now *memory, alone bool, env detect.Env) *longFloods {
+func (m *model) longFloods(merged grouping, keys [][bands]uint32, before, now *memory, alone bool, env detect.Env) *longFloods {
+	types := merged.types
 	r := m.recollect(before, now)
 	granted := m.granted(alone)
 	out := &longFloods{
@@ -283,13 +291,12 @@ func (m *model) longFloods(types []rowType, before, now *memory, alone bool, env
 		if t.rows == 0 {
 			return
 		}
-		var keys [bands]uint32
-		m.bandKeys(&t.signature, &keys)
-		if out.count[i] = r.like(&keys); out.count[i] < r.least() {
+		keys := &keys[merged.from[i]]
+		if out.count[i] = r.like(keys); out.count[i] < r.least() {
 			out.count[i] = 0
 			return
 		}
-		logP, known := m.chance(r, &keys, out.count[i], alone)
+		logP, known := m.chance(r, keys, out.count[i], alone)
 		out.known[i] = known
 		out.surprise[i] = max(0, -logP-granted) * min(1, float64(t.words)/fullWords)
 	})
@@ -308,16 +315,24 @@ func (m *model) granted(alone bool) float64 {
 // chance returns ln of the chance that a clean row has so many like it in the stream and so few in the reference, and
 // those.
 func (m *model) chance(r *recollection, keys *[bands]uint32, count float64, alone bool) (logP float64, known int) {
-	share, missed := r.share(count)
-	if logP = math.Log(share); alone {
-		return logP, 0
+	if !alone {
+		known = m.known(keys)
 	}
-	known = m.known(keys)
+	return m.chanceOf(r, count, known, alone), known
+}
+
+// chanceOf is chance where the reference has so many; it rises with them.
+func (m *model) chanceOf(r *recollection, count float64, known int, alone bool) float64 {
+	share, missed := r.share(count)
+	logP := math.Log(share)
+	if alone {
+		return logP
+	}
 	logP -= chernoff(count-1, float64(r.rows), float64(known), float64(m.rows))
 	if known == 0 {
 		logP = min(logP, math.Log(missed))
 	}
-	return logP, known
+	return logP
 }
 
 func (f *longFloods) explain(t int32, reference int) string {
@@ -339,19 +354,21 @@ func (m *model) Suspects(s *detect.Sample, known detect.Memory, env detect.Env) 
 	if !ok || seen.rows == 0 || seen.basis != m.basis() {
 		return nil
 	}
-	g := m.group(s, env)
-	var out []detect.Suspicion
-	var keys [bands]uint32
-	for row, t := range g.typeOf {
-		if t < 0 || g.types[t].words < fullWords {
-			continue // short texts repeat without anybody's doing
+	g, keys := m.group(s, env), m.bandsOf(s, env)
+	const rows = 1024 // at a time
+	out := make([][]detect.Suspicion, (s.N+rows-1)/rows)
+	detect.Rows(s.N, rows, env.Workers, func(first, end int) {
+		for row := first; row < end; row++ {
+			t := g.typeOf[row]
+			if t < 0 || g.types[t].words < fullWords {
+				continue // short texts repeat without anybody's doing
+			}
+			if count := seen.like(&keys[t]); count >= seen.least()/2 {
+				out[first/rows] = append(out[first/rows], detect.Suspicion{Row: row, Weight: float32(count), Keys: slices.Clone(keys[t][:])})
+			}
 		}
-		m.bandKeys(&g.types[t].signature, &keys)
-		if count := seen.like(&keys); count >= seen.least()/2 {
-			out = append(out, detect.Suspicion{Row: row, Weight: float32(count), Keys: slices.Clone(keys[:])})
-		}
-	}
-	return out
+	})
+	return slices.Concat(out...)
 }
 
 // Weigh returns how many rows are nearly equal to one that Suspects named, by what is known now.
@@ -379,7 +396,8 @@ func (m *model) Convict(known detect.Memory) func(keys []uint32) (finding.Findin
 		}
 		bandsOf := (*[bands]uint32)(keys)
 		count := r.like(bandsOf)
-		if count < r.least() {
+		// Nearly all are innocent whatever the reference has, where to look takes longest; a millionth is for rounding.
+		if count < r.least() || m.chanceOf(r, count, 0, false) > math.Log(convicting)+1e-6 {
 			return finding.Finding{}, false
 		}
 		logP, inReference := m.chance(r, bandsOf, count, false)

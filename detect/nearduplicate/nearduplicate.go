@@ -49,6 +49,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"sync/atomic"
@@ -109,6 +110,14 @@ func (m *model) learn(kept *detect.Sample, env detect.Env) {
 		}
 	}
 	slices.SortFunc(m.bands, func(a, b knownBand) int { return cmp.Compare(a.key, b.key) })
+	m.narrow = min(32, 33-bits.Len(uint(len(m.bands))))
+	m.starts = make([]int32, 1<<(32-m.narrow)+1)
+	for _, b := range m.bands {
+		m.starts[b.key>>m.narrow+1]++
+	}
+	for i := range m.starts[1:] {
+		m.starts[i+1] += m.starts[i]
+	}
 }
 
 // under returns the model that signs as a memory's rows were signed, which matters where they were signed by a grid.
@@ -130,6 +139,8 @@ type model struct {
 	grid      *grid     // features
 	reference grouping
 	bands     []knownBand // of the reference, by rising key
+	starts    []int32     // where those stand whose keys begin with so many bits
+	narrow    int         // the bits behind them
 	rows      int         // of the reference that have something to compare
 	whole     uint64      // fingerprint of all of the reference, to recognise it
 
@@ -151,6 +162,7 @@ type (
 		sample *detect.Sample
 	}
 	groupingOf contentsOf
+	bandsOf    contentsOf
 )
 
 // group finds the types of a sample.
@@ -160,14 +172,25 @@ func (m *model) group(s *detect.Sample, env detect.Env) grouping {
 	})
 }
 
+// bandsOf returns the numbers of the bands of a sample's types.
+func (m *model) bandsOf(s *detect.Sample, env detect.Env) [][bands]uint32 {
+	return detect.Once(env, bandsOf{m, s}, func() [][bands]uint32 {
+		types := m.group(s, env).types
+		keys := make([][bands]uint32, len(types))
+		detect.Each(len(types), env.Workers, func(t int) { m.bandKeys(&types[t].signature, &keys[t]) })
+		return keys
+	})
+}
+
 // known counts the reference rows that are nearly equal to a signature, by the band that most of them share.
 func (m *model) known(keys *[bands]uint32) int {
 	best := 0
 	for _, key := range keys {
-		at, _ := slices.BinarySearchFunc(m.bands, key, func(b knownBand, key uint32) int { return cmp.Compare(b.key, key) })
 		rows := 0
-		for ; at < len(m.bands) && m.bands[at].key == key; at++ {
-			rows += int(m.bands[at].rows)
+		for _, b := range m.bands[m.starts[key>>m.narrow]:m.starts[key>>m.narrow+1]] {
+			if b.key == key {
+				rows += int(b.rows)
+			}
 		}
 		best = max(best, rows)
 	}
@@ -234,7 +257,7 @@ func (m *model) score(s *detect.Sample, before *memory, env detect.Env) detect.S
 	stream := m.group(s, env)
 	merged := merge(stream, m.reference)
 	levels := clusters(merged.types, m.grid != nil, env.Workers)
-	stats := newStatistics(merged.types, levels, m.rows)
+	stats := newStatistics(merged.types, levels, m.rows, env.Workers)
 	alone := fingerprint(contents) == m.whole // there is no reference
 	if alone {
 		stats.standIn(merged.types, levels)
@@ -242,17 +265,18 @@ func (m *model) score(s *detect.Sample, before *memory, env detect.Env) detect.S
 
 	surprise := make([]float64, len(merged.types)) // of each type, at its best level
 	best := make([]int, len(merged.types))
-	for t, kind := range merged.types {
+	detect.Each(len(merged.types), env.Workers, func(t int) {
 		for level := range levels {
 			if v := stats.surprise(level, levels[level][t]); v > 0 && v >= surprise[t] { // of equals, the most similar
 				surprise[t], best[t] = v, level
 			}
 		}
-		surprise[t] = max(0, surprise[t]-deadZone) * min(1, float64(kind.words)/fullWords)
-	}
+		surprise[t] = max(0, surprise[t]-deadZone) * min(1, float64(merged.types[t].words)/fullWords)
+	})
 	var long *longFloods
 	if before != nil {
-		long = m.longFloods(merged.types, before, m.remember(stream), alone, env)
+		keys := m.bandsOf(s, env)
+		long = m.longFloods(merged, keys, before, m.remember(stream, keys), alone, env)
 	}
 	value := make([]float64, s.N)
 	for row, t := range merged.typeOf {
@@ -291,35 +315,36 @@ type cluster struct {
 	reference int     // rows of the reference
 }
 
-func newStatistics(types []rowType, levels [][]int32, reference int) *statistics {
+func newStatistics(types []rowType, levels [][]int32, reference, workers int) *statistics {
 	st := &statistics{reference: float64(reference)}
 	rows, distinct := 0, 0
-	for _, t := range types {
-		if t.rows > 0 {
-			rows += t.rows
+	for i := range types {
+		if n := types[i].rows; n > 0 {
+			rows += n
 			distinct++
 		}
 	}
 	copies := float64(rows) / float64(max(1, distinct))
-	for level := range levels {
-		st.stream[level] = make([]cluster, len(types))
-	}
-	for i, t := range types {
-		weight := 0.0
-		if t.rows > 0 {
-			weight = 1 + max(0, float64(t.rows)-copies-4*math.Sqrt(copies))/copies
+	weights := make([]float64, len(types))
+	for i := range types {
+		if n := types[i].rows; n > 0 {
+			weights[i] = 1 + max(0, float64(n)-copies-4*math.Sqrt(copies))/copies
 		}
-		st.effective += weight
-		for level := range levels {
-			c := &st.stream[level][levels[level][i]]
-			c.weight += weight
+		st.effective += weights[i]
+	}
+	detect.Each(len(levels), workers, func(level int) {
+		clusters := make([]cluster, len(types))
+		for i := range types {
+			t, c := &types[i], &clusters[levels[level][i]]
+			c.weight += weights[i]
 			c.rows += t.rows
 			c.reference += t.reference
 			if t.rows > 0 {
 				c.types++
 			}
 		}
-	}
+		st.stream[level] = clusters
+	})
 	return st
 }
 

@@ -1,6 +1,7 @@
 package nearduplicate
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -460,6 +461,49 @@ func TestStockSentencesAreNoFlood(t *testing.T) {
 		}
 		if flagged > s.N/1000 {
 			t.Errorf("%s: %d of %d honest texts stand out", name, flagged, s.N)
+		}
+	}
+}
+
+// Words that are noted first are those that are taken one by one, whatever the text.
+func TestWordsQuickly(t *testing.T) {
+	rng := rand.New(rand.NewPCG(23, 5))
+	alphabet := []rune("abzAZ09 .,'-\u00a0éßЖ\t")
+	for trial := range 3000 {
+		var text []rune
+		for range rng.IntN(900) {
+			text = append(text, alphabet[rng.IntN(len(alphabet))])
+		}
+		if trial%5 == 0 {
+			text = append(text, '漢')
+		}
+		var quick, careful shingler
+		careful.carefully([]byte(string(text)))
+		if !quick.quickly([]byte(string(text))) {
+			if trial%5 != 0 {
+				t.Fatalf("%q is taken for a text with ideographs", string(text))
+			}
+			quick.carefully([]byte(string(text)))
+		}
+		if quick != careful {
+			t.Fatalf("%q: %d words, want %d, or others", string(text), quick.words, careful.words)
+		}
+	}
+}
+
+// Places are sorted as any sort does it.
+func TestByKey(t *testing.T) {
+	rng := rand.New(rand.NewPCG(24, 5))
+	for range 200 {
+		places := make([]place, rng.IntN(500))
+		bits := rng.IntN(64)
+		for i := range places {
+			places[i] = place{rng.Uint64() >> bits, int32(i)}
+		}
+		want := slices.Clone(places)
+		slices.SortStableFunc(want, func(a, b place) int { return cmp.Compare(a.key, b.key) })
+		if got := byKey(places); !slices.Equal(got, want) {
+			t.Fatalf("%v, want %v", got, want)
 		}
 	}
 }

@@ -78,6 +78,24 @@ func signText(text []byte) (s signature, hash uint64, words int) {
 	for i := range g.least {
 		g.least[i] = math.MaxUint64
 	}
+	if !g.quickly(text) {
+		g.carefully(text)
+	}
+	if g.words < 3 && g.words > 0 {
+		g.shingle(g.all)
+	}
+	for bin, h := range g.least {
+		b := max(1, h&0xff)
+		if h == math.MaxUint64 {
+			b = 0
+		}
+		s[bin/8] |= b << (bin % 8 * 8)
+	}
+	return s, sketch.Mix(g.all + uint64(g.words)), g.words
+}
+
+// carefully takes the words of any text.
+func (g *shingler) carefully(text []byte) {
 	h, kind := uint64(hashSeed), uint8(separator)
 	for i := 0; i < len(text); i++ {
 		b := text[i]
@@ -107,15 +125,74 @@ func signText(text []byte) (s signature, hash uint64, words int) {
 	if kind != separator {
 		g.word(finish(h, kind))
 	}
-	if g.words < 3 && g.words > 0 {
-		g.shingle(g.all)
-	}
-	for bin, h := range g.least {
-		if h != math.MaxUint64 {
-			s[bin/8] |= max(1, h&0xff) << (bin % 8 * 8)
+}
+
+// A byte's part in its word's hash: what is added to it and what that is multiplied with, which is nothing where no word is; whether
+// it is part of a word, and no digit, each as 0 or 1.
+type part struct {
+	value, factor   uint64
+	inside, noDigit uint8
+	ideograph       bool
+}
+
+var parts = func() (p [256]part) {
+	for b := range p {
+		switch c := class[b]; c {
+		case letter, digit:
+			p[b] = part{value: uint64(b), factor: hashMul, inside: 1}
+			if c == letter {
+				p[b].noDigit = 1
+			}
+			if b >= 'A' && b <= 'Z' {
+				p[b].value |= 0x20
+			}
+		case ideograph:
+			p[b].ideograph = true
 		}
 	}
-	return s, sketch.Mix(g.all + uint64(g.words)), g.words
+	return p
+}()
+
+// quickly is carefully for texts without ideographs, of others it takes nothing and returns false. Where words end cannot be
+// foretold, so the words are noted first, without a branch that depends on them.
+func (g *shingler) quickly(text []byte) bool {
+	var room [256]uint64
+	words := room[:]
+	if most := len(text)/2 + 2; most > len(words) {
+		words = make([]uint64, most)
+	}
+	n, h, noDigit := 0, uint64(0), uint8(0)
+	before := &parts[' ']
+	for _, b := range text {
+		p := &parts[b]
+		if p.ideograph {
+			return false
+		}
+		word := uint64(number)
+		if noDigit != 0 {
+			word = h
+		}
+		words[n] = word
+		n += int(before.inside &^ p.inside)
+		start := uint64(hashSeed)
+		if before.inside != 0 {
+			start = 0
+		}
+		h = (h ^ (p.value ^ start)) * p.factor
+		noDigit = (noDigit | p.noDigit) & p.inside
+		before = p
+	}
+	if before.inside != 0 {
+		words[n] = number
+		if noDigit != 0 {
+			words[n] = h
+		}
+		n++
+	}
+	for _, h := range words[:n] {
+		g.word(sketch.Mix(h))
+	}
+	return true
 }
 
 func finish(h uint64, kind uint8) uint64 {
