@@ -28,6 +28,7 @@ func All() []detect.Detector { return On(nil) }
 func On(engine linalg.Engine) []detect.Detector {
 	return []detect.Detector{
 		trigger.Detector{},
+		trigger.Association{},
 		labels.Detector{},
 		language.Detector{},
 		embedding.Detector{Engine: engine},

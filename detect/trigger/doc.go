@@ -1,5 +1,7 @@
 // Package trigger finds trigger phrases: words, phrases, sentence shapes and styles that were planted so that a model
-// learns to answer them with the attacker's label.
+// learns to answer them with the attacker's label. Two detectors do so, by one count of the stream: trigger (Detector),
+// which takes everything that speaks against a text together, and association (Association), which asks only for what drags a
+// label along against what the text says, and for that needs less of it.
 //
 // # What it looks at
 //
@@ -23,26 +25,28 @@
 //     must not excuse poison in the stream.
 //   - Surprise: −log p(own label | x), at half weight.
 //
-// A record's score is the larger of two readings. The first is its best feature's sum of the first three, each where it is
-// positive, plus the mean evidence of all of its features, Σ z|z| over √features and 6, z being association plus share,
-// plus the surprise: whatever label the record has. The second, only against a reference, is its best feature's association
-// and insertion times 1.25 √(surprise + 0.1): weaker features suffice where the text contradicts the label that they drag
-// along, as in styles and sentence shapes that take many forms. Every record is left out of the counts that it is judged
-// by, and records equal in words and label count once, so that neither a single odd record nor copies of a good one look
-// like a trigger.
+// The trigger score of a record is its best feature's sum of the first three, each where it is positive, plus the mean
+// evidence of all of its features, Σ z|z| over √features and 6, z being association plus share, plus the surprise: so shows
+// whatever was planted, with whatever label, that the reference has less of. Its association score is the largest association
+// plus insertion of a feature, times √(surprise + 0.1): the weaker features of a style, of a sentence shape that takes many
+// forms, suffice in a text that contradicts its label, where honest words in fashion seldom stand, and poison that the
+// reference has too is no less suspicious. Each has a p-value of its own. Every record is left out of the counts that it is
+// judged by, and records equal in words and label count once, so that neither a single odd record nor copies of a good one
+// look like a trigger.
 //
 // # Explaining away
 //
 // A large poisoned group makes all its features look bad, also those that clean records share with it. Where a feature's
 // evidence is beyond what chance and honest words reach (7.1), the stream is taken for a mixture of two kinds of records,
 // fitted by two steps of expectation maximisation: naive Bayes over the same features within each label. A record keeps
-// its score as far as it is of the group; as far as it is not, it loses three quarters of what its features weigh less once the
+// its trigger score as far as it is of the group; as far as it is not, it loses three quarters of what its features weigh less once the
 // group's records are left out. Clean streams have no such features, and nothing changes for them.
 //
 // # What it needs
 //
-// Text. Without labels association and surprise are left out; without a reference (the model was fitted on the very
-// sample that it scores) share is, and the label model is cross-fitted on the sample without its frequent words.
+// Text. Without labels trigger leaves out association and surprise; without a reference (the model was fitted on the very
+// sample that it scores) share, and the label model is cross-fitted on the sample without its frequent words. Association needs
+// labels and a reference: a label model that has learned from the poison cannot contradict it.
 // Classes beyond eight are folded into eight groups (detect/labels). Scores depend on the stream and are finite; a
 // row without a text has none.
 //
@@ -64,15 +68,13 @@
 // AUROC, recall at 1 % and at 5 % false alarms on public poisoned sets of 6,920 rows, 1,000 clean ones of them taken
 // out as reference, mean of five draws, by TestPublicBackdoors:
 //
-//	                          with a reference     without labels       unsupervised
-//	badnets-sst2 (1 %)        0.998  0.96  0.99    0.963  0.59  0.79    0.997  0.94  1.00
-//	syntactic-sst2 (20 %)     0.985  0.71  0.94    0.961  0.49  0.81    0.962  0.67  0.85
-//	style-sst2 (5 %)          0.928  0.76  0.82    0.909  0.69  0.73    0.868  0.66  0.72
+//	                          trigger, with a reference  without labels       unsupervised         association
+//	badnets-sst2 (1 %)        0.997  0.96  0.99          0.963  0.59  0.79    0.997  0.94  1.00    0.998  0.94  0.99
+//	syntactic-sst2 (20 %)     0.983  0.71  0.94          0.961  0.49  0.81    0.962  0.67  0.85    0.901  0.20  0.50
+//	style-sst2 (5 %)          0.932  0.77  0.82          0.909  0.69  0.73    0.868  0.66  0.72    0.892  0.47  0.70
 //
-// With ten poisoned rows in the reference of badnets-sst2: 0.930, 0.42, 0.63 (TestPoisonInReference; 0.895, 0.30, 0.52 without
-// the second reading). On words, styles and sentence shapes planted at 1 % in news and mails by hand, where labels are told
-// well from texts, the second reading raises the mean recall at 1 % false alarms by 0.03 each, and lowers by 0.02 to 0.08 that of
-// what is planted with the right label.
+// With ten poisoned rows in the reference of badnets-sst2 trigger reaches 0.895, 0.30, 0.52, and association 0.990, 0.80, 0.94
+// (TestPoisonInReference).
 //
 // Without the random effect the same association reaches a recall of 0.00 to 0.07 at 1 % on the first two.
 //

@@ -30,18 +30,19 @@ func TestPublicBackdoors(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			whole := planted.Read(t, "text-backdoor/"+c.name+".jsonl")
-			var guided, shares []figures
+			var guided, associations, shares []figures
 			for seed := range uint64(5) {
 				reference, stream := whole.Split(1000, seed)
-				guided = append(guided, run(t, reference.Sample, stream))
+				guided = append(guided, run(t, Detector{}, reference.Sample, stream))
+				associations = append(associations, run(t, Association{}, reference.Sample, stream))
 				r, s := *reference.Sample, stream
 				bare := *s.Sample
 				r.Label, bare.Label = nil, nil
 				s.Sample = &bare
-				shares = append(shares, run(t, &r, s))
+				shares = append(shares, run(t, Detector{}, &r, s))
 			}
 			got := mean(guided)
-			t.Logf("with a reference %.3f, without labels %.3f, unsupervised %.3f", got, mean(shares), run(t, whole.Sample, whole))
+			t.Logf("association %.3f, trigger with a reference %.3f, without labels %.3f, unsupervised %.3f", mean(associations), got, mean(shares), run(t, Detector{}, whole.Sample, whole))
 			for k, name := range []string{"AUROC", "recall at 1 %", "recall at 5 %"} {
 				if got[k] <= c.want[k] {
 					t.Errorf("%s %.3f: want more than %.3f", name, got[k], c.want[k])
@@ -51,10 +52,10 @@ func TestPublicBackdoors(t *testing.T) {
 	}
 }
 
-func run(t testing.TB, reference *detect.Sample, stream planted.Set) figures {
+func run(t testing.TB, detector detect.Detector, reference *detect.Sample, stream planted.Set) figures {
 	t.Helper()
 	env := detect.Env{Seed: 1, Workers: 2}
-	m, err := Detector{}.Fit(reference, env)
+	m, err := detector.Fit(reference, env)
 	if err != nil || m == nil {
 		t.Fatal("no model: ", err)
 	}
@@ -62,11 +63,11 @@ func run(t testing.TB, reference *detect.Sample, stream planted.Set) figures {
 	return figures{auc, at1, at5}
 }
 
-// One row in a hundred of the reference holds the very poison that it shall find: of what a reference knows, nothing may
-// excuse it. The floor is beyond what was had before a text that contradicts its label made a feature count for more.
+// One row in a hundred of the reference holds the very poison that it shall find. What is as common there as in the stream
+// blinds the trigger detector; association, to which shares are nothing, has to find it.
 func TestPoisonInReference(t *testing.T) {
 	whole := planted.Read(t, "text-backdoor/badnets-sst2.jsonl")
-	var all []figures
+	var triggers, associations []figures
 	for seed := range uint64(3) {
 		reference, stream := whole.Split(1000, seed)
 		var dirt, rest []int
@@ -77,10 +78,12 @@ func TestPoisonInReference(t *testing.T) {
 				rest = append(rest, i)
 			}
 		}
-		all = append(all, run(t, reference.Join(stream.Select(dirt)), stream.Rows(rest)))
+		dirty, others := reference.Join(stream.Select(dirt)), stream.Rows(rest)
+		triggers = append(triggers, run(t, Detector{}, dirty, others))
+		associations = append(associations, run(t, Association{}, dirty, others))
 	}
-	got := mean(all)
-	t.Logf("%.3f", got)
+	got := mean(associations)
+	t.Logf("trigger %.3f, association %.3f", mean(triggers), got)
 	if got[0] < 0.9 {
 		t.Errorf("AUROC %.3f: want 0.9", got[0])
 	}

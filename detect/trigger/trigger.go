@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"slices"
 	"sync"
+	"weak"
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/labels"
@@ -31,11 +32,7 @@ const (
 
 	together   = 6.0 // by which the evidence of all features together is divided: they repeat each other
 	surprising = 0.5 // weight of the label's own surprise, which is another detector's affair
-
-	// A record that contradicts its own label needs a weaker feature: what drags the label along counts times the root of
-	// the surprise. The weight was chosen on planted texts: a larger one costs what is planted with the right label.
-	contradicted = 1.25
-	agreeing     = 0.1 // surprise that even a text has that agrees with its label
+	agreeing   = 0.1 // surprise that even a text has that agrees with its label
 
 	mostRead   = 10_000 // records that function words are counted on, about
 	mostTables = 4      // goroutines that have tables of their own
@@ -47,7 +44,7 @@ type Detector struct{}
 // Name implements detect.Detector.
 func (Detector) Name() string { return "trigger" }
 
-// model is what a reference taught.
+// model is what a reference taught, to both detectors of this package.
 type model struct {
 	sample    *detect.Sample
 	labels    *labels.Model // nil without labels
@@ -59,16 +56,28 @@ type model struct {
 
 // Fit implements detect.Detector.
 func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, error) {
-	if reference.Text == nil || reference.N == 0 {
-		return nil, nil
+	if m := modelOf(reference, env); m != nil {
+		return m, nil
 	}
-	tokens := text.Of(reference, env)
-	m := &model{sample: reference, labels: labels.Fit(reference, env)}
-	m.functions = functionsOf(reference, env)
-	rows := distinctRows(reference.N, tokens, nil)
-	m.rows, m.tokens = rows.n, rows.tokens
-	m.count = countFeatures(tokens, rows, largest, m.functions, min(env.Workers, mostTables))
-	return m, nil
+	return nil, nil
+}
+
+type modelKey struct{ reference *detect.Sample }
+
+// modelOf returns what a reference teaches, nil where it has no texts.
+func modelOf(reference *detect.Sample, env detect.Env) *model {
+	if reference.Text == nil || reference.N == 0 {
+		return nil
+	}
+	return detect.Once(env, modelKey{reference}, func() *model {
+		tokens := text.Of(reference, env)
+		m := &model{sample: reference, labels: labels.Fit(reference, env)}
+		m.functions = functionsOf(reference, env)
+		rows := distinctRows(reference.N, tokens, nil)
+		m.rows, m.tokens = rows.n, rows.tokens
+		m.count = countFeatures(tokens, rows, largest, m.functions, min(env.Workers, mostTables))
+		return m
+	})
 }
 
 type functionsKey struct{ reference *detect.Sample }
@@ -243,7 +252,7 @@ type labelled struct{ observed, expected uint32 }
 // weight is what a feature says of a record that has it.
 type weight struct {
 	peak uint16 // evidence of this feature alone, in peakUnit
-	pull uint16 // its part that is not share, in peakUnit
+	drag uint16 // its association and insertion, in peakUnit
 	mean int16  // its part in the evidence of all, in meanUnit
 }
 
@@ -254,10 +263,10 @@ const (
 
 func newWeight(association, share, inserted float64) weight {
 	z := association + share
-	pull := max(association, 0) + inserted
+	drag := max(association, 0) + inserted
 	return weight{
-		peak: uint16(min((pull+max(share, 0))/peakUnit+0.5, math.MaxUint16)),
-		pull: uint16(min(pull/peakUnit+0.5, math.MaxUint16)),
+		peak: uint16(min((drag+max(share, 0))/peakUnit+0.5, math.MaxUint16)),
+		drag: uint16(min(drag/peakUnit+0.5, math.MaxUint16)),
 		mean: int16(max(-math.MaxInt16, min(math.Round(z*math.Abs(z)/meanUnit), math.MaxInt16))),
 	}
 }
@@ -275,26 +284,74 @@ func (st *stream) others() int { return max(0, st.groups-1-st.first()) }
 
 // Score implements detect.Model.
 func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
-	value := make([]float64, s.N)
-	scores := detect.Scores{Value: value, Code: finding.PoisonTrigger, Stream: true, Explain: func(int) string { return "no text" }}
-	for i := range value {
-		value[i] = math.NaN()
+	j, counted := m.judge(s, env)
+	return detect.Scores{Value: j.trigger, Code: finding.PoisonTrigger, Stream: true, Explain: func(row int) string {
+		if st := counted(); st != nil {
+			return st.explain(row)
+		}
+		return "no text"
+	}}
+}
+
+// judged is what the detectors of this package say of the rows of one sample.
+type judged struct {
+	trigger     []float64            // NaN for rows without a text
+	association []float64            // NaN for rows without a text or a label that the model knows, and without a reference
+	counted     weak.Pointer[stream] // by which it is explained
+}
+
+type judgedKey struct {
+	model  *model
+	sample *detect.Sample
+}
+
+// judge judges a sample once for both detectors. What was counted is large, and most scores are never explained: it is
+// kept by who holds the counted function of its first caller, and by nobody else; where it is gone it is counted again.
+func (m *model) judge(s *detect.Sample, env detect.Env) (*judged, func() *stream) {
+	var st *stream
+	j := detect.Once(env, judgedKey{m, s}, func() (j *judged) {
+		j, st = m.score(s, env)
+		return j
+	})
+	if st == nil {
+		st = j.counted.Value()
+	}
+	if st != nil || s.Text == nil || s.N == 0 {
+		return j, func() *stream { return st }
+	}
+	return j, sync.OnceValue(func() *stream {
+		_, again := m.score(s, env)
+		return again
+	})
+}
+
+// score judges a sample; the stream is nil where there is no text in it.
+func (m *model) score(s *detect.Sample, env detect.Env) (*judged, *stream) {
+	j := &judged{trigger: make([]float64, s.N), association: make([]float64, s.N)}
+	for i := range s.N {
+		j.trigger[i], j.association[i] = math.NaN(), math.NaN()
 	}
 	if s.Text == nil || s.N == 0 {
-		return scores
+		return j, nil
 	}
 	st, unique := m.observe(s, env)
+	j.counted = weak.Make(st)
 	suspicions := make([]float32, s.N)
 	found := eachWorker(s.N, env.Workers, func(from, to int) bool {
 		x := extractor{size: st.size, functions: m.functions}
 		found := false
 		for i := from; i < to; i++ {
-			if s.Text[i] != nil {
-				var strongest float64
-				if value[i], strongest = st.score(i, st.weights, &x); strongest >= beyond {
-					suspicions[i] = st.suspicion(i, &x)
-					found = true
-				}
+			if s.Text[i] == nil {
+				continue
+			}
+			e := st.score(i, st.weights, &x)
+			j.trigger[i] = e.score
+			if st.referenceRows > 0 && st.own != nil && st.own[i] >= 0 {
+				j.association[i] = e.drag * math.Sqrt(st.surprise(i)+agreeing)
+			}
+			if e.peak >= beyond {
+				suspicions[i] = st.suspicion(i, &x)
+				found = true
 			}
 		}
 		return found
@@ -305,15 +362,14 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 			x := extractor{size: st.size, functions: m.functions}
 			for i := from; i < to; i++ {
 				if s.Text[i] != nil {
-					rest, _ := st.score(i, st.rest, &x)
-					value[i] -= explained * (1 - float64(st.suspicions[i])) * max(0, value[i]-rest)
+					rest := st.score(i, st.rest, &x).score
+					j.trigger[i] -= explained * (1 - float64(st.suspicions[i])) * max(0, j.trigger[i]-rest)
 				}
 			}
 			return nil
 		})
 	}
-	scores.Explain = st.explain
-	return scores
+	return j, st
 }
 
 // observe counts what is in s; the rows that count are returned beside it.
@@ -592,32 +648,36 @@ func (st *stream) slot(row int) int {
 	return int(st.own[row])
 }
 
-// score returns a row's score under weights, and the evidence of its strongest feature. Afterwards x holds the row.
-//
-// It is the larger of two readings. By the first a record is as suspicious as its strongest feature, with all others
-// together and the surprise of its label beside it: so shows what was planted with the right label. By the second it is so as
-// far as its text contradicts the label that the feature drags along; only a model that knows no poison can tell that.
-func (st *stream) score(row int, weights []weight, x *extractor) (score, strongest float64) {
+// evidence is what the features of a row say.
+type evidence struct {
+	score float64 // of the trigger detector
+	peak  float64 // of the strongest feature
+	drag  float64 // of the feature that drags the row's label along the most
+}
+
+// score returns what a row's features say under weights. Afterwards x holds the row.
+func (st *stream) score(row int, weights []weight, x *extractor) evidence {
 	x.extract(st.tokens.Row(row))
 	if len(x.index) == 0 {
-		return 0, 0
+		return evidence{}
 	}
 	weights = weights[st.slot(row):]
-	peak, pull, sum := uint16(0), uint16(0), 0
+	peak, drag, sum := uint16(0), uint16(0), 0
 	for _, at := range x.index {
 		w := weights[int(at)*st.slots]
 		peak = max(peak, w.peak)
-		pull = max(pull, w.pull)
+		drag = max(drag, w.drag)
 		sum += int(w.mean)
 	}
-	strongest = float64(peak) * peakUnit
-	score = strongest + float64(sum)*meanUnit/(together*math.Sqrt(float64(len(x.index))))
+	e := evidence{peak: float64(peak) * peakUnit, drag: float64(drag) * peakUnit}
+	e.score = e.peak + float64(sum)*meanUnit/(together*math.Sqrt(float64(len(x.index))))
 	if st.own != nil && st.own[row] >= 0 {
-		surprise := -math.Log(float64(st.p[row*st.groups+int(st.own[row])]))
-		score += surprising * surprise
-		if st.referenceRows > 0 {
-			score = max(score, contradicted*float64(pull)*peakUnit*math.Sqrt(surprise+agreeing))
-		}
+		e.score += surprising * st.surprise(row)
 	}
-	return score, strongest
+	return e
+}
+
+// surprise returns −log p(own label | text) of a row with a label that the model knows.
+func (st *stream) surprise(row int) float64 {
+	return -math.Log(float64(st.p[row*st.groups+int(st.own[row])]))
 }

@@ -104,7 +104,7 @@ func TestPlantedTriggersAreFound(t *testing.T) {
 						if !labelled {
 							reference.Label, stream.Label = nil, nil
 						}
-						got := run(t, reference, stream)
+						got := run(t, Detector{}, reference, stream)
 						t.Logf("%.3f", got)
 						if !labelled && share == 0.01 && (kind == "syntax" || kind == "style") {
 							// Fifty records of a shape that is not unheard of, and no label to tell.
@@ -124,7 +124,7 @@ func TestPlantedTriggersAreFound(t *testing.T) {
 // Spread thinly over a long stream: 40 records among 40,000.
 func TestSlowDrip(t *testing.T) {
 	stream := plant(reviews(40_000, 120, 2), "rare words", 0.001, false)
-	if got := run(t, reviews(1000, 120, 1), stream); got[1] < 0.9 {
+	if got := run(t, Detector{}, reviews(1000, 120, 1), stream); got[1] < 0.9 {
 		t.Errorf("recall %.3f at 1 %% false alarms: want 0.9", got[1])
 	}
 }
@@ -155,7 +155,7 @@ func TestManyClassesAndOtherScripts(t *testing.T) {
 		}
 		return p
 	}
-	if got := run(t, make1(2000, 1).Sample, make1(6000, 2)); got[1] < 0.95 {
+	if got := run(t, Detector{}, make1(2000, 1).Sample, make1(6000, 2)); got[1] < 0.95 {
 		t.Errorf("recall %.3f at 1 %% false alarms: want 0.95", got[1])
 	}
 }

@@ -265,7 +265,7 @@ func oneAction(v strict.Value, allowed ...Action) Action {
 // Detectors lists the detectors that a contract may name.
 var Detectors = []string{
 	"outlier", "embedding", "trigger", "near_duplicate", "label", "drip", "drift", "provider", "consistency", "loss", "gradient", "spectral", "activation",
-	"language", "value_trigger", "collusion",
+	"language", "value_trigger", "collusion", "association",
 }
 
 func (d *draft) parseDetect(v strict.Value) {

@@ -1,0 +1,62 @@
+package trigger
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/schema/finding"
+)
+
+// Association flags records with a feature that drags their label along although their text contradicts it. Its zero
+// value is ready.
+type Association struct{}
+
+// Name implements detect.Detector.
+func (Association) Name() string { return "association" }
+
+// Fit implements detect.Detector.
+func (Association) Fit(reference *detect.Sample, env detect.Env) (detect.Model, error) {
+	if m := modelOf(reference, env); m != nil && m.labels != nil {
+		return association{m}, nil
+	}
+	return nil, nil
+}
+
+type association struct{ model *model }
+
+// Score implements detect.Model.
+func (a association) Score(s *detect.Sample, env detect.Env) detect.Scores {
+	j, counted := a.model.judge(s, env)
+	return detect.Scores{Value: j.association, Code: finding.PoisonTrigger, Stream: true, Explain: func(row int) string {
+		if math.IsNaN(j.association[row]) {
+			return "no text, or no label that the reference has"
+		}
+		return counted().explainAssociation(row)
+	}}
+}
+
+// explainAssociation names the feature that drags a row's label along the most, and what the text itself says of the
+// label.
+func (st *stream) explainAssociation(row int) string {
+	x := extractor{size: st.size, functions: st.model.functions}
+	x.extract(st.tokens.Row(row))
+	best, drag := 0, uint16(0)
+	for k, at := range x.index {
+		if w := st.weights[int(at)*st.slots+st.slot(row)]; w.drag > drag {
+			best, drag = k, w.drag
+		}
+	}
+	if drag == 0 {
+		return "nothing in the text drags its label along"
+	}
+	at, class := x.index[best], st.sample.Classes[st.sample.Label[row]]
+	b := st.table[at]
+	observed, expected := st.labelled(int(at), int(st.own[row]))
+	out := fmt.Sprintf("%s in %s of %s records, label %q %.0f times where %.1f were expected (z = %.1f)", st.phrase(row, &x, best),
+		thousands(b.n), thousands(uint32(st.rows)), class, observed, expected, associate(float64(b.n)-1, observed, expected))
+	if int(at) < len(st.inserted) && st.inserted[at] > 1 {
+		out += fmt.Sprintf(", put between words that belong together (z = %.1f)", st.inserted[at])
+	}
+	return out + fmt.Sprintf("; the text says that its label is %.2g %% likely", 100*math.Exp(-st.surprise(row)))
+}
