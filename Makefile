@@ -9,7 +9,7 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 CUDA_HEADERS := .cache/cuda/nvidia_cuda_runtime_cu12-12.8.90/nvidia/cuda_runtime/include
 CUDA := CGO_ENABLED=1 CGO_CFLAGS="-O2 -I$(CURDIR)/$(CUDA_HEADERS)" CGO_LDFLAGS="-L$(CURDIR)/gpukernels/driver/link"
 
-.PHONY: cuda-headers build-cuda build demo test lint bench bench-peers eval test-services torture ptx ptxas fuzz clean
+.PHONY: cuda-headers build-cuda test-cuda test-gpu bench-gpu build demo test lint bench bench-peers eval test-services torture ptx ptxas fuzz clean
 
 build: ## one static binary: bin/taster
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/taster ./cmd/taster
@@ -21,6 +21,16 @@ $(CUDA_HEADERS)/cuda.h: gpukernels/driver/header.txt
 
 build-cuda: $(CUDA_HEADERS)/cuda.h ## bin/taster-cuda, which uses a GPU where there is one and runs as well where there is none (a C compiler is needed)
 	$(CUDA) $(GO) build -tags cuda -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/taster-cuda ./cmd/taster
+
+# A driver without a device: it runs the kernels on the CPU.
+FAKE := .cache/cuda/fake
+$(FAKE)/libcuda.so.1: gpukernels/fakedriver/libcuda.cpp $(wildcard gpukernels/emulator/* gpukernels/kernels/*.cu gpukernels/kernels/*.cuh gpukernels/kernels/*.h)
+	mkdir -p $(FAKE)
+	g++ -std=c++17 -O2 -march=native -ffp-contract=off -fPIC -shared -fvisibility=hidden -Wall -Wextra -Werror -Wno-unknown-pragmas -o $@ gpukernels/fakedriver/libcuda.cpp gpukernels/emulator/*.cpp
+
+GPU_PACKAGES := ./gpukernels ./gpukernels/driver ./detect/linalg ./cmd/taster
+test-cuda: $(CUDA_HEADERS)/cuda.h $(FAKE)/libcuda.so.1 ## what a GPU does, on an emulated one: driver, kernels, loss of the device (g++ is needed)
+	$(CUDA) LD_LIBRARY_PATH=$(CURDIR)/$(FAKE) $(GO) test $(RACE) -tags cuda -run 'CUDA|Available|Libc|WithoutDriver' -timeout 20m $(GOTESTFLAGS) $(GPU_PACKAGES)
 
 demo: build ## embedded broker, traffic with planted poison, the whole pipeline
 	bin/taster demo

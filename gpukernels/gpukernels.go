@@ -52,5 +52,4 @@ type Info struct {
 type Options struct {
 	Device int   // by index
 	Memory int64 // bytes; 0: nine tenths of what is free
-	Tensor bool  // neighbours by tensor cores
 }
