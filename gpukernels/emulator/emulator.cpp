@@ -25,6 +25,7 @@ typedef float float4v __attribute__((vector_size(16)));
 namespace emulator {
 
 Index here;
+uint64_t block_time = 1, block_number = 1;
 
 namespace {
 
@@ -112,7 +113,7 @@ void (*body)(void **);
 void **arguments;
 
 // Times never go back, so that what is known of an earlier block means nothing in this one.
-uint64_t block_time = 1, warp_time = 1, block_number = 1;
+uint64_t warp_time = 1;
 struct Known {
     uint64_t block = 0;
     std::vector<Shadow> shadows;
@@ -211,7 +212,7 @@ Memory memory_of(void *at, int64_t n, int64_t size, const char *name) {
     return {k.shadows.data(), name, n};
 }
 
-void look(const Memory &m, int64_t first, int64_t n, Access how) {
+void look_closely(const Memory &m, int64_t first, int64_t n, Access how) {
     if (first < 0 || first + n > m.n || first % n != 0) {
         fail("%s has %lld elements; %lld from %lld were asked for", m.name, (long long)m.n, (long long)n, (long long)first);
         stop();
@@ -223,7 +224,7 @@ void look(const Memory &m, int64_t first, int64_t n, Access how) {
         const char *what = nullptr;
         if (s.block == block_number && s.written == block_time && s.writer != me && !(how == ATOMIC && s.atomic) &&
             (s.writer / WARP_SIZE != warp || s.warp_written == time))
-            what = "written by thread %d and used by thread %d without a barrier in between: %s[%lld]";
+            what = how == READ ? "read" : "written";
         if (how == READ) {
             if (s.block != block_number) {
                 fail("%s[%lld] was read before it was written", m.name, (long long)i);
@@ -245,8 +246,7 @@ void look(const Memory &m, int64_t first, int64_t n, Access how) {
             }
         }
         if (what) {
-            fail("written by thread %d and %s by thread %d without a barrier in between: %s[%lld]", s.writer, how == READ ? "read" : "written", me,
-                 m.name, (long long)i);
+            fail("written by thread %d and %s by thread %d without a barrier in between: %s[%lld]", s.writer, what, me, m.name, (long long)i);
             stop();
         }
         if (how != READ) s.block = block_number, s.written = block_time, s.writer = me, s.warp_written = time, s.atomic = how == ATOMIC;
@@ -313,33 +313,27 @@ const uint32_t *exchange(const uint32_t *words, int n, int line) {
 
 namespace {
 
-// The sum of products and c as tensor cores make it, at its most pessimistic: products are exact, each addend is cut off 24 binary digits below the largest, and so is the result (Fasi, Higham,
-// Mikaitis, Pranesh, "Numerical behavior of NVIDIA tensor cores", PeerJ Computer Science 2021, section 4).
-float sum_truncated(float c, const double *products, int n) {
-    double largest = std::fabs((double)c);
-    bool finite = std::isfinite(c);
-    double plain = c;
-    for (int i = 0; i < n; i++) {
-        largest = std::max(largest, std::fabs(products[i]));
-        finite = finite && std::isfinite(products[i]);
-        plain += products[i];
+// The sum of products and c as tensor cores make it, at its most pessimistic: products are exact, each addend is cut off 24 binary digits below the highest of the
+// largest, and so is the result (Fasi, Higham, Mikaitis, Pranesh, "Numerical behavior of NVIDIA tensor cores", PeerJ Computer Science 2021, section 4).
+float sum_truncated(float c, const double *x, const double *y) {
+    double products[16], largest = std::fabs((double)c), plain = c;
+    for (int k = 0; k < 16; k++) {
+        products[k] = x[k] * y[k];
+        largest = std::max(largest, std::fabs(products[k]));
+        plain += products[k];
     }
-    if (!finite || largest == 0) return (float)plain;
-    double step = std::ldexp(1.0, std::max(std::ilogb(largest) - 23, -149));
-    double sum = std::trunc(c / step);
-    for (int i = 0; i < n; i++) sum += std::trunc(products[i] / step);
-    sum *= step;
-    float rounded = (float)sum;
-    if (std::fabs((double)rounded) > std::fabs(sum)) rounded = std::nextafter(rounded, 0.0f);
-    return rounded;
+    if (!std::isfinite(plain) || largest == 0) return (float)plain;
+    // Powers of two are made of their bits: ldexp would take most of the time.
+    int exponent = std::max((int)(bits_of(largest) >> 52) - 1023 - 23, -149);
+    double step = double_of((uint64_t)(exponent + 1023) << 52), inverse = double_of((uint64_t)(1023 - exponent) << 52);
+    int64_t sum = (int64_t)(c * inverse);
+    for (int k = 0; k < 16; k++) sum += (int64_t)(products[k] * inverse);
+    int digits = 64 - __builtin_clzll((uint64_t)(sum < 0 ? -sum : sum) | 1);
+    if (digits > 24) sum = sum / (1ll << (digits - 24)) * (1ll << (digits - 24));
+    return (float)((double)sum * step);
 }
 
-double wide(uint32_t pair, int which) {
-    uint32_t bits = which ? pair & 0xffff0000u : pair << 16;
-    float v;
-    memcpy(&v, &bits, sizeof v);
-    return v;
-}
+double wide(uint32_t pair, int which) { return float_of(which ? pair & 0xffff0000u : pair << 16); }
 
 } // namespace
 
@@ -347,16 +341,15 @@ void (multiply_bf16)(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[
     uint32_t mine[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
     const uint32_t *all = exchange(mine, 6, line);
     int group = here.thread % WARP_SIZE / 4, place = here.thread % 4;
-    for (int i = 0; i < 4; i++) {
-        // c[i] is at row group (+ 8), column 2 place (+ 1). Row r of a is with the lanes of group r % 8, column n of b with those of group n.
-        int high = i / 2, column = 2 * place + i % 2;
-        double products[16];
+    // c[i] is at row group (+ 8), column 2 place (+ 1). Row r of a is with the lanes of group r % 8, column n of b with those of group n.
+    double x[2][16], y[2][16];
+    for (int high = 0; high < 2; high++)
         for (int k = 0; k < 16; k++) {
             int upper = k / 8, lane = k % 8 / 2;
-            products[k] = wide(all[(4 * group + lane) * 6 + high + 2 * upper], k % 2) * wide(all[(4 * column + lane) * 6 + 4 + upper], k % 2);
+            x[high][k] = wide(all[(4 * group + lane) * 6 + high + 2 * upper], k % 2);
+            y[high][k] = wide(all[(4 * (2 * place + high) + lane) * 6 + 4 + upper], k % 2);
         }
-        c[i] = sum_truncated(c[i], products, 16);
-    }
+    for (int i = 0; i < 4; i++) c[i] = sum_truncated(c[i], x[i / 2], y[i % 2]);
 }
 
 namespace {

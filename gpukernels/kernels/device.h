@@ -67,6 +67,19 @@ DEVICE void multiply_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t 
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+// The same value, of which the compiler knows nothing: what is computed from it stays where it is written. Without this it computes a hundred addresses before the first product and keeps them in registers.
+DEVICE int anchored(int v) {
+    asm volatile("" : "+r"(v));
+    return v;
+}
+
+// Two floats rounded to the nearest bfloat16, the first in the lower half.
+DEVICE uint32_t pack_bf16(float low, float high) {
+    uint32_t pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+}
+
 #else
 
 #include "../emulator/device.h"

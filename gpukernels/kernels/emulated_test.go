@@ -33,7 +33,7 @@ func TestEmulated(t *testing.T) {
 	if testing.Short() {
 		seeds = 1
 	}
-	for _, group := range []string{"rows", "knn_f32", "product_f32", "covariance_f32", "mahalanobis_f32", "kmeans_assign_f32", "subspace_step_f32", "columns_select", "forest_depth"} {
+	for _, group := range []string{"rows", "knn_f32", "knn_tensor", "product_f32", "product_tensor", "covariance_f32", "mahalanobis_f32", "kmeans_assign_f32", "subspace_step_f32", "columns_select", "forest_depth"} {
 		for seed := range seeds {
 			t.Run(group+"/"+strconv.Itoa(seed), func(t *testing.T) {
 				t.Parallel()

@@ -87,8 +87,8 @@ KERNEL rows_prepare(const float *x, int64_t rows, int64_t cols, int64_t stride, 
 // index of the point in the lower; NO_CANDIDATE where there are fewer. Queries that take no part find none.
 KERNEL knn_f32(const float *q, const float *qbias, int64_t queries, const float *p, const float *pbias, int64_t points, int64_t depth,
                int64_t span, int64_t candidates, uint64_t *lists, uint64_t *found);
-// Not there yet: KERNEL knn_tensor(const float *q, const float *qbias, int64_t queries, const float *p, const float *pbias, int64_t points, int64_t depth,
-//                int64_t span, int64_t candidates, uint64_t *lists, uint64_t *found);
+KERNEL knn_tensor(const float *q, const float *qbias, int64_t queries, const float *p, const float *pbias, int64_t points, int64_t depth,
+                  int64_t span, int64_t candidates, uint64_t *lists, uint64_t *found);
 
 // merged is [queries][candidates] from found [queries][spans][candidates]. They may not overlap.
 KERNEL knn_merge(const uint64_t *found, int64_t queries, int64_t spans, int64_t candidates, uint64_t *merged);
@@ -102,7 +102,7 @@ KERNEL knn_exact(const uint64_t *merged, int64_t queries, int64_t candidates, co
 // dst[n][m] = a[n][d] * transpose(b[m][d]). NaN and infinity follow IEEE 754. d may be 0.
 KERNEL product_f32(const float *a, int64_t n, int64_t astride, const float *b, int64_t m, int64_t bstride, int64_t d, float *dst, int64_t dstride);
 // The same for a and b prepared (rows padded to TILE, depth columns).
-// Not there yet: KERNEL product_tensor(const float *a, int64_t n, const float *b, int64_t m, int64_t depth, float *dst, int64_t dstride);
+KERNEL product_tensor(const float *a, int64_t n, const float *b, int64_t m, int64_t depth, float *dst, int64_t dstride);
 
 // parts[blockIdx.z][cols][cols] = sum over rows blockIdx.z*chunk .. of transpose(x - origin) (x - origin), of those that take part by norm. origin and norm may be 0.
 KERNEL covariance_f32(const float *x, int64_t rows, int64_t cols, int64_t stride, const float *origin, const float *norm, int64_t chunk, float *parts);
@@ -134,5 +134,6 @@ KERNEL forest_depth(const float *x, int64_t rows, int64_t cols, int64_t stride, 
 
 // The names, for who registers them all.
 #define EVERY_KERNEL(K)                                                                                                                  \
-    K(rows_norm) K(columns_sum) K(columns_mean) K(rows_prepare) K(knn_f32) K(knn_merge) K(knn_exact) K(product_f32) K(covariance_f32)     \
-    K(parts_sum) K(mahalanobis_f32) K(kmeans_assign_f32) K(subspace_step_f32) K(columns_select) K(forest_depth)
+    K(rows_norm) K(columns_sum) K(columns_mean) K(rows_prepare) K(knn_f32) K(knn_tensor) K(knn_merge) K(knn_exact) K(product_f32)         \
+    K(product_tensor) K(covariance_f32) K(parts_sum) K(mahalanobis_f32) K(kmeans_assign_f32) K(subspace_step_f32) K(columns_select)       \
+    K(forest_depth)

@@ -2,6 +2,7 @@
 // down, to a list of its own. When a list may overflow with the next tile, a warp keeps the best of it and lowers the bar: with LIST = 256 and 16 candidates that happens a handful of
 // times in a hundred thousand points, since each time the bar moves on to the next eighth.
 #include "select.cuh"
+#include "tensor.cuh"
 #include "tile.cuh"
 
 // What knn_f32 and knn_tensor do alike: the lists of a block.
@@ -17,14 +18,25 @@ struct Lists {
     }
     static DEVICE_METHOD bool takes_part_prepared(float bias) { return bias < infinity(); }
 
-    DEVICE_METHOD void offer(int row, float bar, float key, int64_t index) const {
-        if (key < bar) pairs.set(row * LIST + count.add(row, 1), candidate(key, index));
+    // Eight points for one query; mostly none is near enough, which one comparison finds. The point of keys[i] is first + i / group * stride + i % group.
+    DEVICE_METHOD void offer(int64_t row, const float (&keys)[8], uint32_t first, int group, int stride) const {
+        float least = keys[0], below = bar.get(row);
+#pragma unroll
+        for (int i = 1; i < 8; i++) least = keys[i] < least ? keys[i] : least;
+        if (!(least < below)) return;
+        int n = 0;
+#pragma unroll
+        for (int i = 0; i < 8; i++) n += keys[i] < below;
+        int64_t to = row * LIST + count.add(row, n);
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            if (keys[i] < below) pairs.set(to++, candidate(keys[i], first + i / group * stride + i % group));
     }
 
     // Makes room for another tile.
     DEVICE_METHOD void settle(int candidates) const {
-        int lane = thread_x() % WARP;
-        for (int row = thread_x() / WARP; row < TILE; row += WARPS) {
+        int thread = anchored(thread_x()), lane = thread % WARP;
+        for (int row = thread / WARP; row < TILE; row += WARPS) {
             int n = count.get(row);
             if (n <= LIST - TILE) continue;
             float highest;
@@ -38,8 +50,8 @@ struct Lists {
 
     // Writes the best of each list.
     DEVICE_METHOD void close(int candidates, int64_t first, int64_t queries, int64_t spans, uint64_t *found) const {
-        int lane = thread_x() % WARP;
-        for (int row = thread_x() / WARP; row < TILE; row += WARPS) {
+        int thread = anchored(thread_x()), lane = thread % WARP;
+        for (int row = thread / WARP; row < TILE; row += WARPS) {
             int64_t q = first + row;
             if (q >= queries) return;
             float highest;
@@ -58,7 +70,6 @@ KERNEL knn_f32(const float *q, const float *qbias, int64_t queries, const float 
     SHARED(float, bar, TILE);
     SHARED(int, count, TILE);
     Lists list = {private_memory(lists + (block_y() * grid_x() + block_x()) * TILE * LIST, TILE * LIST), bar, count};
-    int ty = thread_x() / SIDE, tx = thread_x() % SIDE;
     int64_t from = block_y() * span, to = from + span < points ? from + span : points;
     for (int64_t first = block_x() * TILE; first < queries; first += grid_x() * TILE) {
         list.open(qbias, first);
@@ -69,16 +80,59 @@ KERNEL knn_f32(const float *q, const float *qbias, int64_t queries, const float 
             a.at = q + first * depth, b.at = p + tile * depth;
             a.depth = b.depth = depth;
             tile_product(a, b, depth / DEPTH_STEP, as, bs, sum);
+            int ty = anchored(thread_x()) / SIDE, tx = anchored(thread_x()) % SIDE;
             float biases[8];
 #pragma unroll
-            for (int j = 0; j < 8; j++) biases[j] = pbias[tile + tile_line(tx, j)];
+            for (int j = 0; j < 8; j++) biases[j] = pbias[tile + tx * 4 + tile_line(0, j)];
 #pragma unroll
             for (int i = 0; i < 8; i++) {
-                int row = tile_line(ty, i);
-                float below = bar.get(row);
+                float keys[8];
 #pragma unroll
-                for (int j = 0; j < 8; j++) list.offer(row, below, fused(-2.0f, sum[i][j], biases[j]), tile + tile_line(tx, j));
+                for (int j = 0; j < 8; j++) keys[j] = fused(-2.0f, sum[i][j], biases[j]);
+                list.offer(ty * 4 + (int64_t)tile_line(0, i), keys, (uint32_t)tile + tx * 4, 4, TILE / 2);
             }
+            block_barrier();
+            list.settle((int)candidates);
+        }
+        block_barrier();
+        list.close((int)candidates, first, queries, (points + span - 1) / span, found);
+        block_barrier();
+    }
+}
+
+KERNEL knn_tensor(const float *q, const float *qbias, int64_t queries, const float *p, const float *pbias, int64_t points, int64_t depth,
+                  int64_t span, int64_t candidates, uint64_t *lists, uint64_t *found) {
+    SHARED(uint32_t, as, TENSOR_STAGE);
+    SHARED(uint32_t, bs, TENSOR_STAGE);
+    SHARED(float, bar, TILE);
+    SHARED(int, count, TILE);
+    Lists list = {private_memory(lists + (block_y() * grid_x() + block_x()) * TILE * LIST, TILE * LIST), bar, count};
+    TensorTile both = {as, bs};
+    int64_t from = block_y() * span, to = from + span < points ? from + span : points;
+    for (int64_t first = block_x() * TILE; first < queries; first += grid_x() * TILE) {
+        list.open(qbias, first);
+        block_barrier();
+        for (int64_t tile = from; tile < to; tile += TILE) {
+            PreparedRows a, b;
+            a.at = q + first * depth, b.at = p + tile * depth;
+            a.depth = b.depth = depth;
+            float sum[DOWN][ACROSS][4];
+            both.product(a, b, depth / DEPTH_STEP, sum);
+            int64_t row = anchored(TensorTile::row(0, 0)), column = anchored(TensorTile::column(0, 0));
+            float biases[ACROSS][2];
+#pragma unroll
+            for (int j = 0; j < ACROSS; j++)
+#pragma unroll
+                for (int n = 0; n < 2; n++) biases[j][n] = pbias[tile + column + (j * 8 + n)];
+#pragma unroll
+            for (int i = 0; i < DOWN; i++)
+#pragma unroll
+                for (int h = 0; h < 4; h += 2) {
+                    float keys[8];
+#pragma unroll
+                    for (int j = 0; j < 8; j++) keys[j] = fused(-2.0f, sum[i][j / 2][h + j % 2], biases[j / 2][j % 2]);
+                    list.offer(row + (i * 16 + h / 2 * 8), keys, (uint32_t)(tile + column), 2, 8);
+                }
             block_barrier();
             list.settle((int)candidates);
         }

@@ -1,4 +1,5 @@
 // Products of matrices, and what is made of them before they reach memory: covariance, Mahalanobis distances, assignment to centroids, a step towards leading directions.
+#include "tensor.cuh"
 #include "tile.cuh"
 
 KERNEL product_f32(const float *a, int64_t n, int64_t astride, const float *b, int64_t m, int64_t bstride, int64_t d, float *dst, int64_t dstride) {
@@ -19,6 +20,28 @@ KERNEL product_f32(const float *a, int64_t n, int64_t astride, const float *b, i
             int64_t r = row + tile_line(ty, i), c = column + tile_line(tx, j);
             if (r < n && c < m) dst[r * dstride + c] = sum[i][j];
         }
+}
+
+KERNEL product_tensor(const float *a, int64_t n, const float *b, int64_t m, int64_t depth, float *dst, int64_t dstride) {
+    SHARED(uint32_t, as, TENSOR_STAGE);
+    SHARED(uint32_t, bs, TENSOR_STAGE);
+    TensorTile both = {as, bs};
+    int64_t row = block_y() * TILE, column = block_x() * TILE;
+    if (row >= n || column >= m) return;
+    PreparedRows x, y;
+    x.at = a + row * depth, y.at = b + column * depth;
+    x.depth = y.depth = depth;
+    float sum[DOWN][ACROSS][4];
+    both.product(x, y, depth / DEPTH_STEP, sum);
+#pragma unroll
+    for (int i = 0; i < DOWN; i++)
+#pragma unroll
+        for (int j = 0; j < ACROSS; j++)
+#pragma unroll
+            for (int k = 0; k < 4; k++) {
+                int64_t r = row + TensorTile::row(i, k), c = column + TensorTile::column(j, k);
+                if (r < n && c < m) dst[r * dstride + c] = sum[i][j][k];
+            }
 }
 
 KERNEL covariance_f32(const float *x, int64_t rows, int64_t cols, int64_t stride, const float *origin, const float *norm, int64_t chunk, float *parts) {

@@ -2,7 +2,7 @@
 #pragma once
 #include "device.h"
 
-DEVICE uint64_t candidate(float key, int64_t index) { return (uint64_t)place(key) << 32 | (uint32_t)index; }
+DEVICE uint64_t candidate(float key, uint32_t index) { return (uint64_t)place(key) << 32 | index; }
 
 // Moves the `keep` smallest of the n (at most LIST) pairs at list[base...] to its front and returns how many are there then; bar becomes the greatest key of those, if some had to go.
 // All lanes of a warp call it. No two pairs are equal. Between other lanes' accesses and this one's the caller puts a warp_barrier, before and after.

@@ -30,9 +30,9 @@ DEVICE bool is_aligned(const float *at, int64_t stride) { return (((uint64_t)at 
 // What a thread brings of TILE rows of a row-major matrix: four columns of rows thread/4 and thread/4 + TILE/2.
 struct ByRow {
     static DEVICE_METHOD void store(const Shared<float> &to, int64_t base, int part, float4v v) {
-        int row = thread_x() / 4 + part * (TILE / 2), column = thread_x() % 4 * 4;
+        int64_t at = base + thread_x() % 4 * 4 * LINE + thread_x() / 4;
 #pragma unroll
-        for (int i = 0; i < 4; i++) to.set(base + (column + i) * LINE + row, v[i]);
+        for (int i = 0; i < 4; i++) to.set(at + (i * LINE + part * (TILE / 2)), v[i]);
     }
 };
 
@@ -74,12 +74,12 @@ struct RawColumns {
         return v;
     }
     static DEVICE_METHOD void store(const Shared<float> &to, int64_t base, int part, float4v v) {
-        to.set4(base + (thread_x() / WARP + part * WARPS) * LINE + thread_x() % WARP * 4, v);
+        int64_t at = base + thread_x() / WARP * LINE + thread_x() % WARP * 4;
+        to.set4(at + part * WARPS * LINE, v);
     }
 };
 
-// sum = a * transpose(b) over so many steps. as and bs have STAGES elements. All threads of the block must call it; what they read or wrote in shared memory before and after
-// needs no other barrier if there is a step at all.
+// sum = a * transpose(b) over so many steps; none is one of zeros. as and bs have STAGES elements. All threads of the block must call it, and as and bs need no other barrier.
 template <class A, class B>
 DEVICE void tile_product(const A &a, const B &b, int64_t steps, const Shared<float> &as, const Shared<float> &bs, float (&sum)[8][8]) {
     int ty = thread_x() / SIDE, tx = thread_x() % SIDE;
@@ -96,6 +96,7 @@ DEVICE void tile_product(const A &a, const B &b, int64_t steps, const Shared<flo
     block_barrier();
     for (int64_t s = 0; s < steps; s++) {
         int64_t here = s % 2 * STAGE, next = STAGE - here;
+        int64_t left = here + ty * 4, right = here + tx * 4; // addresses to which the rest adds constants
         bool more = s + 1 < steps;
         if (more) {
 #pragma unroll
@@ -106,8 +107,8 @@ DEVICE void tile_product(const A &a, const B &b, int64_t steps, const Shared<flo
             float4v x[2], y[2];
 #pragma unroll
             for (int h = 0; h < 2; h++) {
-                x[h] = as.get4(here + c * LINE + tile_line(ty, h * 4));
-                y[h] = bs.get4(here + c * LINE + tile_line(tx, h * 4));
+                x[h] = as.get4(left + (c * LINE + h * (TILE / 2)));
+                y[h] = bs.get4(right + (c * LINE + h * (TILE / 2)));
             }
 #pragma unroll
             for (int i = 0; i < 8; i++)

@@ -20,6 +20,7 @@
 namespace {
 
 int wrong;
+double worst;
 uint64_t seed;
 [[gnu::format(printf, 1, 2)]] void error(const char *format, ...) {
     if (++wrong > 20) return;
@@ -391,6 +392,39 @@ void check_product() {
         }
 }
 
+void check_product_tensor() {
+    for (int64_t d : {0, 1, 16, 33, 130, 1024})
+        for (int64_t i = 0; i < 8; i++) {
+            int64_t n = EDGES[i], m = EDGES[(i * 3 + d + seed) % 8];
+            if (d > 1000 && i % 3 != 1) continue;
+            Matrix a = random(n, d, i % 4), b = random(m, d, (i + 1) % 4 * 2);
+            if (i % 2) // numbers of one sign drift if sums are cut off
+                for (Matrix *w : {&a, &b})
+                    for (float &v : w->data) v = std::fabs(v);
+            if (n > 5 && m > 7 && d > 2) a.row(2)[1] = 1e-41f, a.row(4)[0] = 1e15f, b.row(3)[d - 1] = 1e-30f, b.row(5)[0] = 0;
+            int64_t stride = m + i % 2, depth = steps(d), tall = padded(n), wide = padded(m);
+            Device<float> x(a.data), y(b.data), xx(tall * depth), xbias(tall), yy(wide * depth), ybias(wide), dst(n * stride);
+            launch("rows_prepare", {tall / WARPS, 1, 1}, x, n, d, a.stride, nullptr, (int64_t)METRIC_L2, xx, tall, depth, xbias);
+            launch("rows_prepare", {wide / WARPS, 1, 1}, y, m, d, b.stride, nullptr, (int64_t)METRIC_L2, yy, wide, depth, ybias);
+            launch("product_tensor", {ceil_div(m, TILE), ceil_div(n, TILE), 1}, xx, n, yy, m, depth, dst, stride);
+            for (int64_t r = 0; r < n; r++)
+                for (int64_t c = 0; c < stride; c++) {
+                    double want = 0;
+                    for (int64_t k = 0; c < m && k < d; k++) want += (double)a.row(r)[k] * b.row(c)[k];
+                    float got = dst[r * stride + c];
+                    if (c >= m) {
+                        if (got == got) error("product_tensor %ld x %ld x %ld writes beyond its rows", n, m, d);
+                        continue;
+                    }
+                    double bound = (d / 16.0 + 200) * 0x1p-24 * length(a.row(r), d) * length(b.row(c), d) + d * 0x1p-126;
+                    double ratio = got == want ? 0 : std::fabs(got - want) / bound;
+                    if (!(ratio <= 1)) error("product_tensor %ld x %ld x %ld: (%ld, %ld) is %g, want %g, %g times what is allowed", n, m, d, r, c, got, want, ratio);
+                    if (bound > 0 && d > 100) worst = std::max(worst, std::fabs(got - want) / (length(a.row(r), d) * length(b.row(c), d)));
+                }
+        }
+    if (getenv("VERBOSE")) printf("worst %g x 2^-24\n", worst * 0x1p24);
+}
+
 void check_covariance() {
     for (int64_t cols : {1, 31, 33, 129, 260})
         for (int64_t rows : {1, 32, 33, 129, 200})
@@ -604,6 +638,7 @@ int main(int n, char **arguments) {
     if (group == "rows") check_rows();
     else if (group == "knn_f32" || group == "knn_tensor") check_knn(group.c_str());
     else if (group == "product_f32") check_product();
+    else if (group == "product_tensor") check_product_tensor();
     else if (group == "covariance_f32") check_covariance();
     else if (group == "mahalanobis_f32") check_mahalanobis();
     else if (group == "kmeans_assign_f32") check_kmeans();
