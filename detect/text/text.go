@@ -43,6 +43,9 @@ func (t Token) Mark() bool { return t&markFlag != 0 }
 // Glued tells that no white space stands between the token and what is before it.
 func (t Token) Glued() bool { return t&gluedFlag != 0 }
 
+// GluedMark tells that the token is Mark and Glued.
+func (t Token) GluedMark() bool { return t&(markFlag|gluedFlag) == markFlag|gluedFlag }
+
 // Most is the number of tokens of one text that are kept: the first three quarters of them from its beginning and the
 // last quarter from its end. It bounds what one record can cost, and how many chances it has to look odd.
 const Most = 1 << 14

@@ -65,80 +65,110 @@ func three(a, b, c uint64) uint64 { return two(a, b) + bits.RotateLeft64(c, 42) 
 // of is added to the sum of the parts, so that families differ.
 func (f family) of(h uint64) uint64 { return h + uint64(f)*0xbf58476d1ce4e5b9 }
 
-func (s tableSize) word(spread uint64) uint32 { return uint32(spread >> (64 - s.words)) }
+func (s tableSize) word(spread uint64) uint32 { return uint32(spread >> (uint(64-s.words) & 63)) }
 
 func scramble(h uint64) uint64 { return (h ^ h>>32) * 0xd6e8feb86659fd93 }
 
 func (s tableSize) pair(before, after uint64) uint32 {
-	return 1<<s.words + uint32(scramble(two(before, after))>>(65-s.others))
+	return 1<<s.words + uint32(scramble(two(before, after))>>(uint(65-s.others)&63))
 }
 
 func (s tableSize) other(h uint64) uint32 {
-	return 1<<s.words + 1<<(s.others-1) + uint32(scramble(h)>>(65-s.others))
+	return 1<<s.words + 1<<(s.others-1) + uint32(scramble(h)>>(uint(65-s.others)&63))
 }
 
-// extract fills x.index. The same feature may come twice.
+// extract fills x.index. The same feature may come twice. Nothing branches on what a word is, which cannot be foretold: what may come is
+// written, and counts or is written over.
 func (x *extractor) extract(row []text.Token) {
-	index, size, n := x.index[:0], x.size, len(row)
-	skeleton, starts, marks := x.skeleton[:0], x.starts[:0], x.marks[:0]
+	size, n := x.size, len(row)
 	if n == 0 {
-		x.index = index
+		x.index = x.index[:0]
 		return
 	}
+	x.room(n)
+	index, skeleton, starts, marks := x.index[:cap(x.index)], x.skeleton[:n], x.starts[:n+1], x.marks[:n]
 	stars, edges := spread(star), spread(edge)
 	x.cuts[word] = 0
-	last := uint64(0)
+	last, parts, glue := uint64(0), 0, 0
+	words := index[:n]
 	for i, t := range row {
 		h := spread(t.ID())
-		index = append(index, size.word(h))
-		if t.Mark() && t.Glued() {
-			marks = append(marks, uint16(i))
+		words[i] = size.word(h)
+		marks[glue] = uint16(i)
+		one := 0
+		if t.GluedMark() {
+			one = 1
 		}
+		glue += one
+		part := h
 		if !x.functions.has(t.ID()) {
-			h = stars
+			part = stars
 		}
-		if h != stars || last != stars {
-			skeleton = append(skeleton, h)
-			starts = append(starts, uint16(i))
+		skeleton[parts], starts[parts] = part, uint16(i)
+		one = 0
+		if (part^stars)|(last^stars) != 0 {
+			one = 1
 		}
-		last = h
+		parts += one
+		last = part
 	}
-	starts = append(starts, uint16(n))
+	skeleton, marks = skeleton[:parts], marks[:glue]
+	starts[parts] = uint16(n)
+	starts = starts[:parts+1]
 
-	x.cuts[glued] = len(index)
+	k := n
+	x.cuts[glued] = k
 	for _, i := range marks {
-		index = append(index, size.other(glued.of(spread(row[i].ID()))))
+		index[k] = size.other(glued.of(spread(row[i].ID())))
+		k++
 	}
 
-	x.cuts[pair] = len(index)
+	x.cuts[pair] = k
 	before := edges
-	for _, t := range row {
+	pairs := index[k : k+n+1]
+	for i, t := range row {
 		h := spread(t.ID())
-		index = append(index, size.pair(before, h))
+		pairs[i] = size.pair(before, h)
 		before = h
 	}
-	index = append(index, size.pair(before, edges))
+	pairs[n] = size.pair(before, edges)
+	k += n + 1
 
-	x.cuts[shape] = len(index)
+	x.cuts[shape] = k
 	for i := 0; i+3 <= len(skeleton); i++ {
 		h := shape.of(three(skeleton[i], skeleton[i+1], skeleton[i+2]))
-		index = append(index, size.other(h))
+		index[k] = size.other(h)
+		k++
 		if i+4 <= len(skeleton) {
-			index = append(index, size.other(h+bits.RotateLeft64(skeleton[i+3], 53)))
+			index[k] = size.other(h + bits.RotateLeft64(skeleton[i+3], 53))
+			k++
 		}
 	}
 
-	x.cuts[opening] = len(index)
+	x.cuts[opening] = k
 	h := opening.of(0)
 	for i, part := range skeleton[:min(3, len(skeleton))] {
 		h += bits.RotateLeft64(part, 21*i)
-		index = append(index, size.other(h))
+		index[k] = size.other(h)
+		k++
 	}
 	if n > 1 {
-		index = append(index, size.other(opening.of(three(edges, spread(row[0].ID()), spread(row[1].ID())))))
+		index[k] = size.other(opening.of(three(edges, spread(row[0].ID()), spread(row[1].ID()))))
+		k++
 	}
-	x.index, x.skeleton, x.starts, x.marks = index, skeleton, starts, marks
+	x.index, x.skeleton, x.starts, x.marks = index[:k], skeleton, starts, marks
 }
+
+// room makes room for the features of n tokens.
+func (x *extractor) room(n int) {
+	if cap(x.index) < featuresOf(n) {
+		x.index = make([]uint32, featuresOf(2*n))
+		x.skeleton, x.starts, x.marks = make([]uint64, 2*n), make([]uint16, 2*n+1), make([]uint16, 2*n)
+	}
+}
+
+// featuresOf is how many features n tokens have at most.
+func featuresOf(n int) int { return 5*n + 5 }
 
 // family returns of which kind the k-th feature of the row is.
 func (x *extractor) family(k int) family {
@@ -180,11 +210,9 @@ const mostFunctions = 1 << 10
 
 func (f *functions) has(id uint32) bool {
 	for at := id * 0x9e3779b1 >> 21; ; at = (at + 1) % uint32(len(f.slots)) {
-		switch f.slots[at] {
-		case id + 1:
-			return true
-		case 0:
-			return false
+		// One or the other is nearly always so, but nobody can tell which: one question for both.
+		if slot := f.slots[at]; uint64(slot)*uint64(slot^(id+1)) == 0 {
+			return slot == id+1
 		}
 	}
 }

@@ -354,3 +354,27 @@ func TestVocabulary(t *testing.T) {
 		t.Errorf("%v allocations per text", n)
 	}
 }
+
+// Append has what each has, in the same order.
+func TestVocabularyAppend(t *testing.T) {
+	rng := rand.New(rand.NewPCG(31, 5))
+	v := &Vocabulary{&functions{}}
+	for id := range uint32(40) {
+		v.functions.add(id)
+	}
+	var got, want []uint64
+	for range 2000 {
+		row := make([]text.Token, rng.IntN(60))
+		for i := range row {
+			row[i] = text.Token(rng.IntN(80)<<2 | rng.IntN(4))
+		}
+		want = want[:0]
+		v.each(row, func(feature uint64, _ family, _, _ int) bool {
+			want = append(want, feature)
+			return true
+		})
+		if got = v.Append(got[:0], row); !slices.Equal(got, want) {
+			t.Fatalf("%d tokens: %d features, want %d, or others", len(row), len(got), len(want))
+		}
+	}
+}

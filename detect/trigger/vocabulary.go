@@ -2,6 +2,7 @@ package trigger
 
 import (
 	"math/bits"
+	"slices"
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/text"
@@ -26,11 +27,62 @@ func NewVocabulary(reference *detect.Sample, env detect.Env) *Vocabulary {
 // before them, pairs of neighbours, skeletons of three and four parts, and how skeleton and text begin; some four and a
 // half per token. A feature that the text has twice stands there twice. It allocates nothing beyond what dst needs.
 func (v *Vocabulary) Append(dst []uint64, row []text.Token) []uint64 {
-	v.each(row, func(feature uint64, _ family, _, _ int) bool {
-		dst = append(dst, feature)
-		return true
-	})
-	return dst
+	n := len(row)
+	if n == 0 {
+		return dst
+	}
+	// The same as each, without branches on what a word is. Parts of the skeleton are kept behind all features until they are needed.
+	dst = slices.Grow(dst, featuresOf(n)+n)
+	out := dst[len(dst) : len(dst)+featuresOf(n)]
+	skeleton := dst[len(dst)+featuresOf(n) : len(dst)+featuresOf(n)+n]
+	edges, stars := spread(edge), spread(star)
+	before, last, k, parts := edges, uint64(0), 0, 0
+	for _, t := range row {
+		h := spread(t.ID())
+		out[k] = scramble(word.of(h))
+		out[k+1] = scramble(glued.of(h))
+		one := 1
+		if t.GluedMark() {
+			one = 2
+		}
+		k += one
+		out[k] = scramble(pair.of(two(before, h)))
+		k++
+		before = h
+		part := h
+		if !v.functions.has(t.ID()) {
+			part = stars
+		}
+		skeleton[parts] = part
+		one = 0
+		if (part^stars)|(last^stars) != 0 {
+			one = 1
+		}
+		parts += one
+		last = part
+	}
+	out[k] = scramble(pair.of(two(before, edges)))
+	k++
+	skeleton = skeleton[:parts]
+	start := uint64(0)
+	for i, part := range skeleton[:min(3, parts)] {
+		start += bits.RotateLeft64(part, 21*i)
+		out[k] = scramble(opening.of(start))
+		k++
+	}
+	for i := 2; i < parts; i++ {
+		out[k] = scramble(shape.of(three(skeleton[i-2], skeleton[i-1], skeleton[i])))
+		k++
+		if i >= 3 {
+			out[k] = scramble(shape.of(three(skeleton[i-3], skeleton[i-2], skeleton[i-1]) + bits.RotateLeft64(skeleton[i], 53)))
+			k++
+		}
+	}
+	if n > 1 {
+		out[k] = scramble(opening.of(three(edges, spread(row[0].ID()), spread(row[1].ID()))))
+		k++
+	}
+	return dst[:len(dst)+k]
 }
 
 // Phrase quotes where in whole a feature first stands, as evidence: the words themselves, or a skeleton with an ellipsis
