@@ -264,20 +264,37 @@ func (l *linear) word(t text.Token) int {
 
 func (l *linear) stem(t text.Token) int { return (1<<l.bits + int(t.Stem())) * (1 + l.groups) }
 
-// logits writes one logit per group.
+// logits writes one logit per group. A bucket that was never seen adds nothing, as any number times its 0.
 func (l *linear) logits(out []float32, row []text.Token) {
 	var sum [MostGroups]float32
 	norm := float32(0)
-	for _, t := range row {
-		for _, at := range [2]int{l.word(t), l.stem(t)} {
-			bucket := l.table[at : at+1+l.groups]
-			idf := bucket[0]
-			if idf == 0 {
-				continue
-			}
-			norm += idf * idf
-			for g, w := range bucket[1:] {
-				sum[g] += idf * w
+	if l.groups == 2 {
+		const stride = 3
+		a, b := float32(0), float32(0)
+		stems := l.table[stride<<l.bits:]
+		for _, t := range row {
+			word := (*[stride]float32)(l.table[l.word(t):])
+			norm += word[0] * word[0]
+			a += word[0] * word[1]
+			b += word[0] * word[2]
+			stem := (*[stride]float32)(stems[stride*int(t.Stem()):])
+			norm += stem[0] * stem[0]
+			a += stem[0] * stem[1]
+			b += stem[0] * stem[2]
+		}
+		sum[0], sum[1] = a, b
+	} else {
+		for _, t := range row {
+			for _, at := range [2]int{l.word(t), l.stem(t)} {
+				bucket := l.table[at : at+1+l.groups]
+				idf := bucket[0]
+				if idf == 0 {
+					continue
+				}
+				norm += idf * idf
+				for g, w := range bucket[1:] {
+					sum[g] += idf * w
+				}
 			}
 		}
 	}
@@ -295,8 +312,12 @@ func (l *linear) predict(out []float32, row []text.Token) {
 	top := slices.Max(out)
 	sum := float32(0)
 	for g, v := range out {
-		out[g] = float32(math.Exp(float64(l.temper * (v - top))))
-		sum += out[g]
+		e := float32(1)
+		if v != top {
+			e = float32(math.Exp(float64(l.temper * (v - top))))
+		}
+		out[g] = e
+		sum += e
 	}
 	for g := range out {
 		out[g] = (1-doubt)*out[g]/sum + doubt/float32(len(out))
