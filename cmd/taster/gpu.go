@@ -10,7 +10,6 @@ import (
 
 	"github.com/tasterhq/taster/cmd/internal/app"
 	"github.com/tasterhq/taster/cmd/internal/config"
-	"github.com/tasterhq/taster/schema/contract/strict"
 )
 
 // acceleratorFlag is of commands that score. Without it the configuration decides.
@@ -56,7 +55,7 @@ func newGPU(c *cli) *cobra.Command {
 
 func printGPU(w io.Writer, r *app.GPU) {
 	for _, d := range r.Devices {
-		fmt.Fprintf(w, "device %d: %s, compute capability %s, %s\n", d.Index, d.Name, d.Compute, strict.FormatSize(d.Memory>>20<<20))
+		fmt.Fprintf(w, "device %d: %s, compute capability %s, %.1f GiB\n", d.Index, d.Name, d.Compute, float64(d.Memory)/(1<<30))
 	}
 	if r.Driver != "" {
 		fmt.Fprintf(w, "driver: CUDA %s\n", r.Driver)
@@ -65,7 +64,7 @@ func printGPU(w io.Writer, r *app.GPU) {
 		fmt.Fprintf(w, "no accelerator is used: %s\n", r.Reason)
 		return
 	}
-	fmt.Fprintf(w, "device %d is used, up to %d bytes of its memory\n\n", *r.Device, r.Memory)
+	fmt.Fprintf(w, "device %d is used, up to %.1f GiB of its memory\n\n", *r.Device, float64(r.Memory)/(1<<30))
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "work\tdevice\tCPU\ttimes as fast\tlargest difference\tallowed\t")
 	for _, k := range r.Kernels {

@@ -3,6 +3,13 @@
 package linalg_test
 
 import (
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/tasterhq/taster/detect/linalg"
@@ -23,4 +30,135 @@ func device(t *testing.T, o linalg.CUDAOptions) *linalg.CUDA {
 
 func TestCUDAConformance(t *testing.T) {
 	linalgtest.Run(t, device(t, linalg.CUDAOptions{}), 0)
+}
+
+// emulated skips what needs a device that can be broken.
+func emulated(t *testing.T) {
+	t.Helper()
+	devices, err := linalg.Devices()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(devices[0].Name, "emulated") {
+		t.Skip("real devices are not broken")
+	}
+}
+
+// TestCUDAAnswersAsTheCPU does: the same neighbours in the same order, the same distances to the bit.
+func TestCUDAAnswersAsTheCPU(t *testing.T) {
+	rng := rand.New(rand.NewPCG(31, 32))
+	e := device(t, linalg.CUDAOptions{})
+	for _, cols := range []int{3, 100} {
+		points, queries := random(rng, 900, cols), random(rng, 140, cols)
+		for _, metric := range []linalg.Metric{linalg.L2, linalg.Cosine} {
+			for _, k := range []int{1, 10, 100, 150} {
+				var found []linalg.Neighbours
+				for _, engine := range []linalg.Engine{linalg.CPU{}, e} {
+					ix, err := engine.Load(points, metric)
+					if err != nil {
+						t.Fatal(err)
+					}
+					f, err := ix.Nearest(queries, k, 2)
+					if err != nil {
+						t.Fatal(err)
+					}
+					found = append(found, f)
+				}
+				if !slices.Equal(found[0].Index, found[1].Index) || !slices.Equal(found[0].Distance, found[1].Distance) {
+					t.Errorf("%s, %d columns, k = %d: the device answers otherwise than the CPU", metric, cols, k)
+				}
+			}
+		}
+	}
+}
+
+// TestCUDALossIsMadeGood loses the device at one launch after the other: every answer is the CPU's, and somebody is told.
+func TestCUDALossIsMadeGood(t *testing.T) {
+	emulated(t)
+	rng := rand.New(rand.NewPCG(33, 34))
+	points, queries := random(rng, 150, 12), random(rng, 30, 12)
+	spare, err := linalg.CPU{}.Load(points, linalg.L2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := spare.Nearest(queries, 5, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	product := linalg.Matrix{Rows: queries.Rows, Cols: points.Rows, Data: make([]float32, queries.Rows*points.Rows)}
+	if err := (linalg.CPU{}).Product(product, queries, points); err != nil {
+		t.Fatal(err)
+	}
+	survived := false
+	for at := 0; !survived; at++ {
+		t.Setenv("TASTER_FAKE_CUDA", fmt.Sprintf("launches=%d", at))
+		e, err := linalg.OpenCUDA(linalg.CUDAOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var mu sync.Mutex
+		var told []error
+		engine := linalg.Resilient(linalg.Watched{Engine: e, Lost: func(err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, err)
+		}})
+		ix, err := engine.Load(points, linalg.L2)
+		if err != nil {
+			t.Fatalf("launch %d: %v", at, err)
+		}
+		var wait sync.WaitGroup
+		for range 3 {
+			wait.Go(func() {
+				for range 2 {
+					found, err := ix.Nearest(queries, 5, 2)
+					if err != nil || !slices.Equal(found.Index, want.Index) || !slices.Equal(found.Distance, want.Distance) {
+						t.Errorf("launch %d: other neighbours than the CPU's, %v", at, err)
+					}
+				}
+			})
+		}
+		wait.Wait()
+		got := linalg.Matrix{Rows: product.Rows, Cols: product.Cols, Data: make([]float32, len(product.Data))}
+		if err := engine.Product(got, queries, points); err != nil {
+			t.Fatalf("launch %d: %v", at, err)
+		}
+		for i, v := range got.Data {
+			if math.Abs(float64(v-product.Data[i])) > 12*0x1p-22*200 {
+				t.Fatalf("launch %d: value %d is %v, want %v", at, i, v, product.Data[i])
+			}
+		}
+		for _, err := range told {
+			if !errors.Is(err, linalg.ErrLost) || errors.Is(err, linalg.ErrFull) {
+				t.Errorf("launch %d: told of %v", at, err)
+			}
+		}
+		if survived = len(told) == 0; survived && at < 5 {
+			t.Fatalf("nothing was lost at launch %d", at)
+		}
+		e.Close()
+	}
+}
+
+// TestCUDAFull: what does not fit is done by the CPU, and what fits by the device.
+func TestCUDAFull(t *testing.T) {
+	rng := rand.New(rand.NewPCG(35, 36))
+	e := device(t, linalg.CUDAOptions{})
+	var told []error
+	engine := linalg.Resilient(linalg.Watched{Engine: e, Lost: func(err error) { told = append(told, err) }})
+	long := random(rng, 2, 2_500_000) // a row is more than a lane takes
+	dst := linalg.Matrix{Rows: 2, Cols: 2, Data: make([]float32, 4)}
+	if err := engine.Product(dst, long, long); err != nil {
+		t.Fatal(err)
+	}
+	if dst.Data[0] == 0 || len(told) != 1 || !errors.Is(told[0], linalg.ErrFull) || !errors.Is(told[0], linalg.ErrLost) {
+		t.Fatalf("%v, told of %v", dst.Data, told)
+	}
+	short := random(rng, 2, 2)
+	if err := engine.Product(dst, short, short); err != nil || len(told) != 1 {
+		t.Fatalf("%v, told of %v", err, told)
+	}
+	if used, limit := e.Memory(); used <= 0 || limit < used {
+		t.Errorf("%d bytes of %d are in use", used, limit)
+	}
 }

@@ -14,6 +14,8 @@
 //	compute=MN    the compute capability, ten times (80)
 //	hang=N        from launch N on a stream is never ready (never)
 //	seed=N        of the emulator's schedules (1)
+//
+// TASTER_FAKE_CUDA_LOG, if it is set, has errors and the number of launches told on standard error.
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -136,6 +138,7 @@ API cuCtxCreate_v2(uintptr_t *context, unsigned, int device) {
 }
 API cuCtxDestroy_v2(uintptr_t context) {
   std::lock_guard<std::mutex> hold(lock);
+  if (getenv("TASTER_FAKE_CUDA_LOG")) fprintf(stderr, "fake driver: %ld launches\n", launched);
   contexts.erase(context);
   if (current == context) current = 0;
   if (!contexts.empty()) return OK;

@@ -16,18 +16,20 @@ import (
 // Accelerator is what does the detectors' matrix work.
 type Accelerator struct {
 	cuda *linalg.CUDA // nil: the CPU
+	all  bool         // that there is to do goes to it, not only what is worth the way
 	lost func(error)  // is told of every question that the CPU answers in its place
 }
 
 // OpenAccelerator opens what the choice says. CUDA where there is none is an error that says why, and that wraps [linalg.ErrUnavailable];
 // with auto the CPU is taken instead, and why tells the reason.
 func OpenAccelerator(choice config.Accelerator, lost func(error)) (a *Accelerator, why error, err error) {
-	a = &Accelerator{lost: lost}
+	auto := choice.Use == config.Auto || choice.Use == ""
+	a = &Accelerator{lost: lost, all: !auto}
 	if choice.Use == config.CPU {
 		return a, nil, nil
 	}
 	a.cuda, err = linalg.OpenCUDA(linalg.CUDAOptions{Device: choice.Use.Device(), Memory: choice.Memory})
-	if err != nil && (choice.Use == config.Auto || choice.Use == "") {
+	if err != nil && auto {
 		return a, err, nil
 	}
 	return a, nil, err
@@ -38,7 +40,11 @@ func (a *Accelerator) Detectors() []detect.Detector {
 	if a == nil || a.cuda == nil {
 		return policy.All()
 	}
-	return policy.On(linalg.Watched{Engine: a.cuda, Lost: a.lost})
+	engine := linalg.Engine(a.cuda)
+	if !a.all {
+		engine = linalg.Worthwhile(engine)
+	}
+	return policy.On(linalg.Watched{Engine: engine, Lost: a.lost})
 }
 
 // Close gives a device back.
