@@ -47,8 +47,8 @@ static inline void look(const Memory &m, int64_t first, int64_t n, Access how) {
     }
     look_closely(m, first, n, how);
 }
-void block_wait(int line);
-void warp_wait(int line);
+void block_wait(const char *file, int line);
+void warp_wait(const char *file, int line);
 // Every lane leaves n words and sees those of all: word i of lane l at [l * n + i], until its next exchange but one.
 const uint32_t *exchange(const uint32_t *words, int n, int line);
 void multiply_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], int line);
@@ -62,9 +62,12 @@ static inline int64_t block_z() { return emulator::here.block_z; }
 static inline int64_t grid_x() { return emulator::here.grid_x; }
 static inline int64_t grid_y() { return emulator::here.grid_y; }
 
-static inline void block_barrier_at(int line) { emulator::block_wait(line); }
-static inline void warp_barrier_at(int line) { emulator::warp_wait(line); }
 static inline uint32_t warp_xor_at(uint32_t v, int lanes, int line) { return emulator::exchange(&v, 1, line)[(thread_x() % 32) ^ lanes]; }
+static inline uint64_t warp_xor64_at(uint64_t v, int lanes, int line) {
+    uint32_t halves[2] = {(uint32_t)v, (uint32_t)(v >> 32)};
+    const uint32_t *all = emulator::exchange(halves, 2, line) + 2 * ((thread_x() % 32) ^ lanes);
+    return (uint64_t)all[1] << 32 | all[0];
+}
 static inline uint32_t warp_ballot_at(bool v, int line) {
     uint32_t word = v, all = 0;
     const uint32_t *words = emulator::exchange(&word, 1, line);
@@ -84,9 +87,10 @@ static inline uint32_t warp_largest_at(uint32_t v, int line) {
     return largest;
 }
 // The line is that of the source, so that lanes that wait in different places are found out.
-#define block_barrier() block_barrier_at(__LINE__)
-#define warp_barrier() warp_barrier_at(__LINE__)
+#define block_barrier() emulator::block_wait(__FILE__, __LINE__)
+#define warp_barrier() emulator::warp_wait(__FILE__, __LINE__)
 #define warp_xor(v, lanes) warp_xor_at(v, lanes, __LINE__)
+#define warp_xor64(v, lanes) warp_xor64_at(v, lanes, __LINE__)
 #define warp_ballot(v) warp_ballot_at(v, __LINE__)
 #define warp_total(v) warp_total_at(v, __LINE__)
 #define warp_largest(v) warp_largest_at(v, __LINE__)

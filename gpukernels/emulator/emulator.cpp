@@ -20,7 +20,11 @@ typedef float float4v __attribute__((vector_size(16)));
 #endif
 #include <sys/mman.h>
 
-#include "../kernels/kernels.h"
+// Which kernels there are: a header that declares them and lists them in EVERY_KERNEL.
+#ifndef KERNELS
+#define KERNELS "../kernels/kernels.h"
+#endif
+#include KERNELS
 
 namespace emulator {
 
@@ -109,6 +113,7 @@ Thread threads[MOST_THREADS];
 Warp warps[MOST_THREADS / WARP_SIZE];
 char *stacks;
 int count, waiting, ended;
+int ready[MOST_THREADS], runnable; // who can go on
 void (*body)(void **);
 void **arguments;
 
@@ -119,6 +124,17 @@ struct Known {
     std::vector<Shadow> shadows;
 };
 std::map<void *, Known> known;
+
+// The barrier that is left out, see emulator_without.
+std::string without_file;
+int without_line;
+int64_t skipped;
+bool skip(const char *file) {
+    std::string name = file;
+    if (name.substr(name.find_last_of('/') + 1) != without_file) return false;
+    skipped++;
+    return true;
+}
 
 void leave() { scheduler.run(threads[here.thread].fibre); }
 
@@ -149,8 +165,13 @@ void entry() {
     stop();
 }
 
+void release(int t) {
+    threads[t].state = RUNS;
+    if (t != here.thread) ready[runnable++] = t;
+}
+
 void release_block() {
-    for (int t = 0; t < count; t++) threads[t].state = RUNS;
+    for (int t = 0; t < count; t++) release(t);
     waiting = 0;
     block_time++;
     for (int w = 0; w * WARP_SIZE < count; w++) warps[w].time = ++warp_time;
@@ -175,21 +196,16 @@ void run_block(uint64_t &random) {
             warps[t / WARP_SIZE].time = ++warp_time;
         }
     }
-    int order[MOST_THREADS];
-    for (int t = 0; t < count; t++) order[t] = t;
+    runnable = count;
+    for (int t = 0; t < count; t++) ready[t] = count - 1 - t;
     while (ended < count) {
-        if (random)
-            for (int t = count - 1; t > 0; t--) std::swap(order[t], order[mix(random) % (t + 1)]);
-        bool moved = false;
-        for (int i = 0; i < count; i++) {
-            Thread &t = threads[order[i]];
-            if (t.state != RUNS) continue;
-            moved = true;
-            here.thread = order[i];
-            t.fibre.run(scheduler);
+        if (runnable > 0) {
+            if (random) std::swap(ready[(mix(random) >> 32) * runnable >> 32], ready[runnable - 1]);
+            here.thread = ready[--runnable];
+            threads[here.thread].fibre.run(scheduler);
             if (broken) return;
+            continue;
         }
-        if (moved) continue;
         int barrier = -1, lanes = -1, done = -1;
         for (int t = 0; t < count; t++) (threads[t].state == AT_BLOCK ? barrier : threads[t].state == AT_WARP ? lanes : done) = t;
         if (lanes >= 0)
@@ -253,7 +269,8 @@ void look_closely(const Memory &m, int64_t first, int64_t n, Access how) {
     }
 }
 
-void block_wait(int line) {
+void block_wait(const char *file, int line) {
+    if (line == without_line && skip(file)) return;
     Thread &me = threads[here.thread];
     if (waiting > 0) {
         for (int t = 0; t < count; t++)
@@ -287,14 +304,15 @@ void meet(int line, int words) {
             fail("lanes of a warp wait in lines %d and %d at once", threads[t].line, line);
             stop();
         }
-        threads[t].state = RUNS;
+        release(t);
     }
     w.waits = 0;
 }
 
 } // namespace
 
-void warp_wait(int line) {
+void warp_wait(const char *file, int line) {
+    if (line == without_line && skip(file)) return;
     Warp &w = warps[here.thread / WARP_SIZE];
     uint64_t before = w.time;
     meet(line, 0);
@@ -383,6 +401,13 @@ using namespace emulator;
 
 int emulator_has(const char *kernel) { return find(kernel) != nullptr; }
 const char *emulator_error(void) { return failure.c_str(); }
+
+int64_t emulator_without(const char *file, int line) {
+    std::lock_guard<std::mutex> lock(one);
+    int64_t before = skipped;
+    skipped = 0, without_file = file, without_line = line;
+    return before;
+}
 
 int emulator_launch(const char *kernel, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared_bytes,
                     void **params, uint64_t seed) {

@@ -19,6 +19,10 @@ int emulator_has(const char *kernel);
 // The text of the last failure of this thread; empty if its last launch went well.
 const char *emulator_error(void);
 
+// From now on the barrier in that line of that file (its name without folders) is left out; line 0: none is. What tests do not notice missing, they do not test. Returns
+// how many threads have passed the one that was left out before.
+int64_t emulator_without(const char *file, int line);
+
 #ifdef __cplusplus
 }
 #endif

@@ -22,6 +22,10 @@ DEVICE int64_t grid_y() { return __nvvm_read_ptx_sreg_nctaid_y(); }
 DEVICE void block_barrier() { __syncthreads(); }
 DEVICE void warp_barrier() { __nvvm_bar_warp_sync(0xffffffffu); }
 DEVICE uint32_t warp_xor(uint32_t v, int lanes) { return __nvvm_shfl_sync_bfly_i32(0xffffffffu, v, lanes, 31); }
+DEVICE uint64_t warp_xor64(uint64_t v, int lanes) {
+    uint32_t low = warp_xor((uint32_t)v, lanes), high = warp_xor((uint32_t)(v >> 32), lanes);
+    return (uint64_t)high << 32 | low;
+}
 DEVICE uint32_t warp_ballot(bool v) { return __nvvm_vote_ballot_sync(0xffffffffu, v); }
 DEVICE uint32_t warp_total(uint32_t v) {
     uint32_t total;
@@ -95,10 +99,6 @@ DEVICE float warp_sum(float v) {
 #pragma unroll
     for (int lanes = WARP / 2; lanes > 0; lanes /= 2) v += float_of(warp_xor(bits_of(v), lanes));
     return v;
-}
-DEVICE uint64_t warp_xor64(uint64_t v, int lanes) {
-    uint32_t low = warp_xor((uint32_t)v, lanes), high = warp_xor((uint32_t)(v >> 32), lanes);
-    return (uint64_t)high << 32 | low;
 }
 DEVICE double warp_sum(double v) {
 #pragma unroll

@@ -1,14 +1,19 @@
 package kernels
 
 import (
+	"context"
+	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 )
 
-// compile builds a program from C++ sources, with the flags that every use of the emulator has.
+// compile builds a program from C++ sources, as everything that uses the emulator is built.
 func compile(t *testing.T, args ...string) string {
 	t.Helper()
 	compiler, err := exec.LookPath("g++")
@@ -23,11 +28,17 @@ func compile(t *testing.T, args ...string) string {
 	return program
 }
 
-// TestEmulated runs every kernel on the CPU and compares with float64, in several orders of blocks and threads.
-func TestEmulated(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("the emulator is for Linux")
+// TestEmulator breaks each rule that the emulator watches over.
+func TestEmulator(t *testing.T) {
+	broken := compile(t, `-DKERNELS="../kernels/testdata/broken.h"`, "../emulator/emulator.cpp", "testdata/broken.cpp")
+	if out, err := exec.CommandContext(t.Context(), broken).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
+}
+
+// TestEmulated runs every kernel on the CPU and compares with float64, in several orders of blocks and threads. Then it leaves out each barrier in turn: kernels that nobody
+// misses a barrier in are not tested.
+func TestEmulated(t *testing.T) {
 	check := compile(t, "../emulator/emulator.cpp", "../emulator/kernels.cpp", "testdata/check.cpp")
 	seeds := 3
 	if testing.Short() {
@@ -41,6 +52,50 @@ func TestEmulated(t *testing.T) {
 					t.Errorf("%v\n%s", err, out)
 				}
 			})
+		}
+	}
+	if testing.Short() {
+		return
+	}
+	groups := map[string][]string{
+		"columns.cu": {"columns_select"}, "knn.cu": {"knn_f32", "knn_tensor"}, "products.cu": {"subspace_step_f32"}, "rows.cu": {"rows"},
+		"select.cuh": {"knn_f32", "knn_tensor"}, "tensor.cuh": {"product_tensor", "knn_tensor"}, "tile.cuh": {"product_f32", "knn_f32"},
+	}
+	kernel, barrier := regexp.MustCompile(`^KERNEL (\w+)\(`), regexp.MustCompile(`\b(block|warp)_barrier\(\);`)
+	for file, groups := range groups {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, all := 0, groups
+		for i, line := range strings.Split(string(text), "\n") {
+			if m := kernel.FindStringSubmatch(line); m != nil {
+				groups = all
+				if slices.Contains(all, m[1]) {
+					groups = []string{m[1]}
+				}
+			}
+			if !barrier.MatchString(line) {
+				continue
+			}
+			found++
+			number, groups := strconv.Itoa(i+1), groups
+			t.Run("without/"+file+":"+number, func(t *testing.T) {
+				t.Parallel()
+				for _, group := range groups {
+					ctx, stop := context.WithTimeout(t.Context(), time.Minute) // who waits for what never comes has failed, too
+					out, err := exec.CommandContext(ctx, check, group, "1", file, number).CombinedOutput()
+					stop()
+					if err != nil && !strings.Contains(err.Error(), "exit status 3") {
+						t.Logf("%s: %v: %.200s", group, err, out)
+						return
+					}
+				}
+				t.Errorf("%s: nothing fails without this barrier: %s", file, strings.TrimSpace(line))
+			})
+		}
+		if found == 0 {
+			t.Errorf("%s has no barrier", file)
 		}
 	}
 }

@@ -72,8 +72,7 @@ KERNEL knn_f32(const float *q, const float *qbias, int64_t queries, const float 
     Lists list = {private_memory(lists + (block_y() * grid_x() + block_x()) * TILE * LIST, TILE * LIST), bar, count};
     int64_t from = block_y() * span, to = from + span < points ? from + span : points;
     for (int64_t first = block_x() * TILE; first < queries; first += grid_x() * TILE) {
-        list.open(qbias, first);
-        block_barrier();
+        list.open(qbias, first); // a product has barriers enough before anybody looks
         for (int64_t tile = from; tile < to; tile += TILE) {
             float sum[8][8];
             PreparedRows a, b;
@@ -110,8 +109,7 @@ KERNEL knn_tensor(const float *q, const float *qbias, int64_t queries, const flo
     TensorTile both = {as, bs};
     int64_t from = block_y() * span, to = from + span < points ? from + span : points;
     for (int64_t first = block_x() * TILE; first < queries; first += grid_x() * TILE) {
-        list.open(qbias, first);
-        block_barrier();
+        list.open(qbias, first); // a product has barriers enough before anybody looks
         for (int64_t tile = from; tile < to; tile += TILE) {
             PreparedRows a, b;
             a.at = q + first * depth, b.at = p + tile * depth;
@@ -159,7 +157,6 @@ KERNEL knn_merge(const uint64_t *found, int64_t queries, int64_t spans, int64_t 
         warp_barrier();
         if (n > LIST - WARP) n = keep_best(list, base, n, (int)candidates, bar);
     }
-    warp_barrier();
     n = keep_best(list, base, n, (int)candidates, bar);
     warp_barrier();
     for (int64_t c = lane; c < candidates; c += WARP) merged[q * candidates + c] = c < n ? list.get(base + c) : NO_CANDIDATE;
