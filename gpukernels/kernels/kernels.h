@@ -9,13 +9,14 @@
 //   - Launches on one stream follow each other; no kernel reads what another block of the same launch writes.
 //   - Results are the same bits for the same input and grid, whatever the order of blocks and threads.
 //   - Counts may be 0; a grid with a dimension of 0 is no launch. Blocks that lie beyond the data do nothing.
+//   - Rows, columns and nodes are counted in 31 bits: indices come back as int32. Sizes in elements are 64 bits wide.
 //   - "lexicographic" means: the smaller key, and of equal keys the smaller index.
 //
 // Prepared rows ("prepared" below) are what products are taken of: made by rows_prepare, TILE rows or a multiple, depth columns, depth a
 // multiple of DEPTH_STEP and at least the columns (at least DEPTH_STEP), stride = depth, 16-byte aligned, the rest zero. Rows that take no part, and rows that only fill
 // the last tile, are zero and have a bias of +infinity.
 //
-// k nearest neighbours, in order (one stream):
+// k nearest neighbours, in order (one stream); for many queries one span is best, for few as many spans as give every multiprocessor a block:
 //   points, once:  rows_norm, columns_sum, columns_mean (L2 only), rows_prepare
 //   each batch:    rows_prepare (queries, the same origin), knn_f32 or knn_tensor, knn_merge if there are several spans, knn_exact
 //
