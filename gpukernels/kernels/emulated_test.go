@@ -43,6 +43,7 @@ func TestEmulated(t *testing.T) {
 	seeds := 3
 	if testing.Short() {
 		seeds = 1
+		t.Setenv("CHECK_BRIEF", "1")
 	}
 	for _, group := range []string{"rows", "knn_f32", "knn_tensor", "product_f32", "product_tensor", "covariance_f32", "mahalanobis_f32", "kmeans_assign_f32", "subspace_step_f32", "columns_select", "forest_depth"} {
 		for seed := range seeds {

@@ -63,6 +63,9 @@ func TestDigest(t *testing.T) {
 
 // TestPTX compiles the sources and compares.
 func TestPTX(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the sources are compiled without -short; TestDigest tells whether they changed")
+	}
 	if _, err := exec.LookPath(compiler); err != nil && !*update {
 		t.Skip(compiler + " is not installed: the PTX is not compared with what it makes")
 	}
@@ -107,6 +110,9 @@ func TestEntries(t *testing.T) {
 
 // TestRegisters asks NVIDIA's assembler what the kernels need of a multiprocessor.
 func TestRegisters(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the assembler is asked without -short")
+	}
 	ptxas := "../../.tools/ptxas-12.8.93"
 	if _, err := os.Stat(ptxas); err != nil {
 		t.Skip(ptxas + " is missing (make ptxas): registers and spills are not looked at")
