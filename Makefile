@@ -28,9 +28,24 @@ $(FAKE)/libcuda.so.1: gpukernels/fakedriver/libcuda.cpp $(wildcard gpukernels/em
 	mkdir -p $(FAKE)
 	g++ -std=c++17 -O2 -march=native -ffp-contract=off -fPIC -shared -fvisibility=hidden -Wall -Wextra -Werror -Wno-unknown-pragmas -o $@ gpukernels/fakedriver/libcuda.cpp gpukernels/emulator/*.cpp
 
+# The header comes by CPATH: flags of cgo would have package net, and all that stands on it, compiled once more.
 GPU_PACKAGES := ./gpukernels ./gpukernels/driver ./detect/linalg ./cmd/taster
+EMULATED := CGO_ENABLED=1 CPATH=$(CURDIR)/$(CUDA_HEADERS) LIBRARY_PATH=$(CURDIR)/gpukernels/driver/link LD_LIBRARY_PATH=$(CURDIR)/$(FAKE)
 test-cuda: $(CUDA_HEADERS)/cuda.h $(FAKE)/libcuda.so.1 ## what a GPU does, on an emulated one: driver, kernels, loss of the device (g++ is needed)
-	$(CUDA) LD_LIBRARY_PATH=$(CURDIR)/$(FAKE) $(GO) test $(RACE) -tags cuda -run 'CUDA|Available|Libc|WithoutDriver' -timeout 20m $(GOTESTFLAGS) $(GPU_PACKAGES)
+	$(EMULATED) $(GO) vet -tags cuda $(GPU_PACKAGES)
+	$(EMULATED) $(GO) test $(RACE) -tags cuda -run 'CUDA|Available|Libc|WithoutDriver' -timeout 20m $(GOTESTFLAGS) $(GPU_PACKAGES)
+
+bin/gpu.test: $(CUDA_HEADERS)/cuda.h FORCE
+	$(CUDA) $(GO) test -tags cuda -c -o $@ ./detect/linalg
+FORCE:
+
+test-gpu: bin/gpu.test ## a real GPU's answers beside the CPU's, by one binary that needs nothing else (copy it where the GPU is)
+	bin/gpu.test -test.run CUDA -test.v
+	if command -v compute-sanitizer >/dev/null; then compute-sanitizer --error-exitcode 1 bin/gpu.test -test.run CUDAAnswers -test.v; else echo "compute-sanitizer is not installed: not run"; fi
+
+bench-gpu: bin/gpu.test ## its speed beside the CPU's, and beside PyTorch's matmul and topk where that is installed
+	bin/gpu.test -test.run '^$$' -test.bench 'CUDA' -test.benchtime 2s
+	if python3 -c 'import torch' 2>/dev/null; then python3 detect/linalg/testdata/torch_topk.py; else echo "PyTorch is not installed: not compared"; fi
 
 demo: build ## embedded broker, traffic with planted poison, the whole pipeline
 	bin/taster demo

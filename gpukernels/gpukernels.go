@@ -22,7 +22,7 @@ import "errors"
 var ErrUnavailable = errors.New("CUDA cannot be used")
 
 // ErrLost is wrapped by errors of a device that failed: it was reset or unplugged, a kernel failed, it does not answer.
-var ErrLost = errors.New("CUDA device lost")
+var ErrLost = errors.New("CUDA device failed")
 
 // ErrMemory is wrapped by errors that say that a device's memory, or the limit set, does not suffice.
 var ErrMemory = errors.New("CUDA device memory exhausted")

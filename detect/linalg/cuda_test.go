@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -160,5 +161,61 @@ func TestCUDAFull(t *testing.T) {
 	}
 	if used, limit := e.Memory(); used <= 0 || limit < used {
 		t.Errorf("%d bytes of %d are in use", used, limit)
+	}
+}
+
+// BenchmarkCUDANearest times the device and the best that the CPU has, on all its processors: 4,096 queries, copies there and back included.
+func BenchmarkCUDANearest(b *testing.B) {
+	e, err := linalg.OpenCUDA(linalg.CUDAOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer e.Close()
+	b.Logf("%+v, driver %s, %d processors", e.Device(), linalg.Driver(), runtime.GOMAXPROCS(0))
+	rng := rand.New(rand.NewPCG(37, 38))
+	for _, cols := range []int{384, 1024} {
+		for _, rows := range []int{10_000, 100_000} {
+			points, queries := random(rng, rows, cols), random(rng, 4096, cols)
+			for name, engine := range map[string]linalg.Engine{"device": e, "CPU": linalg.CPU{}} {
+				ix, err := engine.Load(points, linalg.L2)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.Run(fmt.Sprintf("%s/%dx%d", name, rows, cols), func(b *testing.B) {
+					for b.Loop() {
+						if _, err := ix.Nearest(queries, 10, runtime.GOMAXPROCS(0)); err != nil {
+							b.Fatal(err)
+						}
+					}
+					seconds := b.Elapsed().Seconds() / float64(b.N)
+					b.ReportMetric(float64(queries.Rows)/seconds, "records/s")
+					b.ReportMetric(2e-9*float64(rows*cols*queries.Rows)/seconds, "GFLOPS")
+				})
+			}
+		}
+	}
+}
+
+// BenchmarkCUDAProduct is that of products, both operands copied there and the result back.
+func BenchmarkCUDAProduct(b *testing.B) {
+	e, err := linalg.OpenCUDA(linalg.CUDAOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer e.Close()
+	rng := rand.New(rand.NewPCG(39, 40))
+	for _, shape := range [][3]int{{2048, 2048, 384}, {384, 384, 100_000}, {8192, 8192, 1024}} {
+		x, y := random(rng, shape[0], shape[2]), random(rng, shape[1], shape[2])
+		dst := linalg.Matrix{Rows: shape[0], Cols: shape[1], Data: make([]float32, shape[0]*shape[1])}
+		for name, engine := range map[string]linalg.Engine{"device": e, "one processor": linalg.CPU{}} {
+			b.Run(fmt.Sprintf("%s/%dx%dx%d", name, shape[0], shape[1], shape[2]), func(b *testing.B) {
+				for b.Loop() {
+					if err := engine.Product(dst, x, y); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(2e-9*float64(shape[0]*shape[1]*shape[2])*float64(b.N)/b.Elapsed().Seconds(), "GFLOPS")
+			})
+		}
 	}
 }
