@@ -6,7 +6,8 @@
 // What is certain without a GPU. The same sources are compiled by g++ over the emulator beside this package, where each kernel is compared with
 // float64 at the edges of tiles, with NaN, infinity, ties, copies and denormal numbers, in several orders of blocks and threads. The emulator
 // ends a launch when memory that a block shares is used out of bounds, before it was written, or by two threads without a barrier
-// in between, which does not depend on the order; a test leaves out each barrier in turn, and each is missed. NVIDIA's assembler
+// in between, which does not depend on the order; a test leaves out each barrier in turn, and each is missed. The PTX, too, is translated
+// instruction by instruction and put to the same comparisons, so that what clang did with the sources is looked at. NVIDIA's assembler
 // finds no spills, and less than 48 KiB of shared memory, for compute capability 8.0 and 9.0.
 //
 // What is reasoned and not measured: no kernel has run on a GPU yet. Neighbours, products and assignment keep a tile of 128 × 128 sums in the
