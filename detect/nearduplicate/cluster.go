@@ -3,6 +3,7 @@ package nearduplicate
 import (
 	"cmp"
 	"slices"
+	"sync"
 
 	"github.com/tasterhq/taster/detect"
 )
@@ -97,8 +98,48 @@ func byKey(places []place) []place {
 	return places
 }
 
-// groupTypes finds the types of a sample. Rows with equal contents share the work; sign is called for one of them.
-func groupTypes(contents []uint64, sign func(row int) (signature, uint64, int), env detect.Env) grouping {
+// signedTexts keeps what texts were signed last: a sample is scored with reference rows behind its own, and then remembered without
+// them. What a text's signature is depends on nothing else. Nil keeps nothing.
+type signedTexts struct {
+	mu   sync.Mutex
+	rows []place // by rising content
+	grouping
+}
+
+// find returns the types of contents, which rise, by those that were signed; -1 where they were not.
+func (st *signedTexts) find(rows []place, starts []int) (of []int32, types []rowType) {
+	of = make([]int32, len(starts))
+	for u := range of {
+		of[u] = -1
+	}
+	if st == nil {
+		return of, nil
+	}
+	st.mu.Lock()
+	known, g := st.rows, st.grouping
+	st.mu.Unlock()
+	for u, start := range starts {
+		key := rows[start].key
+		for len(known) > 0 && known[0].key < key {
+			known = known[1:]
+		}
+		if len(known) > 0 && known[0].key == key {
+			of[u] = g.typeOf[known[0].index]
+		}
+	}
+	return of, g.types
+}
+
+func (st *signedTexts) keep(rows []place, g grouping) {
+	if st != nil {
+		st.mu.Lock()
+		st.rows, st.grouping = rows, g
+		st.mu.Unlock()
+	}
+}
+
+// groupTypes finds the types of a sample. Rows with equal contents share the work; sign is called for one of them, unless known has it.
+func groupTypes(contents []uint64, sign func(row int) (signature, uint64, int), known *signedTexts, env detect.Env) grouping {
 	rows := make([]place, 0, len(contents))
 	for row, h := range contents {
 		if h != 0 {
@@ -114,8 +155,14 @@ func groupTypes(contents []uint64, sign func(row int) (signature, uint64, int), 
 	}
 
 	signed := make([]rowType, len(starts))
+	of, types := known.find(rows, starts)
 	detect.Each(len(starts), env.Workers, func(u int) {
 		t := &signed[u]
+		if of[u] >= 0 {
+			k := &types[of[u]]
+			t.signature, t.hash, t.words = k.signature, k.hash, k.words
+			return
+		}
 		t.signature, t.hash, t.words = sign(int(rows[starts[u]].index))
 	})
 	order := make([]place, len(signed))
@@ -146,6 +193,7 @@ func groupTypes(contents []uint64, sign func(row int) (signature, uint64, int), 
 			g.typeOf[member.index] = int32(last)
 		}
 	}
+	known.keep(rows, g)
 	return g
 }
 

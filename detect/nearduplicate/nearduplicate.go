@@ -163,12 +163,18 @@ type (
 	}
 	groupingOf contentsOf
 	bandsOf    contentsOf
+
+	textsSigned struct{}
 )
 
 // group finds the types of a sample.
 func (m *model) group(s *detect.Sample, env detect.Env) grouping {
 	return detect.Once(env, groupingOf{m, s}, func() grouping {
-		return groupTypes(m.contents(s, env), func(row int) (signature, uint64, int) { return m.sign(s, row) }, env)
+		var known *signedTexts
+		if m.rotation == nil && m.grid == nil {
+			known = detect.Once(env, textsSigned{}, func() *signedTexts { return &signedTexts{} })
+		}
+		return groupTypes(m.contents(s, env), func(row int) (signature, uint64, int) { return m.sign(s, row) }, known, env)
 	})
 }
 
