@@ -82,6 +82,8 @@ KERNEL columns_mean(const double *sums, const int64_t *taken, int64_t parts, int
 KERNEL rows_prepare(const float *x, int64_t rows, int64_t cols, int64_t stride, const float *origin, int64_t metric,
                     float *out, int64_t padded, int64_t depth, float *bias);
 
+// A key of knn_f32 is off by at most 2 (d+1) 2^-24 ||q|| ||p|| + (d+1) 2^-24 ||p||^2, d columns of prepared rows; knn_tensor has d/16 + 2.2 min(d, 16) + 6 in place of the first d+1, which
+// is less from 48 columns on. Ask for as many candidates more than neighbours as may lie that near each other.
 // The candidates (1..MAX_CANDIDATES) points of each span with the smallest key = bias[p] - 2 q.p, lexicographic, in no particular order.
 // q, p prepared with biases qbias, pbias. span: points of each blockIdx.y, a multiple of TILE. Blocks take tiles of queries blockIdx.x, blockIdx.x + gridDim.x, ...
 // lists: scratch of gridDim.x * gridDim.y * TILE * LIST uint64. found is [queries][gridDim.y][candidates] uint64: the key's place in the order of floats in the upper half, the

@@ -1,10 +1,12 @@
 // The product of two tiles of prepared rows on tensor cores, to about what float32 units make of it.
 //
 // A float32 is the exact sum of three bfloat16, rounded to nearest: high holds the first 8 of its 24 digits, middle and low what is left over each time. Of the nine products of two such sums
-// six are made: high high, high middle and low high, middle middle; each of the others is below 2^-25 of the whole, half as much as one rounding of float32 is (Henry, Tang, Heinecke, "Leveraging the
+// six are made: high high, high middle and low high, middle middle; each of the others is at most 2^-25 of the whole (Henry, Tang, Heinecke, "Leveraging the
 // bfloat16 artificial intelligence datatype for higher-precision computations", ARITH 2019). Tensor cores add up by cutting off, always towards zero, so that a long sum drifts; here they add only
 // the products of 16 columns, the small ones first, and these parts are added by float32 units, which round to nearest (Ootomo, Yokota, "Recovering single precision accuracy from Tensor Cores",
-// International Journal of High Performance Computing Applications 2022). The error of a product is then at most (d/16 + 200) 2^-24 ||q|| ||p||, whatever the sign of its addends.
+// International Journal of High Performance Computing Applications 2022). The error of a product is then at most
+// (d/16 + 2.2 min(d, 16) + 6) 2^-24 ||q|| ||p||, whatever the sign of its addends: an instruction loses 2^-23 of its largest addend for each of up to 18 numbers, and only the last of six has large ones; 1 is
+// for the products that are not made, and d/16 for the parts. One after the other float32 units lose up to d 2^-24, so that this is the better from 48 columns on.
 //
 // Six instructions in bfloat16, at twice the rate of TF32, cost what three in TF32 would; those would leave 2^-22.
 #pragma once
