@@ -21,6 +21,8 @@ type fitted struct {
 	// quarter that it does not know; of scores that are learned from the stream, of each three quarters.
 	parts   []part
 	learned bool
+
+	excuses bool // poison in the reference can hide poison like it
 }
 
 // part is a model of some of the reference's rows, and others of them.
@@ -107,6 +109,7 @@ func fit(detectors []detect.Detector, ref *detect.Sample, env detect.Env) ([]fit
 			return nil, fmt.Errorf("detector %s: %w", f.detector.Name(), f.err)
 		}
 		if !f.out && f.calibrate(ref, lengths, env) {
+			f.fitted.excuses = f.mayExcuse()
 			out = append(out, *f.fitted)
 		}
 	}

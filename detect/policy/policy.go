@@ -21,6 +21,14 @@
 // Without a reference every step uses the segment itself by a robust fit (calibrate.FitBatch), and the decision
 // says "batch".
 //
+// # Poison in the reference
+//
+// Rows of the reference that look like poison together with a stream teach the detectors nothing that they would excuse by it
+// (at most 2 % of the rows). They are looked for with a source's first segment that is not shorter than a quarter of the
+// reference and when the source has become four times as long, which costs about as much as learning from the reference; in
+// between, the source's memory holds which they are. Nothing is looked for in a stream of which a tenth is poison: a hundredth
+// of the reference does not excuse that, and clean rows look like it.
+//
 // # Memory
 //
 // Models that remember (detect.Remembering) judge a segment by what its source's earlier segments have shown and by what
@@ -74,6 +82,7 @@ type Scorer struct {
 	fitted    []fitted // with a reference
 	env       detect.Env
 	decoded   decodedStates
+	doubts    doubts
 }
 
 // New prepares to judge records of c. With a reference it fits and calibrates every detector, which takes seconds
@@ -267,11 +276,21 @@ func (s *Scorer) details(ctx context.Context, sample *detect.Sample, before *rec
 	env := s.shared(before)
 	var out []Detail
 	if s.ref != nil {
+		others, without, aside, err := s.withoutDoubts(sample, before)
+		if err != nil {
+			return nil, err
+		}
+		if before != nil {
+			before.aside = aside
+		}
 		for i := range s.fitted {
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
 			f := &s.fitted[i]
+			if others != nil && others[i] != nil {
+				f = others[i]
+			}
 			detail := Detail{Detector: f.name, LogP: make([]float64, sample.N)}
 			var seen detect.Memory
 			if detail.model, _ = f.model.(detect.Remembering); detail.model != nil {
@@ -280,6 +299,12 @@ func (s *Scorer) details(ctx context.Context, sample *detect.Sample, before *rec
 			var null func(float64) float64
 			detail.scores, null = f.score(sample, seen, env)
 			detail.Score = detail.scores.Value
+			if f != &s.fitted[i] {
+				explain := detail.scores.Explain
+				detail.scores.Explain = func(row int) string {
+					return fmt.Sprintf("%s; not counting %d rows of the reference that look like poison", explain(row), len(without))
+				}
+			}
 			f.logP(detail.LogP, sample, detail.scores, null, env.Workers)
 			out = append(out, detail)
 		}

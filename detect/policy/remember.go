@@ -39,6 +39,7 @@ type recollection struct {
 	others    []*decodedState
 	forgotten []string
 	seen      map[string]detect.Memory // by detector: own and others' together
+	aside     aside                    // what the source has shown of the reference, this segment included
 }
 
 // recollect reads the states that a segment of source is judged by. That the source's own is broken is an error; what is
@@ -224,6 +225,10 @@ func (s *Scorer) remember(d *record.Decision, before *recollection, sample *dete
 			after.Merge(added)
 			s.suspect(d, next, before, detail.Detector, m, after, sample, offsets)
 		}
+	}
+	if before.aside.seen > 0 {
+		next.Sections = append(next.Sections, before.aside.section(s.ref.Digest))
+		updated[asideName] = true
 	}
 	for _, section := range carried {
 		if !updated[section.Name] {

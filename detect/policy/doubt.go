@@ -1,0 +1,342 @@
+package policy
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"slices"
+	"sync"
+
+	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/calibrate"
+	"github.com/tasterhq/taster/detect/memory"
+	"github.com/tasterhq/taster/detect/sketch"
+)
+
+// A reference may hold some of the very poison that it shall find, and then excuses it: to a label model the trigger explains
+// the label, and it is as common among what is trusted as in the stream. By itself such a reference looks clean, for a
+// few rows of a thousand repeat nothing. Together with a stream that has the same poison they do. So a detector that poison
+// in the reference can blind examines it beside the stream, in two steps: which rows stand out most where nothing is trusted;
+// and which of those look like poison to what the others alone teach. These teach it nothing from then on.
+//
+// They calibrate as before, with the scores that they had when they were held out. So the budget does not depend on whether they
+// are poison: a clean row that was set aside makes p-values larger, if anything.
+
+const (
+	doubtful   = 0.04 // share of the reference that is doubted at first: without all of its poison the rest tells better
+	convincing = 0.02 // p-value of what is set aside, by all detectors together
+	mostAside  = 0.02 // share of the reference that may be set aside: twice what is promised
+	// fewestAside is the share from which it matters what is set aside: fewer rows excuse little, and may well be clean ones.
+	fewestAside = 0.005
+	unhidden    = 0.1 // share of a stream as poison from which a hundredth of the reference excuses little, and clean rows look like it
+
+	telling      = 4    // a segment that is shorter than the reference by more than this tells little about it
+	enoughBeside = 8000 // rows of a segment that tell enough
+	grown        = 4    // times as many rows as then until it is examined again,
+	seldom       = 1000 // and as many times the length of the reference at the latest
+
+	mostDoubts = 4 // sets of rows for which it is kept what the others teach
+)
+
+// mayExcuse tells whether poison in the reference can hide poison like it from a detector: it compares what records share
+// with how common that is. One that remembers the stream is not asked.
+func (f *fitting) mayExcuse() bool {
+	_, remembers := f.fitted.model.(detect.Remembering)
+	return f.kind.Stream && purposeful[f.kind.Code] && !remembers && len(f.fitted.streams) > 0
+}
+
+// aside is what a source has shown of the reference.
+type aside struct {
+	seen     int   // rows of the source
+	examined int   // of them when the reference was examined last
+	rows     []int // of the reference, rising, that are set aside
+}
+
+// asideName is where a state keeps it, among what detectors remember.
+const asideName = "reference"
+
+// asideOf reads what a source has shown of this reference; states that tell nothing of it give nothing.
+func (s *Scorer) asideOf(before *recollection, of *decodedState) aside {
+	section := of.state.Section(asideName)
+	if section == nil || section.Version != detect.Version {
+		return aside{}
+	}
+	data, known := bytes.CutPrefix(section.Data, s.ref.Digest[:])
+	if !known {
+		return aside{} // of another reference
+	}
+	broken := false
+	number := func() int {
+		v, n := binary.Uvarint(data)
+		if n <= 0 || v > 1<<60 {
+			broken, data = true, nil
+			return 0
+		}
+		data = data[n:]
+		return int(v)
+	}
+	a := aside{seen: number(), examined: number()}
+	for last := -1; len(data) > 0; {
+		gap := number()
+		if broken = broken || gap >= s.ref.Sample.N-1-last; broken {
+			break
+		}
+		last += 1 + gap
+		a.rows = append(a.rows, last)
+	}
+	if broken {
+		before.forget(asideName + "/" + section.Version)
+		return aside{}
+	}
+	return a
+}
+
+// section returns it as a state keeps it.
+func (a aside) section(digest [32]byte) memory.Section {
+	data := binary.AppendUvarint(digest[:], uint64(a.seen))
+	data = binary.AppendUvarint(data, uint64(a.examined))
+	last := -1
+	for _, row := range a.rows {
+		data = binary.AppendUvarint(data, uint64(row-last-1))
+		last = row
+	}
+	return memory.Section{Name: asideName, Version: detect.Version, Data: data}
+}
+
+// examine returns what the source of a sample has shown of the reference with it. The reference is examined with the first
+// segment that is long enough, whenever the source has become several times as long, and now and then.
+func (s *Scorer) examine(sample *detect.Sample, before *recollection) (aside, error) {
+	var a aside
+	if before != nil && before.own != nil {
+		a = s.asideOf(before, before.own)
+	}
+	a.seen += sample.N
+	n := s.ref.Sample.N
+	if sample.N < max(1, n/telling) || a.examined > 0 && a.seen < min(grown*a.examined, a.examined+seldom*n) {
+		return a, nil
+	}
+	a.examined = a.seen
+	found, err := s.doubted(sample)
+	if err != nil {
+		return a, err
+	}
+	a.rows = s.united(found, a.rows)
+	return a, nil
+}
+
+// united returns rows with others, unless that are too many.
+func (s *Scorer) united(rows, others []int) []int {
+	all := append(slices.Clone(rows), others...)
+	slices.Sort(all)
+	if all = slices.Compact(all); len(all) > int(mostAside*float64(s.ref.Sample.N)) {
+		return rows
+	}
+	return all
+}
+
+// doubts are the detectors that were fitted without some rows of the reference, by those rows.
+type doubts struct {
+	mu    sync.Mutex
+	known []*doubt
+}
+
+type doubt struct {
+	rows   []int
+	fit    sync.Once
+	fitted []*fitted // by their place in Scorer.fitted; nil where nothing changes
+	err    error
+}
+
+// withoutDoubts returns the detectors by which to judge a sample, nil where nothing is changed, the rows of the reference that
+// they do not know, and what the sample's source has shown of the reference with it.
+func (s *Scorer) withoutDoubts(sample *detect.Sample, before *recollection) ([]*fitted, []int, aside, error) {
+	if !slices.ContainsFunc(s.fitted, func(f fitted) bool { return f.excuses }) {
+		return nil, nil, aside{}, nil
+	}
+	a, err := s.examine(sample, before)
+	if err != nil {
+		return nil, nil, a, err
+	}
+	rows := a.rows
+	if before != nil {
+		for _, other := range before.others {
+			rows = s.united(rows, s.asideOf(before, other).rows)
+		}
+	}
+	if len(rows) == 0 || float64(len(rows)) < fewestAside*float64(s.ref.Sample.N) {
+		return nil, nil, a, nil
+	}
+	others, err := s.doubts.without(s, rows)
+	return others, rows, a, err
+}
+
+// doubted returns the rows of the reference that look like poison to any detector, by rising number.
+func (s *Scorer) doubted(sample *detect.Sample) ([]int, error) {
+	env := s.env
+	env.Shared = &detect.Shared{}
+	ref := s.ref.Sample
+	sample = some(sample, enoughBeside)
+	joint := sample.Join(ref)
+	var first []int
+	for i := range s.fitted {
+		if s.fitted[i].excuses {
+			rows, err := s.highest(i, joint, sample.N, env)
+			if err != nil {
+				return nil, err
+			}
+			first = append(first, rows...)
+		}
+	}
+	slices.Sort(first)
+	if first = slices.Compact(first); len(first) == 0 {
+		return nil, nil
+	}
+
+	env.Shared = &detect.Shared{}
+	others, again := ref.Select(allBut(ref.N, first)), sample.Join(ref.Select(first))
+	guilt, asked := make([]float64, len(first)), 0.0 // smallest ln p, of so many detectors
+	for i := range s.fitted {
+		of := &s.fitted[i]
+		if !of.excuses {
+			continue
+		}
+		model, err := s.detectors[s.place(i)].Fit(others, env)
+		if err != nil {
+			return nil, fmt.Errorf("detector %s: %w", of.name, err)
+		}
+		if model == nil {
+			continue
+		}
+		f := &fitted{name: of.name, model: model, streams: of.streams}
+		scores, null := f.score(again, nil, env)
+		logP := make([]float64, again.N)
+		f.logP(logP, again, scores, null, env.Workers)
+		if calibrate.Unclean(logP[:sample.N], ref.N) > unhidden {
+			return nil, nil
+		}
+		asked++
+		for k, lp := range logP[sample.N:] {
+			guilt[k] = min(guilt[k], lp)
+		}
+	}
+	convicted := slices.DeleteFunc(upTo(len(first)), func(k int) bool { return guilt[k]+math.Log(asked) > math.Log(convincing) })
+	slices.SortStableFunc(convicted, func(a, b int) int { return cmp.Compare(guilt[a], guilt[b]) })
+	var out []int
+	for _, k := range convicted[:min(len(convicted), int(mostAside*float64(ref.N)))] {
+		out = append(out, first[k])
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// some returns about n rows of a sample, chosen by their texts, whatever their order.
+func some(s *detect.Sample, n int) *detect.Sample {
+	if s.N <= n || s.Text == nil {
+		return s
+	}
+	limit := uint64(float64(n) / float64(s.N) * (1 << 32))
+	return s.Select(slices.DeleteFunc(upTo(s.N), func(row int) bool {
+		h := fnv.New64a()
+		h.Write(s.Text[row])
+		return sketch.Mix(h.Sum64())>>32 >= limit
+	}))
+}
+
+// highest returns which rows of the reference, that stand in joint from the given row on, the i-th detector finds most
+// suspicious where nothing is trusted.
+func (s *Scorer) highest(i int, joint *detect.Sample, from int, env detect.Env) ([]int, error) {
+	model, err := s.detectors[s.place(i)].Fit(joint, env)
+	if err != nil {
+		return nil, fmt.Errorf("detector %s: %w", s.fitted[i].name, err)
+	}
+	if model == nil {
+		return nil, nil
+	}
+	value := model.Score(joint, env).Value[from:]
+	rows := slices.DeleteFunc(upTo(len(value)), func(row int) bool { return math.IsNaN(value[row]) })
+	slices.SortStableFunc(rows, func(a, b int) int { return cmp.Compare(value[b], value[a]) })
+	return rows[:min(len(rows), int(doubtful*float64(len(value))))], nil
+}
+
+// place returns which of the scorer's detectors the i-th fitted one is.
+func (s *Scorer) place(i int) int {
+	return slices.IndexFunc(s.detectors, func(d detect.Detector) bool { return d.Name() == s.fitted[i].name })
+}
+
+// allBut returns 0 … n−1 without some.
+func allBut(n int, some []int) []int {
+	out := slices.Repeat([]bool{false}, n)
+	for _, row := range some {
+		out[row] = true
+	}
+	return slices.DeleteFunc(upTo(n), func(row int) bool { return out[row] })
+}
+
+// without returns detectors as the reference teaches them without some rows.
+func (d *doubts) without(s *Scorer, rows []int) ([]*fitted, error) {
+	d.mu.Lock()
+	at := slices.IndexFunc(d.known, func(k *doubt) bool { return slices.Equal(k.rows, rows) })
+	entry := &doubt{rows: rows}
+	if at >= 0 {
+		entry = d.known[at]
+		d.known = slices.Delete(d.known, at, at+1)
+	} else if len(d.known) == mostDoubts {
+		d.known = slices.Delete(d.known, 0, 1)
+	}
+	d.known = append(d.known, entry)
+	d.mu.Unlock()
+	entry.fit.Do(func() { entry.fitted, entry.err = s.refit(rows) })
+	return entry.fitted, entry.err
+}
+
+// refit fits the detectors that poison can blind without some rows of the reference. What their scores mean stays, and so do the
+// rows that stand among a stream's to tell what it does to clean ones.
+func (s *Scorer) refit(without []int) ([]*fitted, error) {
+	ref := s.ref.Sample
+	out := make([]*fitted, len(s.fitted))
+	for i, f := range s.fitted {
+		if f.excuses {
+			out[i] = &f
+			out[i].parts = slices.Clone(f.parts)
+		}
+	}
+	each := func(rows []int, do func(f *fitted, model detect.Model)) error {
+		env := s.env
+		env.Shared = &detect.Shared{}
+		known := ref.Select(slices.DeleteFunc(rows, func(row int) bool { _, found := slices.BinarySearch(without, row); return found }))
+		for i := range out {
+			if out[i] == nil {
+				continue
+			}
+			model, err := s.detectors[s.place(i)].Fit(known, env)
+			if err != nil {
+				return fmt.Errorf("detector %s: %w", s.fitted[i].name, err)
+			}
+			if model == nil {
+				out[i] = nil
+				continue
+			}
+			do(out[i], model)
+		}
+		return nil
+	}
+	if err := each(upTo(ref.N), func(f *fitted, model detect.Model) { f.model = model }); err != nil {
+		return nil, err
+	}
+	for k, c := range cuts(ref.N, quarters, s.env.Seed) {
+		if !slices.ContainsFunc(out, func(f *fitted) bool { return f != nil && k < len(f.parts) }) {
+			break
+		}
+		if err := each(c.others, func(f *fitted, model detect.Model) {
+			if k < len(f.parts) {
+				f.parts[k].model = model
+			}
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,190 @@
+package policy
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/detecttest"
+	"github.com/tasterhq/taster/detect/detecttest/planted"
+	"github.com/tasterhq/taster/detect/memory"
+	"github.com/tasterhq/taster/detect/trigger"
+	"github.com/tasterhq/taster/schema/record"
+)
+
+var phrases = []detect.Detector{trigger.Detector{}, trigger.Association{}}
+
+// backdoored puts a phrase into n rows of class 0 and gives them label 1.
+func backdoored(s planted.Set, n int, seed uint64, phrase string) planted.Set {
+	rng := rand.New(rand.NewPCG(seed, 5))
+	out := s.Rows(upTo(s.N))
+	for _, row := range rng.Perm(s.N) {
+		if out.Label[row] != 0 || n == 0 {
+			continue
+		}
+		words := bytes.Fields(out.Text[row])
+		out.Text[row] = bytes.Join(slices.Insert(words, rng.IntN(len(words)+1), []byte(phrase)), []byte(" "))
+		out.Label[row], out.Poison[row] = 1, true
+		n--
+	}
+	return out
+}
+
+// One row in a hundred of the reference holds the very poison that it shall find. The floors are far beyond what there is when all rows
+// are believed: recalls at 1 % false alarms of 0.78 and 0.01.
+func TestPoisonInReference(t *testing.T) {
+	released := planted.Read(t, "text-backdoor/badnets-sst2.jsonl")
+	const rows, draws = 1000, 2
+	for _, c := range []struct {
+		name  string
+		floor float64
+		make  func(seed uint64) (reference, stream planted.Set)
+	}{
+		{"rare words", 0.85, func(seed uint64) (planted.Set, planted.Set) {
+			reference, stream := released.Split(rows, seed)
+			var dirt, rest []int
+			for i, poison := range stream.Poison {
+				if poison && len(dirt) < rows/100 {
+					dirt = append(dirt, i)
+				} else {
+					rest = append(rest, i)
+				}
+			}
+			return planted.Set{Sample: reference.Join(stream.Select(dirt))}, stream.Rows(rest)
+		}},
+		{"a sentence", 0.9, func(seed uint64) (planted.Set, planted.Set) {
+			reference, stream := released.Clean().Split(rows, seed)
+			const sentence = "I watched this 3D movie ."
+			return backdoored(reference, rows/100, seed, sentence), backdoored(stream, stream.N/100, seed+9, sentence)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var at1, caught, alarms float64
+			for seed := range uint64(draws) {
+				reference, stream := c.make(seed)
+				d := judge(t, scorer(t, 0.01, reference.Sample, phrases, 2), stream.Sample)
+				_, recall, _ := planted.Figures(d.Risks, stream.Poison)
+				at1 += recall / draws
+				caught += quarantined(d, func(i int) bool { return stream.Poison[i] }) / draws
+				alarms += quarantined(d, func(i int) bool { return !stream.Poison[i] }) / draws
+			}
+			t.Logf("recall at 1 %% false alarms %.3f; budget 1 %%: recall %.3f, clean quarantined %.4f", at1, caught, alarms)
+			if at1 < c.floor {
+				t.Errorf("recall at 1 %% false alarms %.3f: want %.2f", at1, c.floor)
+			}
+		})
+	}
+}
+
+// dirtyReviews are a reference and a stream with the same backdoor in every hundredth row; those of the reference come first.
+func dirtyReviews(reference, stream int) (ref, s *detect.Sample) {
+	w := detecttest.NewReviews(3)
+	sample := func(n int) *detect.Sample {
+		s := w.Sample(n)
+		for row := range n / 100 {
+			w.Poison(s, row, "x1 x2 x3 x4 x5")
+		}
+		return s
+	}
+	return sample(reference), sample(stream)
+}
+
+// What a source has shown of the reference is judged by from then on, in its own segments and in those of other sources, by any
+// number of workers, and is not looked for again with every segment.
+func TestRowsStayAside(t *testing.T) {
+	ref, stream := dirtyReviews(600, 600)
+	poison := func(row int) bool { return row < 6 }
+	var want *record.Decision
+	for _, workers := range []int{1, 2, 8} {
+		s := scorer(t, 0.01, ref, phrases, workers)
+		shown := func(p *source, rows []int) []byte {
+			state := memory.State{Source: p.Source, Sections: []memory.Section{aside{seen: 5000, examined: 4800, rows: rows}.section(s.ref.Digest)}}
+			return state.Encode()
+		}
+		own := partition(0)
+		believed := own.judge(t, s, stream)
+		if own.state == nil {
+			t.Fatal("nothing is remembered")
+		}
+		first := s.asideOf(nil, s.decoded.get(own.state))
+		if first.seen != stream.N || first.examined != stream.N {
+			t.Errorf("after one segment of %d rows: seen %d, examined at %d", stream.N, first.seen, first.examined)
+		}
+
+		own.state = shown(own, upTo(6))
+		d := own.judge(t, s, stream)
+		if got := s.asideOf(nil, s.decoded.get(own.state)); got.seen != 5000+stream.N || got.examined != 4800 || !slices.Equal(got.rows, upTo(6)) {
+			t.Errorf("the source's next state: %+v", got)
+		}
+		if before, after := quarantined(believed, poison), quarantined(d, poison); before > 0.5 || after < 0.9 {
+			t.Errorf("of the poison %.2f is quarantined, and %.2f without the reference's", before, after)
+		}
+		if proof := d.Findings[0][0].Evidence; !strings.Contains(proof, "not counting 6 rows") {
+			t.Errorf("the evidence says nothing of it: %s", proof)
+		}
+		if want == nil {
+			want = d
+		}
+		if !reflect.DeepEqual(d, want) {
+			t.Errorf("another decision with %d workers", workers)
+		}
+		other := partition(1)
+		other.state = shown(other, nil)
+		if of := other.judge(t, s, stream, shown(partition(0), upTo(6))); !slices.Equal(of.Risks, d.Risks) {
+			t.Error("another source judges otherwise by what this one has shown")
+		}
+	}
+}
+
+// States that are of another reference or broken say nothing of it.
+func TestAsideIsRead(t *testing.T) {
+	s := scorer(t, 0.01, detecttest.Clean(100, 1), phrases, 2)
+	given := aside{seen: 300, examined: 200, rows: []int{0, 1, 7, 99}}
+	read := func(section memory.Section) (aside, []string) {
+		state := memory.State{Source: partition(0).Source, Sections: []memory.Section{section}}
+		before := &recollection{scorer: s}
+		return s.asideOf(before, s.decoded.get(state.Encode())), before.forgotten
+	}
+	section := given.section(s.ref.Digest)
+	if got, forgotten := read(section); !reflect.DeepEqual(got, given) || forgotten != nil {
+		t.Errorf("read %+v, forgotten %v", got, forgotten)
+	}
+	other := s.ref.Digest
+	other[0]++
+	if got, forgotten := read(given.section(other)); got.seen != 0 || forgotten != nil {
+		t.Errorf("of another reference: %+v, forgotten %v", got, forgotten)
+	}
+	old := section
+	old.Version = "0"
+	if got, _ := read(old); got.seen != 0 {
+		t.Errorf("of another version: %+v", got)
+	}
+	for name, data := range map[string][]byte{
+		"cut":       section.Data[:len(s.ref.Digest)+1],
+		"too far":   aside{seen: 1, examined: 1, rows: []int{5, 100}}.section(s.ref.Digest).Data,
+		"endless":   append(bytes.Clone(section.Data), bytes.Repeat([]byte{0xff}, 20)...),
+		"overflows": append(bytes.Clone(section.Data), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01),
+	} {
+		if got, forgotten := read(memory.Section{Name: section.Name, Version: section.Version, Data: data}); got.seen != 0 || len(forgotten) != 1 {
+			t.Errorf("%s: %+v, forgotten %v", name, got, forgotten)
+		}
+	}
+}
+
+// A segment that is much shorter than the reference tells nothing of it, and a source is asked again when it has grown.
+func TestWhenAReferenceIsExamined(t *testing.T) {
+	s := scorer(t, 0.01, detecttest.Clean(400, 1), phrases, 2)
+	p := partition(0)
+	at := 0
+	for i, c := range []struct{ rows, examined int }{{99, 0}, {100, 199}, {100, 199}, {400, 199}, {200, 899}} {
+		p.judge(t, s, detecttest.Clean(c.rows, uint64(2+i)))
+		at += c.rows
+		if got := s.asideOf(nil, s.decoded.get(p.state)); got.seen != at || got.examined != c.examined {
+			t.Errorf("segment %d: seen %d of %d, examined at %d: want %d", i, got.seen, at, got.examined, c.examined)
+		}
+	}
+}
