@@ -51,7 +51,8 @@ type Device struct {
 	functions map[string]cu.Function
 	lane      [lanes]*lane
 	next      int
-	blocks    int          // that run at a time
+	blocks    int          // that run at a time: a multiprocessor has room for one of knn's
+	knn       string       // the kernel for neighbours
 	scratch   cu.DevicePtr // points that are not resident
 	room      int64        // of scratch
 }
@@ -76,7 +77,10 @@ func Open(o Options) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: device %d: %v", ErrUnavailable, o.Device, err)
 	}
-	d := &Device{info: info, limit: o.Memory, jobs: make(chan func()), closing: make(chan struct{}), ended: make(chan struct{}), functions: map[string]cu.Function{}, blocks: 2 * processors, patience: 30 * time.Second}
+	d := &Device{info: info, limit: o.Memory, jobs: make(chan func()), closing: make(chan struct{}), ended: make(chan struct{}), functions: map[string]cu.Function{}, blocks: processors, patience: 30 * time.Second}
+	if d.knn = "knn_f32"; o.Tensor {
+		d.knn = "knn_tensor"
+	}
 	opened := make(chan error)
 	go d.thread(device, opened)
 	if err := <-opened; err != nil {
@@ -613,7 +617,7 @@ func (d *Device) search(o *operand, at cu.DevicePtr, first, rows int, queries []
 		}
 		var spans, span, across int
 		var sizes [3]int64
-		for blocks := d.blocks; ; blocks /= 2 {
+		for blocks, released := d.blocks, false; ; {
 			spans = max(1, min(blocks/queryTiles, tiles(rows)))
 			span = (tiles(rows) + spans - 1) / spans * kernels.Tile
 			spans = (rows + span - 1) / span
@@ -627,8 +631,18 @@ func (d *Device) search(o *operand, at cu.DevicePtr, first, rows int, queries []
 			if err == nil {
 				break
 			}
-			if blocks <= 1 || !errors.Is(err, ErrMemory) {
+			switch {
+			case !errors.Is(err, ErrMemory):
 				return err
+			case blocks > 1:
+				blocks /= 2
+			case released:
+				return err
+			default: // the other lane may hold what it does not need
+				if err := d.release(); err != nil {
+					return err
+				}
+				blocks, released = d.blocks, true
 			}
 		}
 		ready := l.work
@@ -645,7 +659,7 @@ func (d *Device) search(o *operand, at cu.DevicePtr, first, rows int, queries []
 		if spans > 1 {
 			out = parts
 		}
-		err = d.launch(l, "knn_f32", [3]int{across, spans, 1}, uint64(ready), uint64(readyBias), uint64(count), uint64(at), uint64(bias), uint64(rows), uint64(wide),
+		err = d.launch(l, d.knn, [3]int{across, spans, 1}, uint64(ready), uint64(readyBias), uint64(count), uint64(at), uint64(bias), uint64(rows), uint64(wide),
 			uint64(span), uint64(k), uint64(lists), uint64(out))
 		if err == nil && spans > 1 {
 			err = d.launch(l, "knn_merge", [3]int{(count + kernels.Warps - 1) / kernels.Warps, 1, 1}, uint64(parts), uint64(count), uint64(spans), uint64(k), uint64(l.dout))
@@ -689,6 +703,20 @@ func (d *Device) grow(l *lane, bytes int64) error {
 	return nil
 }
 
+// release waits for all lanes and frees what lies between their kernels.
+func (d *Device) release() error {
+	if err := d.drain(); err != nil {
+		return err
+	}
+	for _, l := range d.lane {
+		if l.room > 0 {
+			d.free(l.work, l.room)
+			l.work, l.room = 0, 0
+		}
+	}
+	return nil
+}
+
 // Product sets dst (n × m) to a·bᵀ, where a is n × cols and b m × cols.
 func (d *Device) Product(dst, a, b []float32, cols int) error {
 	if cols < 1 || len(a)%cols != 0 || len(b)%cols != 0 || len(dst) != len(a)/cols*(len(b)/cols) {
@@ -703,7 +731,7 @@ func (d *Device) Product(dst, a, b []float32, cols int) error {
 func (d *Device) product(dst, a, b []float32, cols int) error {
 	n, m := len(a)/cols, len(b)/cols
 	d.mu.Lock()
-	left := d.limit - d.used + d.room
+	left := (d.limit - d.used + d.room) / 2 // neighbours need memory, too
 	d.mu.Unlock()
 	most := min(m, laneBytes/4/kernels.Tile, int(left/int64(4*cols)))
 	if most < 1 || cols > laneBytes/4 {

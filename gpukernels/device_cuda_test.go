@@ -20,7 +20,10 @@ func open(t *testing.T, o Options) *Device {
 	if err != nil {
 		t.Fatalf("%v; make test-cuda brings an emulated device, make test-gpu wants a real one", err)
 	}
-	t.Cleanup(d.Close)
+	t.Cleanup(func() {
+		d.Close()
+		<-d.ended // a lost one, too: its memory would count against the next test's
+	})
 	return d
 }
 

@@ -52,4 +52,5 @@ type Info struct {
 type Options struct {
 	Device int   // by index
 	Memory int64 // bytes; 0: nine tenths of what is free
+	Tensor bool  // have tensor cores multiply for neighbours, to about the accuracy of float32: to be measured before it is chosen
 }

@@ -19,7 +19,7 @@ func acceleratorFlag(command *cobra.Command, use *config.Use) {
 
 func newGPU(c *cli) *cobra.Command {
 	options := app.Trial{}
-	use := config.Auto
+	choice := config.Accelerator{Use: config.Auto}
 	command := &cobra.Command{
 		Use:   "gpu",
 		Short: "The accelerator that is used, how fast it is and how exact, or why there is none",
@@ -37,19 +37,19 @@ func newGPU(c *cli) *cobra.Command {
 					return usage("--%s %d: want from 1 to %d; see taster gpu --help", n.name, n.value, 1<<24)
 				}
 			}
-			report, err := app.TryAccelerator(cmd.Context(), config.Accelerator{Use: use, Memory: int64(options.Memory)}, options)
+			report, err := app.TryAccelerator(cmd.Context(), choice, options)
 			if err != nil {
 				return outcome(err)
 			}
 			return c.print(report, func(w io.Writer) { printGPU(w, report) })
 		},
 	}
-	acceleratorFlag(command, &use)
+	acceleratorFlag(command, &choice.Use)
 	flags := command.Flags()
 	flags.IntVar(&options.Points, "points", 20_000, "rows of the reference that is tried")
 	flags.IntVar(&options.Queries, "queries", 4_096, "rows that are judged against it")
 	flags.IntVar(&options.Columns, "columns", 384, "values of a row")
-	flags.Var((*byteSize)(&options.Memory), "memory", "how much of the device's memory may be used (default: most of what is free)")
+	flags.Var((*byteSize)(&choice.Memory), "memory", "how much of the device's memory may be used (default: most of what is free)")
 	return command
 }
 

@@ -48,13 +48,13 @@ func emulated(t *testing.T) {
 // TestCUDAAnswersAsTheCPU does: the same neighbours in the same order, the same distances to the bit.
 func TestCUDAAnswersAsTheCPU(t *testing.T) {
 	rng := rand.New(rand.NewPCG(31, 32))
-	e := device(t, linalg.CUDAOptions{})
+	plain, tensor := device(t, linalg.CUDAOptions{}), device(t, linalg.CUDAOptions{Tensor: true})
 	for _, cols := range []int{3, 100} {
 		points, queries := random(rng, 900, cols), random(rng, 140, cols)
 		for _, metric := range []linalg.Metric{linalg.L2, linalg.Cosine} {
 			for _, k := range []int{1, 10, 100, 150} {
 				var found []linalg.Neighbours
-				for _, engine := range []linalg.Engine{linalg.CPU{}, e} {
+				for _, engine := range []linalg.Engine{linalg.CPU{}, plain, tensor} {
 					ix, err := engine.Load(points, metric)
 					if err != nil {
 						t.Fatal(err)
@@ -65,8 +65,10 @@ func TestCUDAAnswersAsTheCPU(t *testing.T) {
 					}
 					found = append(found, f)
 				}
-				if !slices.Equal(found[0].Index, found[1].Index) || !slices.Equal(found[0].Distance, found[1].Distance) {
-					t.Errorf("%s, %d columns, k = %d: the device answers otherwise than the CPU", metric, cols, k)
+				for i, f := range found[1:] {
+					if !slices.Equal(found[0].Index, f.Index) || !slices.Equal(found[0].Distance, f.Distance) {
+						t.Errorf("%s, %d columns, k = %d, tensor cores %v: the device answers otherwise than the CPU", metric, cols, k, i == 1)
+					}
 				}
 			}
 		}
@@ -171,12 +173,17 @@ func BenchmarkCUDANearest(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer e.Close()
+	tensor, err := linalg.OpenCUDA(linalg.CUDAOptions{Tensor: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer tensor.Close()
 	b.Logf("%+v, driver %s, %d processors", e.Device(), linalg.Driver(), runtime.GOMAXPROCS(0))
 	rng := rand.New(rand.NewPCG(37, 38))
 	for _, cols := range []int{384, 1024} {
 		for _, rows := range []int{10_000, 100_000} {
 			points, queries := random(rng, rows, cols), random(rng, 4096, cols)
-			for name, engine := range map[string]linalg.Engine{"device": e, "CPU": linalg.CPU{}} {
+			for name, engine := range map[string]linalg.Engine{"device": e, "tensor": tensor, "CPU": linalg.CPU{}} {
 				ix, err := engine.Load(points, linalg.L2)
 				if err != nil {
 					b.Fatal(err)

@@ -1,7 +1,7 @@
 //go:build cuda && cgo && linux && amd64
 
 // Package driver makes a binary that contains gorgonia.org/cu start on every machine: it defines the functions of the CUDA driver that
-// cu refers to, and has them looked up when the process starts, if there is a driver. See shim.c.
+// cu refers to, and has them looked up once somebody wants to know whether there is a driver. See shim.c.
 //
 // It needs nothing of CUDA to be built or linked. Who builds cu needs its header and, for the linker's -lcuda, the folder link.
 package driver
@@ -12,14 +12,18 @@ import "C"
 
 import (
 	"fmt"
+	"sync"
 	"unsafe"
 )
 
-// Reason says why there is no driver to call, and is empty when there is one. The process looked once, as it started.
-func Reason() string { return C.GoString(C.taster_cuda_reason()) }
+var open = sync.OnceFunc(func() { C.taster_cuda_open() })
 
-// Status is what the driver's cuInit answered; 100, no device, where there is no driver.
-func Status() int { return int(C.taster_cuda_status()) }
+// Reason opens the driver when it is first asked, and says why there is none to call; it is empty when there is one. Before that all of cu's
+// functions say that there is no device.
+func Reason() string {
+	open()
+	return C.GoString(C.taster_cuda_reason())
+}
 
 // Error is a result of the driver that is not success; cu's errors have the same numbers.
 type Error int

@@ -36,7 +36,16 @@ func TestNeedsOnlyLibc(t *testing.T) {
 			t.Errorf("the binary needs %s", library)
 		}
 	}
-	if cu.Version() == 0 { // that it does contain cu
+	symbols, err := file.DynamicSymbols()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range symbols {
+		if strings.HasPrefix(s.Name, "cuMem") || s.Name == "cuInit" {
+			t.Errorf("the binary exports %s, which the driver may take for its own", s.Name)
+		}
+	}
+	if driver.Reason() == "" && cu.Version() <= 0 { // that it does contain cu
 		t.Error("the driver has version 0")
 	}
 }

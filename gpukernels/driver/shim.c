@@ -4,11 +4,10 @@
 //
 // Linked plainly, a binary that uses gorgonia.org/cu does not start where there is no libcuda.so.1, and where there is one without a
 // device it prints to standard output and exits, since cu calls cuInit as it is loaded and takes any error for the end. Here cuInit
-// opens the library, keeps the true status for who asks (taster_cuda_status) and says that all is well.
+// says that all is well; taster_cuda_open opens the library and keeps the true answer for who asks (taster_cuda_reason).
 
 #include <dlfcn.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "shim.h"
 
@@ -20,6 +19,7 @@ __attribute__((used, visibility("hidden"))) int taster_cuda_unresolved(void) { r
   __attribute__((used, visibility("hidden"))) void *taster_to_##name = (void *)taster_cuda_unresolved;                 \
   __asm__(".text\n"                                                                                                    \
           ".globl " #name "\n"                                                                                         \
+          ".hidden " #name "\n"                                                                                        \
           ".type " #name ", @function\n"                                                                               \
           #name ":\n"                                                                                                  \
           "\tendbr64\n"                                                                                                \
@@ -28,31 +28,35 @@ __attribute__((used, visibility("hidden"))) int taster_cuda_unresolved(void) { r
 #include "symbols.h"
 #undef SYMBOL
 
-static int status = no_device;
 static char reason[256] = "the driver was not looked for";
 
-int cuInit(unsigned flags) {
-  static int done;
-  if (done) return 0;
-  done = 1;
+// Hidden, like the jumps: were they exported, the driver's own calls of its functions could end up here.
+//
+// What cu calls as it is loaded. Commands that need no device do not pay for a driver that starts.
+__attribute__((visibility("hidden"))) int cuInit(unsigned flags) {
+  (void)flags;
+  return 0;
+}
+
+void taster_cuda_open(void) {
   void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
   if (!library) {
     const char *why = dlerror();
     snprintf(reason, sizeof reason, "%s", why ? why : "libcuda.so.1 cannot be opened");
-    return 0;
+    return;
   }
   int (*init)(unsigned) = (int (*)(unsigned))dlsym(library, "cuInit");
   if (!init) {
     snprintf(reason, sizeof reason, "libcuda.so.1 has no cuInit");
-    return 0;
+    return;
   }
-  status = init(flags);
+  int status = init(0);
   if (status) {
     const char *text = NULL;
     int (*describe)(int, const char **) = (int (*)(int, const char **))dlsym(library, "cuGetErrorString");
     if (!describe || describe(status, &text) || !text) text = "the driver does not start";
     snprintf(reason, sizeof reason, "%s (cuInit: %d)", text, status);
-    return 0; // the pointers stay as they are: every call says that there is no device
+    return; // the pointers stay as they are: every call says that there is no device
   }
   void *found;
 #define SYMBOL(name)                                                                                                   \
@@ -60,10 +64,8 @@ int cuInit(unsigned flags) {
 #include "symbols.h"
 #undef SYMBOL
   reason[0] = 0;
-  return 0;
 }
 
-int taster_cuda_status(void) { return status; }
 const char *taster_cuda_reason(void) { return reason; }
 
 extern int cuMemHostAlloc(void **, size_t, unsigned);

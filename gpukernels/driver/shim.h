@@ -1,7 +1,9 @@
 #include <stddef.h>
 
-// The true result of cuInit, and what to tell about it; "" when it is 0.
-int taster_cuda_status(void);
+// Opens the driver and resolves its functions. Call it once, before any of them; without it all say that there is no device.
+void taster_cuda_open(void);
+
+// Why there is no driver to call; "" when there is one.
 const char *taster_cuda_reason(void);
 
 // Memory of the host that a device can read while the processor goes on; cu has no function for it.

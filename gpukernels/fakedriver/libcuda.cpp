@@ -10,7 +10,7 @@
 //	devices=N     how many there are (1)
 //	init=CODE     what cuInit answers (0)
 //	memory=BYTES  of a device (1 GiB)
-//	launches=N    the device is lost at launch N since the newest context was made, counted from 0 (never)
+//	launches=N    the device is lost at launch N since the context was made, counted from 0 (never)
 //	compute=MN    the compute capability, ten times (80)
 //	hang=N        from launch N on a stream is never ready (never)
 //	seed=N        of the emulator's schedules (1)
@@ -44,6 +44,7 @@ long setting(const char *name, long otherwise) {
 }
 
 struct Stream {
+  uintptr_t context;
   std::deque<std::function<int()>> queue;
   bool asked = false;
 };
@@ -54,15 +55,21 @@ struct Function {
   std::string name;
   int parameters;
 };
+struct Memory {
+  size_t bytes;
+  uintptr_t context;
+};
+struct Context {
+  long launched = 0;
+  int broken = 0; // the error that every call answers once the device is lost
+  std::set<Stream *> streams;
+};
 
 std::mutex lock;
-std::map<uintptr_t, size_t> allocations; // device
-std::map<uintptr_t, size_t> host;        // page-locked
-std::map<uintptr_t, int> contexts;       // a context's device
-std::set<Stream *> streams;
+std::map<uintptr_t, Memory> allocations; // device
+std::map<uintptr_t, Memory> host;        // page-locked
+std::map<uintptr_t, Context> contexts;
 size_t used;
-long launched;
-int broken; // the error that every call answers once the device is lost
 thread_local uintptr_t current;
 
 int fail(int code, const char *what) {
@@ -71,16 +78,15 @@ int fail(int code, const char *what) {
 }
 
 int ready() {
-  if (broken) return broken;
   if (!current || !contexts.count(current)) return fail(INVALID_CONTEXT, "no context on this thread");
-  return OK;
+  return contexts[current].broken;
 }
 
-bool within(const std::map<uintptr_t, size_t> &all, const void *at, size_t bytes) {
+bool within(const std::map<uintptr_t, Memory> &all, const void *at, size_t bytes) {
   auto next = all.upper_bound((uintptr_t)at);
   if (next == all.begin()) return false;
   --next;
-  return (uintptr_t)at + bytes <= next->first + next->second;
+  return (uintptr_t)at + bytes <= next->first + next->second.bytes;
 }
 
 // step does the oldest thing of a stream.
@@ -89,7 +95,7 @@ int step(Stream *s) {
   auto work = s->queue.front();
   s->queue.pop_front();
   int code = work();
-  if (code) broken = code;
+  if (code) contexts[s->context].broken = code;
   return code;
 }
 
@@ -128,25 +134,29 @@ API cuDeviceGetAttribute(int *value, int what, int) {
   return INVALID_VALUE;
 }
 
-API cuCtxCreate_v2(uintptr_t *context, unsigned, int device) {
+API cuCtxCreate_v2(uintptr_t *context, unsigned, int) {
   std::lock_guard<std::mutex> hold(lock);
   static uintptr_t next;
-  broken = 0; // as after a reset
-  launched = 0;
-  contexts[current = *context = ++next] = device;
+  contexts[current = *context = ++next];
   return OK;
 }
 API cuCtxDestroy_v2(uintptr_t context) {
   std::lock_guard<std::mutex> hold(lock);
-  if (getenv("TASTER_FAKE_CUDA_LOG")) fprintf(stderr, "fake driver: %ld launches\n", launched);
+  if (!contexts.count(context)) return INVALID_CONTEXT;
+  if (getenv("TASTER_FAKE_CUDA_LOG")) fprintf(stderr, "fake driver: %ld launches\n", contexts[context].launched);
+  for (Stream *s : contexts[context].streams) delete s;
+  for (auto *all : {&allocations, &host})
+    for (auto a = all->begin(); a != all->end();) {
+      if (a->second.context != context) {
+        ++a;
+        continue;
+      }
+      if (all == &allocations) used -= a->second.bytes;
+      free((void *)a->first);
+      a = all->erase(a);
+    }
   contexts.erase(context);
   if (current == context) current = 0;
-  if (!contexts.empty()) return OK;
-  for (auto &a : allocations) free((void *)a.first);
-  for (auto &a : host) free((void *)a.first);
-  allocations.clear();
-  host.clear();
-  used = 0;
   return OK;
 }
 
@@ -163,7 +173,7 @@ API cuMemAlloc_v2(uintptr_t *at, size_t bytes) {
   void *p = aligned_alloc(256, (bytes + 255) / 256 * 256);
   if (!p) return OUT_OF_MEMORY;
   memset(p, 0xff, bytes); // NaN, for who reads before writing
-  allocations[*at = (uintptr_t)p] = bytes;
+  allocations[*at = (uintptr_t)p] = {bytes, current};
   used += bytes;
   return OK;
 }
@@ -171,11 +181,11 @@ API cuMemFree_v2(uintptr_t at) {
   ENTER
   auto found = allocations.find(at);
   if (found == allocations.end()) return fail(INVALID_VALUE, "freed what was not allocated");
-  for (Stream *s : streams)
+  for (Stream *s : contexts[current].streams)
     while (!s->queue.empty())
       if (int code = step(s)) return code;
-  used -= found->second;
-  memset((void *)at, 0xff, found->second);
+  used -= found->second.bytes;
+  memset((void *)at, 0xff, found->second.bytes);
   free((void *)at);
   allocations.erase(found);
   return OK;
@@ -184,7 +194,7 @@ API cuMemHostAlloc(void **at, size_t bytes, unsigned) {
   ENTER
   *at = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
   if (!*at) return OUT_OF_MEMORY;
-  host[(uintptr_t)*at] = bytes;
+  host[(uintptr_t)*at] = {bytes, current};
   return OK;
 }
 API cuMemFreeHost(void *at) {
@@ -197,20 +207,21 @@ API cuMemFreeHost(void *at) {
 API cuStreamCreate(Stream **s, unsigned) {
   ENTER
   *s = new Stream;
-  streams.insert(*s);
+  (*s)->context = current;
+  contexts[current].streams.insert(*s);
   return OK;
 }
 API cuStreamDestroy_v2(Stream *s) {
   ENTER
-  if (!streams.erase(s)) return INVALID_HANDLE;
+  if (!contexts[current].streams.erase(s)) return INVALID_HANDLE;
   delete s;
   return OK;
 }
 API cuStreamQuery(Stream *s) {
   ENTER
-  if (!streams.count(s)) return INVALID_HANDLE;
+  if (!contexts[current].streams.count(s)) return INVALID_HANDLE;
   if (s->queue.empty()) return OK;
-  if (launched > setting("hang", 1l << 62)) return NOT_READY;
+  if (contexts[current].launched > setting("hang", 1l << 62)) return NOT_READY;
   if (!s->asked) {
     s->asked = true;
     return NOT_READY;
@@ -266,12 +277,14 @@ API cuLaunchKernel(Function *f, unsigned gx, unsigned gy, unsigned gz, unsigned 
   if (!gx || !gy || !gz || !bx || gy > 65535 || gz > 65535 || bx * by * bz > 1024 || shared > 48 << 10 || extra) return fail(INVALID_VALUE, "a launch that no device takes");
   std::vector<uint64_t> values;
   for (int i = 0; i < f->parameters; i++) values.push_back(*(uint64_t *)params[i]);
-  if (launched++ >= setting("launches", 1l << 62)) return broken = fail(LAUNCH_FAILED, "lost, as was asked for");
+  Context &c = contexts[current];
+  if (c.launched++ >= setting("launches", 1l << 62)) return c.broken = fail(LAUNCH_FAILED, "lost, as was asked for");
+  uint64_t seed = (uint64_t)(setting("seed", 1) + c.launched);
   std::string name = f->name;
   s->queue.push_back([=]() mutable {
     std::vector<void *> at;
     for (auto &v : values) at.push_back(&v);
-    if (emulator_launch(name.c_str(), gx, gy, gz, bx, by, bz, shared, at.data(), (uint64_t)setting("seed", 1) + launched)) return fail(LAUNCH_FAILED, emulator_error());
+    if (emulator_launch(name.c_str(), gx, gy, gz, bx, by, bz, shared, at.data(), seed)) return fail(LAUNCH_FAILED, emulator_error());
     return (int)OK;
   });
   return OK;

@@ -98,10 +98,7 @@ func (o *observer) acceleratorLost() func(error) {
 func LogLosses(log *slog.Logger) func(error) { return newObserver(log).acceleratorLost() }
 
 // Trial says on how much work an accelerator is tried.
-type Trial struct {
-	Points, Queries, Columns int
-	Memory                   int64 // bytes of the device that may be used; 0: most of what is free
-}
+type Trial struct{ Points, Queries, Columns int }
 
 // GPU is what TryAccelerator finds; its JSON form is public.
 type GPU struct {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tasterhq/taster/cmd/internal/config"
 	"github.com/tasterhq/taster/detect/policy"
 	"github.com/tasterhq/taster/detect/reference"
 	"github.com/tasterhq/taster/ingest/batch"
@@ -62,8 +63,10 @@ const fitSeed = 1
 // Fit makes a reference from trusted files and keeps it, sealed, in the landing zone under the next version.
 func (a *App) Fit(ctx context.Context, c *contract.Contract, inputs []string, opt FitOptions, progress func(n int64)) (*Fitted, error) {
 	c = ofFiles(c)
-	if err := a.accelerate(); err != nil {
-		return nil, err
+	if opt.Against != "" || a.config.Accelerator.Use != config.Auto { // otherwise nothing is scored, and nobody demands a device
+		if err := a.accelerate(); err != nil {
+			return nil, err
+		}
 	}
 	var earlier *reference.Reference
 	if opt.Against != "" {
