@@ -198,7 +198,7 @@ func (m *model) analyse(s *detect.Sample, p []float32, env detect.Env) *rows {
 			row := tokens.Row(i)
 			if own[i] >= 0 && len(row) > 0 {
 				r.group[i] = own[i]
-				r.id[i] = text.Key(row) ^ uint64(own[i]+1)*0x9e3779b97f4a7c15
+				r.id[i] = tokens.Key(i) ^ uint64(own[i]+1)*0x9e3779b97f4a7c15
 				features = m.vocabulary.Append(features[:0], row)
 				for _, f := range features {
 					if !m.isCommon(f) {

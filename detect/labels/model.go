@@ -71,7 +71,7 @@ func fit(s *detect.Sample, most int, whole bool, env detect.Env) *Model {
 	rows := make([]row, 0, s.N)
 	for i, g := range own {
 		if t := tokens.Row(i); g >= 0 && len(t) > 0 {
-			rows = append(rows, row{i, text.Key(t)})
+			rows = append(rows, row{i, tokens.Key(i)})
 		}
 	}
 	// Keys are as good as random and the same wherever a row stands: they shuffle, choose and split.
@@ -206,7 +206,7 @@ func (m *Model) predict(s *detect.Sample, wary bool, env detect.Env) []float32 {
 			row := tokens.Row(i)
 			by := m.whole
 			if s == m.sample {
-				by = held[text.Key(row)%folds]
+				by = held[tokens.Key(i)%folds]
 			}
 			by.predict(out[i*m.groups:(i+1)*m.groups], row)
 		})

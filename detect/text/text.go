@@ -60,6 +60,7 @@ const blockRows = 1 << 10
 type block struct {
 	tokens []Token
 	ends   []int
+	keys   []uint64
 }
 
 // Row returns the tokens of text i, Most at most; none for an empty or absent text.
@@ -72,6 +73,9 @@ func (t *Tokens) Row(i int) []Token {
 	}
 	return b.tokens[from:b.ends[i]:b.ends[i]]
 }
+
+// Key is [Key] of Row(i).
+func (t *Tokens) Key(i int) uint64 { return t.blocks[i/blockRows].keys[i%blockRows] }
 
 // Count returns the number of tokens in all texts.
 func (t *Tokens) Count() int {
@@ -98,10 +102,12 @@ func Tokenize(texts [][]byte, workers int) *Tokens {
 		for _, text := range rows {
 			bytes += len(text)
 		}
-		out := block{tokens: make([]Token, 0, bytes/5+16), ends: make([]int, len(rows))}
+		out := block{tokens: make([]Token, 0, bytes/5+16), ends: make([]int, len(rows)), keys: make([]uint64, len(rows))}
 		for i, text := range rows {
+			from := len(out.tokens)
 			out.tokens = Append(out.tokens, text)
 			out.ends[i] = len(out.tokens)
+			out.keys[i] = Key(out.tokens[from:])
 		}
 		t.blocks[b] = out
 	})

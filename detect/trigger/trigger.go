@@ -95,7 +95,7 @@ func functionWords(tokens *text.Tokens, n int) *functions {
 	every, read := uint64(n/mostRead+1), 0
 	for i := range n {
 		row := tokens.Row(i)
-		if text.Key(row)%every != 0 {
+		if tokens.Key(i)%every != 0 {
 			continue // by content, so that the order of rows does not matter
 		}
 		read++
@@ -141,7 +141,7 @@ func distinctRows(n int, tokens *text.Tokens, own []int8) distinct {
 		if len(row) == 0 {
 			continue
 		}
-		key := text.Key(row)
+		key := tokens.Key(i)
 		if own != nil {
 			key ^= spread(uint32(own[i] + 1))
 		}
