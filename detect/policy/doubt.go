@@ -31,6 +31,7 @@ const (
 	mostAside  = 0.02 // share of the reference that may be set aside: twice what is promised
 	// fewestAside is the share from which it matters what is set aside: fewer rows excuse little, and may well be clean ones.
 	fewestAside = 0.005
+	repeated    = 3.0 // rows, in any case: two say the same by chance
 	unhidden    = 0.1 // share of a stream as poison from which a hundredth of the reference excuses little, and clean rows look like it
 
 	telling      = 4    // a segment that is shorter than the reference by more than this tells little about it
@@ -153,7 +154,7 @@ type doubt struct {
 // withoutDoubts returns the detectors by which to judge a sample, nil where nothing is changed, the rows of the reference that
 // they do not know, and what the sample's source has shown of the reference with it.
 func (s *Scorer) withoutDoubts(sample *detect.Sample, before *recollection) ([]*fitted, []int, aside, error) {
-	if !slices.ContainsFunc(s.fitted, func(f fitted) bool { return f.excuses }) {
+	if mostAside*float64(s.ref.Sample.N) < repeated || !slices.ContainsFunc(s.fitted, func(f fitted) bool { return f.excuses }) {
 		return nil, nil, aside{}, nil
 	}
 	a, err := s.examine(sample, before)
@@ -166,7 +167,7 @@ func (s *Scorer) withoutDoubts(sample *detect.Sample, before *recollection) ([]*
 			rows = s.united(rows, s.asideOf(before, other).rows)
 		}
 	}
-	if len(rows) == 0 || float64(len(rows)) < fewestAside*float64(s.ref.Sample.N) {
+	if float64(len(rows)) < max(repeated, fewestAside*float64(s.ref.Sample.N)) {
 		return nil, nil, a, nil
 	}
 	others, err := s.doubts.without(s, rows)
