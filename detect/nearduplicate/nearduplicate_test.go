@@ -507,3 +507,16 @@ func TestByKey(t *testing.T) {
 		}
 	}
 }
+
+// A sample's types are the same whether its texts were signed before, among others, or not.
+func TestTextsSignedBefore(t *testing.T) {
+	s, others := detecttest.Clean(600, 1), detecttest.Clean(200, 2)
+	s.Text[3], s.Text[5], s.Text[7] = nil, []byte("..."), s.Text[8]
+	m := &model{}
+	want := m.group(s, detect.Env{Workers: 2})
+	env := detect.Env{Workers: 2, Shared: &detect.Shared{}}
+	m.group(s.Join(others), env)
+	if got := (&model{}).group(s, env); !slices.Equal(got.types, want.types) || !slices.Equal(got.typeOf, want.typeOf) {
+		t.Errorf("%d types, want %d, or others", len(got.types), len(want.types))
+	}
+}
