@@ -4,6 +4,7 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/tasterhq/taster/detect"
@@ -49,5 +50,20 @@ func TestBothJudgeOnce(t *testing.T) {
 	runtime.GC()
 	if judged.counted.Value() != nil {
 		t.Error("what was counted is kept although nobody can ask for it")
+	}
+}
+
+func TestExplainAssociation(t *testing.T) {
+	stream := plant(reviews(4000, 120, 2), "inserted sentence", 0.03, false)
+	row := slices.Index(stream.Poison, true)
+	m, err := Association{}.Fit(reviews(1000, 120, 1), env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := m.Score(stream.Sample, env).Explain(row)
+	for _, want := range []string{`label "praise" 1`, "were expected (z = ", "the text says that its label is "} {
+		if !strings.Contains(line, want) {
+			t.Errorf("%q lacks %q", line, want)
+		}
 	}
 }
