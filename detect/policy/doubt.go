@@ -52,7 +52,7 @@ func (f *fitting) mayExcuse() bool {
 // aside is what a source has shown of the reference.
 type aside struct {
 	seen     int   // rows of the source
-	examined int   // of them when the reference was examined last
+	examined int   // rows that all sources had shown when the reference was examined last beside this one
 	rows     []int // of the reference, rising, that are set aside
 }
 
@@ -108,18 +108,20 @@ func (a aside) section(digest [32]byte) memory.Section {
 }
 
 // examine returns what the source of a sample has shown of the reference with it. The reference is examined with the first
-// segment that is long enough, whenever the source has become several times as long, and now and then.
-func (s *Scorer) examine(sample *detect.Sample, before *recollection) (aside, error) {
-	var a aside
-	if before != nil && before.own != nil {
-		a = s.asideOf(before, before.own)
-	}
+// segment that is long enough, whenever all sources together have become several times as long, and now and then: of many
+// small files not every one is a beginning.
+func (s *Scorer) examine(sample *detect.Sample, others []aside, a aside) (aside, error) {
 	a.seen += sample.N
+	seen, examined := a.seen, a.examined
+	for _, other := range others {
+		seen += other.seen
+		examined = max(examined, other.examined)
+	}
 	n := s.ref.Sample.N
-	if sample.N < max(1, n/telling) || a.examined > 0 && a.seen < min(grown*a.examined, a.examined+seldom*n) {
+	if sample.N < max(1, n/telling) || examined > 0 && seen < min(grown*examined, examined+seldom*n) {
 		return a, nil
 	}
-	a.examined = a.seen
+	a.examined = seen
 	found, err := s.doubted(sample)
 	if err != nil {
 		return a, err
@@ -157,21 +159,29 @@ func (s *Scorer) withoutDoubts(sample *detect.Sample, before *recollection) ([]*
 	if mostAside*float64(s.ref.Sample.N) < repeated || !slices.ContainsFunc(s.fitted, func(f fitted) bool { return f.excuses }) {
 		return nil, nil, aside{}, nil
 	}
-	a, err := s.examine(sample, before)
+	var own aside
+	var others []aside
+	if before != nil {
+		if before.own != nil {
+			own = s.asideOf(before, before.own)
+		}
+		for _, other := range before.others {
+			others = append(others, s.asideOf(before, other))
+		}
+	}
+	a, err := s.examine(sample, others, own)
 	if err != nil {
 		return nil, nil, a, err
 	}
 	rows := a.rows
-	if before != nil {
-		for _, other := range before.others {
-			rows = s.united(rows, s.asideOf(before, other).rows)
-		}
+	for _, other := range others {
+		rows = s.united(rows, other.rows)
 	}
 	if float64(len(rows)) < max(repeated, fewestAside*float64(s.ref.Sample.N)) {
 		return nil, nil, a, nil
 	}
-	others, err := s.doubts.without(s, rows)
-	return others, rows, a, err
+	models, err := s.doubts.without(s, rows)
+	return models, rows, a, err
 }
 
 // doubted returns the rows of the reference that look like poison to any detector, by rising number.

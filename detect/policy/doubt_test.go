@@ -188,3 +188,21 @@ func TestWhenAReferenceIsExamined(t *testing.T) {
 		}
 	}
 }
+
+// Of many files each is a source of its own, and what others have shown counts: the work is not repeated for each.
+func TestManyFilesExamineAReferenceSeldom(t *testing.T) {
+	s := scorer(t, 0.01, detecttest.Clean(400, 1), phrases, 2)
+	var states [][]byte
+	var examined []int
+	for i := range 20 {
+		p := partition(int32(i))
+		p.judge(t, s, detecttest.Clean(100, uint64(2+i)), states...)
+		states = append(states, p.state)
+		if got := s.asideOf(nil, s.decoded.get(p.state)); got.examined > 0 {
+			examined = append(examined, got.examined)
+		}
+	}
+	if want := []int{100, 400, 1600}; !slices.Equal(examined, want) {
+		t.Errorf("examined after %v rows of 20 files: want %v", examined, want)
+	}
+}
