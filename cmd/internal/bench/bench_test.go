@@ -53,12 +53,12 @@ func (k kind) stage(b *testing.B, n int) stage {
 	return s
 }
 
-// segment builds the records into one segment. The caller releases it.
-func (s stage) segment(values [][]byte) *record.Segment {
-	segment := &record.Segment{Source: record.Source{Topic: s.contract.Topic, ID: "bench"}, Next: int64(len(values)), Opened: 1}
+// segment builds the records into one segment that begins at an offset. The caller releases it.
+func (s stage) segment(values [][]byte, first int64) *record.Segment {
+	segment := &record.Segment{Source: record.Source{Topic: s.contract.Topic, ID: "bench"}, First: first, Next: first + int64(len(values)), Opened: 1}
 	builder := batch.NewBuilder(s.contract)
 	for i, v := range values {
-		builder.Add(record.Message{Offset: int64(i), Timestamp: 1, Value: v})
+		builder.Add(record.Message{Offset: first + int64(i), Timestamp: 1, Value: v})
 		if builder.Rows() == 4096 || builder.Bytes() >= 4<<20 || builder.Full() || i == len(values)-1 {
 			segment.Batches = append(segment.Batches, builder.Take())
 		}
@@ -74,7 +74,7 @@ func (s stage) reference(b *testing.B) *reference.Reference {
 	for v := range s.kind.make(2, historyRows()) {
 		history = append(history, v)
 	}
-	segment := s.segment(history)
+	segment := s.segment(history, 0)
 	defer segment.Release()
 	for _, batch := range segment.Batches {
 		if err := reservoir.Add(batch); err != nil {
@@ -96,7 +96,7 @@ func BenchmarkStages(b *testing.B) {
 			s := k.stage(b, min(wanted(b, k.records/3, k.share), segmentRecords))
 			b.Run("validate", s.validate)
 			b.Run("build", s.build)
-			segment := s.segment(s.values)
+			segment := s.segment(s.values, 0)
 			defer segment.Release()
 			ref := s.reference(b)
 			decision := s.score(b, segment, ref)
@@ -126,7 +126,7 @@ func (s stage) validate(b *testing.B) {
 // build is validating, and then limits, provider, sanitising and classification.
 func (s stage) build(b *testing.B) {
 	s.measure(b, "build", func() error {
-		segment := s.segment(s.values)
+		segment := s.segment(s.values, 0)
 		segment.Release()
 		if segment.Refused() != 0 {
 			return fmt.Errorf("%d records were refused", segment.Refused())
@@ -172,12 +172,24 @@ func (s stage) score(b *testing.B, segment *record.Segment, ref *reference.Refer
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Run("score/all", func(b *testing.B) {
-		s.measure(b, "score: all", func() error {
-			_, err := scorer.Score(b.Context(), segment, record.Memory{})
-			return err
+	var next [][]byte
+	for v := range s.kind.make(4, len(s.values)) {
+		next = append(next, v)
+	}
+	second := s.segment(next, segment.Next)
+	defer second.Release()
+	for _, one := range []struct {
+		name    string
+		segment *record.Segment
+		before  []byte
+	}{{"all", second, decision.State}, {"first", segment, nil}} { // beside the first the reference is examined
+		b.Run("score/"+one.name, func(b *testing.B) {
+			s.measure(b, "score: "+one.name, func() error {
+				_, err := scorer.Score(b.Context(), one.segment, record.Memory{Own: one.before})
+				return err
+			})
 		})
-	})
+	}
 	return decision
 }
 
