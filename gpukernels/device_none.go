@@ -44,3 +44,39 @@ func (*Points) Resident() bool { return false }
 
 // Nearest finds the k nearest points of each query.
 func (*Points) Nearest(_ []float32, _ int, _ []int32) error { return errBuild }
+
+// Exact says whether the device can tell distances.
+func (*Points) Exact() bool { return false }
+
+// NearestExact finds the k nearest points of each query, and their distances, on the device.
+func (*Points) NearestExact(_ []float32, _, _ int, _ []int32, _ []float32) error { return errBuild }
+
+// Assign finds the nearest centroid of each point.
+func (*Points) Assign(_ []float32, _ []int32) error { return errBuild }
+
+// Keep makes rows of cols values resident as they are.
+func (*Device) Keep(_ []float32, _ int, _ []float32) (*Rows, error) { return nil, errBuild }
+
+// Rows are rows as they were given, resident on a device.
+type Rows struct{}
+
+// Resident says whether the rows stay on the device.
+func (*Rows) Resident() bool { return false }
+
+// Mean sets dst to the mean of each column.
+func (*Rows) Mean([]float32) (int, error) { return 0, errBuild }
+
+// Covariance sets dst (cols × cols) to a scaled sum of outer products of the rows.
+func (*Rows) Covariance([]float32, float64) error { return errBuild }
+
+// Step sets dst to one step of subspace iteration.
+func (*Rows) Step(_, _ []float32) error { return errBuild }
+
+// Mahalanobis sets dst to the whitened length of each row.
+func (*Rows) Mahalanobis(_, _ []float32) error { return errBuild }
+
+// Depth sets dst to the mean depth of each row in a forest.
+func (*Rows) Depth([]float32, *Forest) error { return errBuild }
+
+// Select sets dst to the element of each rank in each column.
+func (*Rows) Select([]float32, []int64) error { return errBuild }

@@ -4,9 +4,12 @@
 // One binary serves machines with and without a device: [Available] says whether there is one, and why not. Binaries that were built without the tag cuda
 // (make build) hold none of this and say so; make build-cuda makes the other kind.
 //
+// Rows come in two forms. [Points] are prepared for products: neighbours and centroids are asked of them. [Rows] stay as they were given: moments, order statistics, whitened
+// lengths, leading directions and isolation forests are asked of those. Every kernel of package kernels is behind a method of one of the two, or of [Device.Product].
+//
 // A [Device] makes all calls of the driver from one goroutine that is locked to its thread, since contexts belong to threads. Matrices
 // go there and come back through page-locked memory in two lanes: while one lane's piece is computed the other's is copied. What does not fit into the
-// device's memory, or into the limit that was set, goes there in pieces with every call. Memory of [Points] that nobody can
+// device's memory, or into the limit that was set, goes there in pieces with every call. Memory of [Points] and [Rows] that nobody can
 // reach any more is freed.
 //
 // Errors tell how to go on: after [ErrLost] the device answers nothing any more, after [ErrMemory] it may answer smaller questions. Both leave
@@ -30,6 +33,19 @@ var ErrMemory = errors.New("CUDA device memory exhausted")
 // MaxNeighbours is the largest k of [Points.Nearest].
 const MaxNeighbours = 128
 
+// MaxDirections is the largest number of directions of [Rows.Step].
+const MaxDirections = 16
+
+// Forest is an isolation forest (Liu, Ting, Zhou, ICDM 2008), the nodes of all trees one after the other: tree t begins at node Root[t]. Node i with a negative
+// Feature is a leaf of depth Value[i], the correction for what it holds included; of the others rows whose column Feature[i] is less than
+// Value[i] go to node Child[i], all others, NaN included, to Child[i]+1. Children come behind their parent.
+type Forest struct {
+	Feature []int32
+	Value   []float32
+	Child   []int32
+	Root    []int32
+}
+
 // Metric says how far apart two rows are.
 type Metric uint8
 
@@ -52,5 +68,8 @@ type Info struct {
 type Options struct {
 	Device int   // by index
 	Memory int64 // bytes; 0: nine tenths of what is free
-	Tensor bool  // have tensor cores multiply for neighbours, to about the accuracy of float32: to be measured before it is chosen
+	// Tensor has tensor cores multiply for neighbours and products, to about the accuracy of float32: to be measured before it is chosen.
+	Tensor bool
+	// Rerank keeps points on the device as they were given, too, for [Points.NearestExact]: to be measured before it is chosen.
+	Rerank bool
 }

@@ -31,7 +31,8 @@ func Driver() string { return gpukernels.DriverVersion() }
 //
 // Which points are nearest is chosen there, among as many candidates as the CPU takes, by float32 products; which of those are kept, and how far they are,
 // the CPU tells as it does for its own candidates. Distances are therefore the CPU engine's to the bit, and neighbours
-// are other ones only where the package says that rounding may decide. Products are float32 sums in another order.
+// are other ones only where the package says that rounding may decide. With Rerank it is the device that tells, as the CPU does but for the order of its float64 sums,
+// which may show in the last bit of a distance. Products are float32 sums in another order.
 //
 // What does not fit into the device's memory is sent there in pieces. More neighbours than the device can choose at once (100), and matrices
 // without columns, are left to the CPU. An error of the device wraps [ErrLost].
@@ -111,6 +112,9 @@ func (ix *cudaIndex) Nearest(queries Matrix, k, workers int) (Neighbours, error)
 		return spare.Nearest(queries, k, workers)
 	}
 	found := newNeighbours(queries.Rows, k)
+	if ix.points.Exact() {
+		return found, lost(ix.points.NearestExact(queries.Data, k, few, found.Index, found.Distance))
+	}
 	chosen := make([]int32, queries.Rows*few)
 	if err := ix.points.Nearest(queries.Data, few, chosen); err != nil {
 		return Neighbours{}, lost(err)

@@ -31,6 +31,9 @@ func device(t *testing.T, o linalg.CUDAOptions) *linalg.CUDA {
 
 func TestCUDAConformance(t *testing.T) {
 	linalgtest.Run(t, device(t, linalg.CUDAOptions{}), 0)
+	if !testing.Short() { // twice as long on the emulated device
+		t.Run("re-rank", func(t *testing.T) { linalgtest.Run(t, device(t, linalg.CUDAOptions{Rerank: true}), 0) })
+	}
 }
 
 // emulated skips what needs a device that can be broken.
@@ -69,6 +72,38 @@ func TestCUDAAnswersAsTheCPU(t *testing.T) {
 					if !slices.Equal(found[0].Index, f.Index) || !slices.Equal(found[0].Distance, f.Distance) {
 						t.Errorf("%s, %d columns, k = %d, tensor cores %v: the device answers otherwise than the CPU", metric, cols, k, i == 1)
 					}
+				}
+			}
+		}
+	}
+}
+
+// TestCUDARerank: the device's own distances are the CPU's but for the last bit, and so are the neighbours.
+func TestCUDARerank(t *testing.T) {
+	rng := rand.New(rand.NewPCG(41, 42))
+	exact := device(t, linalg.CUDAOptions{Rerank: true})
+	points, queries := random(rng, 900, 100), random(rng, 140, 100)
+	for _, metric := range []linalg.Metric{linalg.L2, linalg.Cosine} {
+		var found [2]linalg.Neighbours
+		for i, engine := range []linalg.Engine{linalg.CPU{}, exact} {
+			ix, err := engine.Load(points, metric)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if found[i], err = ix.Nearest(queries, 10, 2); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for q := range queries.Rows {
+			far := map[int32]float32{}
+			index, distance := found[0].Of(q)
+			for i, p := range index {
+				far[p] = distance[i]
+			}
+			index, distance = found[1].Of(q)
+			for i, p := range index {
+				if want, ok := far[p]; !ok || len(far) != len(index) || math.Abs(float64(distance[i]-want)) > 0x1p-23*float64(want) {
+					t.Fatalf("%s, query %d: point %d at %v, want it at %v, %v", metric, q, p, distance[i], want, ok)
 				}
 			}
 		}
