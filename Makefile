@@ -32,15 +32,19 @@ $(FAKE)/libcuda.so.1: gpukernels/fakedriver/libcuda.cpp $(wildcard gpukernels/em
 GPU_PACKAGES := ./gpukernels ./gpukernels/driver ./detect/linalg ./cmd/taster
 EMULATED := CGO_ENABLED=1 CPATH=$(CURDIR)/$(CUDA_HEADERS) LIBRARY_PATH=$(CURDIR)/gpukernels/driver/link LD_LIBRARY_PATH=$(CURDIR)/$(FAKE)
 test-cuda: $(CUDA_HEADERS)/cuda.h $(FAKE)/libcuda.so.1 ## what a GPU does, on an emulated one: driver, kernels, loss of the device (g++ is needed)
-	$(EMULATED) $(GO) vet -tags cuda $(GPU_PACKAGES)
+	$(EMULATED) $(GO) vet -tags cuda $(GPU_PACKAGES) ./detect/policy
 	$(EMULATED) $(GO) test $(RACE) -tags cuda -run 'CUDA|Available|Libc|WithoutDriver' -timeout 20m $(GOTESTFLAGS) $(GPU_PACKAGES)
+	$(EMULATED) $(GO) test -tags cuda -run CUDAVerdicts -timeout 20m $(GOTESTFLAGS) ./detect/policy
 
 bin/gpu.test: $(CUDA_HEADERS)/cuda.h FORCE
 	$(CUDA) $(GO) test -tags cuda -c -o $@ ./detect/linalg
+bin/gpu-verdicts.test: $(CUDA_HEADERS)/cuda.h FORCE
+	$(CUDA) $(GO) test -tags cuda -c -o $@ ./detect/policy
 FORCE:
 
-test-gpu: bin/gpu.test ## a real GPU's answers beside the CPU's, by one binary that needs nothing else (copy it where the GPU is)
+test-gpu: bin/gpu.test bin/gpu-verdicts.test ## a real GPU's answers beside the CPU's, and verdicts on the data that TASTER_EVAL_DATA names, by binaries that need nothing else (copy them where the GPU is)
 	bin/gpu.test -test.run CUDA -test.v
+	bin/gpu-verdicts.test -test.run CUDAVerdicts -test.v
 	if command -v compute-sanitizer >/dev/null; then compute-sanitizer --error-exitcode 1 bin/gpu.test -test.run CUDAAnswers -test.v; else echo "compute-sanitizer is not installed: not run"; fi
 
 bench-gpu: bin/gpu.test ## its speed beside the CPU's, and beside PyTorch's matmul and topk where that is installed
