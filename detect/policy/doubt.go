@@ -46,8 +46,12 @@ const (
 // with how common that is. One that remembers the stream is not asked.
 func (f *fitting) mayExcuse() bool {
 	_, remembers := f.fitted.model.(detect.Remembering)
-	return f.kind.Stream && purposeful[f.kind.Code] && !remembers && len(f.fitted.streams) > 0
+	return f.kind.Stream && purposeful[f.kind.Code] && !remembers
 }
+
+// examines tells whether a detector's scores can tell which rows of the reference are poison: those that reference rows among a
+// stream's calibrate cannot. It learns without them all the same.
+func (f *fitted) examines() bool { return f.excuses && len(f.streams) > 0 }
 
 // aside is what a source has shown of the reference.
 type aside struct {
@@ -156,7 +160,7 @@ type doubt struct {
 // withoutDoubts returns the detectors by which to judge a sample, nil where nothing is changed, the rows of the reference that
 // they do not know, and what the sample's source has shown of the reference with it.
 func (s *Scorer) withoutDoubts(sample *detect.Sample, before *recollection) ([]*fitted, []int, aside, error) {
-	if mostAside*float64(s.ref.Sample.N) < repeated || !slices.ContainsFunc(s.fitted, func(f fitted) bool { return f.excuses }) {
+	if mostAside*float64(s.ref.Sample.N) < repeated || !slices.ContainsFunc(s.fitted, func(f fitted) bool { return f.examines() }) {
 		return nil, nil, aside{}, nil
 	}
 	var own aside
@@ -193,7 +197,7 @@ func (s *Scorer) doubted(sample *detect.Sample) ([]int, error) {
 	joint := sample.Join(ref)
 	var first []int
 	for i := range s.fitted {
-		if s.fitted[i].excuses {
+		if s.fitted[i].examines() {
 			rows, err := s.highest(i, joint, sample.N, env)
 			if err != nil {
 				return nil, err
@@ -211,7 +215,7 @@ func (s *Scorer) doubted(sample *detect.Sample) ([]int, error) {
 	guilt, asked := make([]float64, len(first)), 0.0 // smallest ln p, of so many detectors
 	for i := range s.fitted {
 		of := &s.fitted[i]
-		if !of.excuses {
+		if !of.examines() {
 			continue
 		}
 		model, err := s.detectors[s.place(i)].Fit(others, env)
