@@ -47,7 +47,9 @@ test-gpu: bin/gpu.test bin/gpu-verdicts.test ## a real GPU's answers beside the 
 	bin/gpu-verdicts.test -test.run CUDAVerdicts -test.v
 	if command -v compute-sanitizer >/dev/null; then compute-sanitizer --error-exitcode 1 bin/gpu.test -test.run CUDAAnswers -test.v; else echo "compute-sanitizer is not installed: not run"; fi
 
-bench-gpu: bin/gpu.test ## its speed beside the CPU's, and beside PyTorch's matmul and topk where that is installed
+bench-gpu: bin/gpu.test build-cuda ## its speed beside the CPU's, each kernel and each variant, and beside PyTorch's matmul and topk where that is installed
+	bin/taster-cuda gpu --accelerator cuda
+	bin/taster-cuda gpu --accelerator cuda --points 100000 --columns 1024
 	bin/gpu.test -test.run '^$$' -test.bench 'CUDA' -test.benchtime 2s
 	if python3 -c 'import torch' 2>/dev/null; then python3 detect/linalg/testdata/torch_topk.py; else echo "PyTorch is not installed: not compared"; fi
 

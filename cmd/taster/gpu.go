@@ -24,7 +24,7 @@ func newGPU(c *cli) *cobra.Command {
 		Use:   "gpu",
 		Short: "The accelerator that is used, how fast it is and how exact, or why there is none",
 		Long: "gpu tells which devices this machine has, and, if one can be used, how long its kernels take beside the CPU for the same\n" +
-			"work and how far their answers are apart. Where none can be used it says why; that is no error, since taster then works on the CPU,\n" +
+			"work, in every variant there is, and how far their answers are apart: further than rounding allows is an error, exit 1. Where none can be used it says why; that is no error, since taster then works on the CPU,\n" +
 			"but with --accelerator cuda it is: exit 3.",
 		Example: "  taster gpu\n  taster gpu --accelerator cuda:1 --points 100000 --columns 1024 -o json",
 		Args:    noArgs,
@@ -41,7 +41,10 @@ func newGPU(c *cli) *cobra.Command {
 			if err != nil {
 				return outcome(err)
 			}
-			return c.print(report, func(w io.Writer) { printGPU(w, report) })
+			if err := c.print(report, func(w io.Writer) { printGPU(w, report) }); err != nil {
+				return err
+			}
+			return tooFar(report)
 		},
 	}
 	acceleratorFlag(command, &choice.Use)
@@ -51,6 +54,16 @@ func newGPU(c *cli) *cobra.Command {
 	flags.IntVar(&options.Columns, "columns", 384, "values of a row")
 	flags.Var((*byteSize)(&choice.Memory), "memory", "how much of the device's memory may be used (default: most of what is free)")
 	return command
+}
+
+// tooFar is the end of a trial in which a device answered otherwise than rounding explains.
+func tooFar(r *app.GPU) error {
+	for _, k := range r.Kernels {
+		if k.Difference > k.Allowed {
+			return &exitError{code: exitBad, err: fmt.Errorf("%s: the device's answer is %.2g from the CPU's, and rounding allows %.2g; leave the device alone (--accelerator cpu)", k.Name, k.Difference, k.Allowed)}
+		}
+	}
+	return nil
 }
 
 func printGPU(w io.Writer, r *app.GPU) {
@@ -66,9 +79,9 @@ func printGPU(w io.Writer, r *app.GPU) {
 	}
 	fmt.Fprintf(w, "device %d is used, up to %.1f GiB of its memory\n\n", *r.Device, float64(r.Memory)/(1<<30))
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "work\tdevice\tCPU\ttimes as fast\tlargest difference\tallowed\t")
+	fmt.Fprintln(t, "work\tload\tdevice\tCPU\ttimes as fast\tlargest difference\tallowed\t")
 	for _, k := range r.Kernels {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%.2f\t%.2g\t%.2g\t\n", k.Name, seconds(k.DeviceSeconds), seconds(k.CPUSeconds), k.CPUSeconds/k.DeviceSeconds, k.Difference, k.Allowed)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%.2f\t%.2g\t%.2g\t\n", k.Name, seconds(k.LoadSeconds), seconds(k.DeviceSeconds), seconds(k.CPUSeconds), k.CPUSeconds/k.DeviceSeconds, k.Difference, k.Allowed)
 	}
 	_ = t.Flush() // to w, whose errors are kept
 }

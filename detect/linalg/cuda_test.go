@@ -203,22 +203,28 @@ func TestCUDAFull(t *testing.T) {
 
 // BenchmarkCUDANearest times the device and the best that the CPU has, on all its processors: 4,096 queries, copies there and back included.
 func BenchmarkCUDANearest(b *testing.B) {
-	e, err := linalg.OpenCUDA(linalg.CUDAOptions{})
-	if err != nil {
-		b.Fatal(err)
+	const each = 8 << 30 // of its memory
+	engines := map[string]linalg.Engine{"CPU": linalg.CPU{}}
+	var e *linalg.CUDA
+	for name, o := range map[string]linalg.CUDAOptions{
+		"FP32":                  {Memory: each},
+		"tensor":                {Memory: each, Tensor: true},
+		"FP32, re-rank there":   {Memory: each, Rerank: true},
+		"tensor, re-rank there": {Memory: each, Tensor: true, Rerank: true},
+	} {
+		var err error
+		if e, err = linalg.OpenCUDA(o); err != nil {
+			b.Fatal(err)
+		}
+		defer e.Close()
+		engines[name] = e
 	}
-	defer e.Close()
-	tensor, err := linalg.OpenCUDA(linalg.CUDAOptions{Tensor: true})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer tensor.Close()
 	b.Logf("%+v, driver %s, %d processors", e.Device(), linalg.Driver(), runtime.GOMAXPROCS(0))
 	rng := rand.New(rand.NewPCG(37, 38))
 	for _, cols := range []int{384, 1024} {
 		for _, rows := range []int{10_000, 100_000} {
 			points, queries := random(rng, rows, cols), random(rng, 4096, cols)
-			for name, engine := range map[string]linalg.Engine{"device": e, "tensor": tensor, "CPU": linalg.CPU{}} {
+			for name, engine := range engines {
 				ix, err := engine.Load(points, linalg.L2)
 				if err != nil {
 					b.Fatal(err)

@@ -122,6 +122,7 @@ type Device struct {
 // KernelOf is work that was done by the device and by the CPU.
 type KernelOf struct {
 	Name          string  `json:"name"`
+	LoadSeconds   float64 `json:"load_seconds"`   // of bringing what stays there to the device, once; 0: nothing stays
 	DeviceSeconds float64 `json:"device_seconds"` // copies to the device and back included
 	CPUSeconds    float64 `json:"cpu_seconds"`    // of all processors
 	Difference    float64 `json:"largest_difference"`
@@ -146,16 +147,14 @@ func TryAccelerator(ctx context.Context, choice config.Accelerator, trial Trial)
 		g.Reason = why.Error()
 		return g, nil
 	}
-	defer a.Close()
 	index := a.cuda.Device().Index
 	g.Used, g.Device = true, &index
 	_, g.Memory = a.cuda.Memory()
-	trials, failed := try(a.cuda, trial.Points, trial.Queries, trial.Columns, runtime.GOMAXPROCS(0))
-	for _, t := range trials {
-		g.Kernels = append(g.Kernels, KernelOf{t.name, t.device.Seconds(), t.cpu.Seconds(), t.difference, t.allowed})
-	}
-	if failed == nil {
-		failed = ctx.Err()
+	a.Close() // its memory is wanted
+	t := newTrial(trial, runtime.GOMAXPROCS(0))
+	failed := t.run(ctx, linalg.CUDAOptions{Device: index, Memory: choice.Memory})
+	for _, t := range t.found {
+		g.Kernels = append(g.Kernels, KernelOf{t.name, t.load.Seconds(), t.device.Seconds(), t.cpu.Seconds(), t.difference, t.allowed})
 	}
 	return g, failed
 }

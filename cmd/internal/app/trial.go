@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -12,44 +13,107 @@ import (
 	"github.com/tasterhq/taster/detect/linalg"
 )
 
-// tried is one kind of work done by an engine and by the CPU.
+// tried is one kind of work done by a device and by the CPU.
 type tried struct {
 	name                string
+	load                time.Duration // of what stays on the device
 	device, cpu         time.Duration // the shorter of two runs, copies included
 	difference, allowed float64       // the largest between both answers, and what is allowed of it
 }
 
-// try has an engine and the linalg.CPU do the same work on random rows: neighbours by both metrics, a product of queries and points, and a
-// Gram matrix of the columns. All processors take part.
-func try(engine linalg.Engine, points, queries, columns, workers int) ([]tried, error) {
+// trial is the work that a device and the CPU are tried on: random rows, the processors that the CPU has for it.
+type trial struct {
+	points, queries linalg.Matrix
+	workers         int
+	found           []tried
+}
+
+func newTrial(t Trial, workers int) *trial {
 	rng := rand.New(rand.NewPCG(1, 2))
-	draw := func(rows, cols int) linalg.Matrix {
-		m := linalg.Matrix{Rows: rows, Cols: cols, Data: make([]float32, rows*cols)}
-		for i := range m.Data {
-			m.Data[i] = float32(rng.NormFloat64())
-		}
-		return m
+	return &trial{points: drawn(rng, t.Points, t.Columns), queries: drawn(rng, t.Queries, t.Columns), workers: workers}
+}
+
+func drawn(rng *rand.Rand, rows, cols int) linalg.Matrix {
+	m := linalg.Matrix{Rows: rows, Cols: cols, Data: make([]float32, rows*cols)}
+	for i := range m.Data {
+		m.Data[i] = float32(rng.NormFloat64())
 	}
-	p, q := draw(points, columns), draw(queries, columns)
-	var all []tried
+	return m
+}
+
+// run has the device of the options do all there is: neighbours in every variant, products with and without tensor cores, and what is asked of rows. One
+// variant at a time has the device's memory.
+func (t *trial) run(ctx context.Context, o linalg.CUDAOptions) error {
+	var questions []question
 	for _, metric := range []linalg.Metric{linalg.L2, linalg.Cosine} {
-		t, err := tryNearest(engine, p, q, metric, workers)
+		q, err := t.nearestOnCPU(metric)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		all = append(all, t)
+		questions = append(questions, q)
 	}
-	for _, product := range []struct {
+	columns := t.points.Transpose()
+	for _, p := range []struct {
 		name string
 		a, b linalg.Matrix
-	}{{"product", q, p}, {"gram", p.Transpose(), p.Transpose()}} {
-		t, err := tryProduct(engine, product.name, product.a, product.b, workers)
+	}{{"product", t.queries, t.points}, {"gram", columns, columns}} {
+		q, err := t.productOnCPU(p.name, p.a, p.b)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		all = append(all, t)
+		questions = append(questions, q)
 	}
-	return all, nil
+	answers := make([][]tried, len(questions)) // told by question, however they are asked
+	for _, tensor := range []bool{false, true} {
+		for _, rerank := range []bool{false, true} {
+			o.Tensor, o.Rerank = tensor, rerank
+			if err := variant(ctx, o, questions, answers); err != nil {
+				return err
+			}
+		}
+	}
+	t.found = slices.Concat(answers...)
+	o.Tensor, o.Rerank = false, false
+	return t.kernels(ctx, o)
+}
+
+// question is work of linalg.Engine, which the CPU has answered.
+type question struct {
+	nearest bool
+	ask     func(e linalg.Engine, tensor bool) (tried, error)
+}
+
+func variant(ctx context.Context, o linalg.CUDAOptions, questions []question, answers [][]tried) error {
+	e, err := linalg.OpenCUDA(o)
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	units, where := "FP32", "CPU"
+	if o.Tensor {
+		units = "tensor cores"
+	}
+	if o.Rerank {
+		where = "device"
+	}
+	for i, q := range questions {
+		if o.Rerank && !q.nearest {
+			continue // a product is not re-ranked
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		got, err := q.ask(e, o.Tensor)
+		if err != nil {
+			return err
+		}
+		got.name += ", " + units
+		if q.nearest {
+			got.name += ", re-rank on the " + where
+		}
+		answers[i] = append(answers[i], got)
+	}
+	return nil
 }
 
 // timed returns the shorter time of two runs: the first one pays for memory and, on a device, for kernels that are not there yet.
@@ -67,85 +131,114 @@ func timed(work func() error) (time.Duration, error) {
 	return best, nil
 }
 
-// tryNearest compares the sorted distances of each query's neighbours. Both engines tell distances in float64; where rounding exchanges
-// neighbours, theirs differ by what the package doc says.
-func tryNearest(engine linalg.Engine, points, queries linalg.Matrix, metric linalg.Metric, workers int) (t tried, err error) {
-	const k = 10
-	t.name = fmt.Sprintf("%d nearest by %s", k, metric)
-	var found [2]linalg.Neighbours
-	for i, e := range []linalg.Engine{engine, linalg.CPU{}} {
-		ix, err := e.Load(points, metric)
-		if err != nil {
-			return t, err
-		}
-		took, err := timed(func() (err error) { found[i], err = ix.Nearest(queries, k, workers); return err })
-		if err != nil {
-			return t, err
-		}
-		if i == 0 {
-			t.device = took
-		} else {
-			t.cpu = took
-		}
+// unit is half the distance from 1 to the next float32.
+const unit = 0x1p-24
+
+// rounding is by how much a sum of d float32 products may be off, in parts of both rows' lengths (gpukernels/kernels, kernels.h).
+func rounding(d int, tensor bool) float64 {
+	if tensor {
+		return (float64(d)/16 + 2.2*float64(min(d, 16)) + 6) * unit
 	}
-	d := float64(points.Cols)
-	t.allowed = d * 0x1p-24
-	for q := range queries.Rows {
-		_, a := found[0].Of(q)
-		_, b := found[1].Of(q)
-		if len(a) != len(b) {
-			return t, fmt.Errorf("query %d has %d neighbours on the device, %d on the CPU", q, len(a), len(b))
+	return float64(d+1) * unit
+}
+
+// nearestOnCPU has engines asked for neighbours. The sorted distances of each query's neighbours are compared. Both sides tell distances in float64; where
+// rounding exchanges neighbours, theirs differ by what linalg's package doc says.
+func (t *trial) nearestOnCPU(metric linalg.Metric) (question, error) {
+	const k = 10
+	nearest := func(e linalg.Engine, got *tried) (found linalg.Neighbours, took time.Duration, err error) {
+		began := time.Now()
+		ix, err := e.Load(t.points, metric)
+		if err != nil {
+			return found, 0, err
 		}
-		slices.Sort(a)
-		slices.Sort(b)
-		for i := range a {
-			t.difference = max(t.difference, math.Abs(float64(a[i])-float64(b[i])))
+		got.load = time.Since(began)
+		took, err = timed(func() (err error) { found, err = ix.Nearest(t.queries, k, t.workers); return err })
+		return found, took, err
+	}
+	var cpu tried
+	want, took, err := nearest(linalg.CPU{}, &cpu)
+	return question{true, func(e linalg.Engine, tensor bool) (tried, error) {
+		got := tried{name: fmt.Sprintf("%d nearest by %s", k, metric), cpu: took}
+		found, took, err := nearest(e, &got)
+		if err != nil {
+			return got, err
 		}
-		if metric == linalg.L2 { // 2·d·2⁻²⁴·‖q‖‖p‖ of squared distance, at the distance that was found
-			if norm := float64(linalg.SquaredNorm(queries.Row(q))); len(b) > 0 && b[0] > 0 {
-				t.allowed = max(t.allowed, 2*d*0x1p-24*norm/float64(b[0]))
+		got.device = took
+		off := rounding(t.points.Cols, tensor)
+		got.allowed = off
+		for q := range t.queries.Rows {
+			_, a := found.Of(q)
+			_, b := want.Of(q)
+			if len(a) != len(b) {
+				return got, fmt.Errorf("query %d has %d neighbours on the device, %d on the CPU", q, len(a), len(b))
+			}
+			a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
+			for i := range a {
+				got.difference = max(got.difference, math.Abs(float64(a[i])-float64(b[i])))
+				got.allowed = max(got.allowed, off+2*unit*float64(b[i])) // the last bit is another where float64 sums are in another order
+			}
+			if metric == linalg.L2 { // 2·d·2⁻²⁴·‖q‖‖p‖ of squared distance, at the distance that was found
+				if norm := float64(linalg.SquaredNorm(t.queries.Row(q))); len(b) > 0 && b[0] > 0 {
+					got.allowed = max(got.allowed, 2*off*norm/float64(b[0]))
+				}
 			}
 		}
-	}
-	return t, nil
+		return got, nil
+	}}, err
 }
 
-// tryProduct compares with products that the processors share by rows.
-func tryProduct(engine linalg.Engine, name string, a, b linalg.Matrix, workers int) (t tried, err error) {
-	t.name = fmt.Sprintf("%s of %d × %d by %d", name, a.Rows, a.Cols, b.Rows)
-	got, want := linalg.Matrix{Rows: a.Rows, Cols: b.Rows, Data: make([]float32, a.Rows*b.Rows)}, linalg.Matrix{Rows: a.Rows, Cols: b.Rows, Data: make([]float32, a.Rows*b.Rows)}
-	if t.device, err = timed(func() error { return engine.Product(got, a, b) }); err != nil {
-		return t, err
-	}
-	if t.cpu, err = timed(func() error { return shared(want, a, b, workers) }); err != nil {
-		return t, err
-	}
-	most := 0.0 // Σ|a||b| ≤ ‖a‖‖b‖, and two sums each within d·2⁻²⁴ of it
-	for _, m := range []linalg.Matrix{a, b} {
-		longest := 0.0
-		for r := range m.Rows {
-			longest = max(longest, math.Sqrt(float64(linalg.SquaredNorm(m.Row(r)))))
+// productOnCPU has engines asked for a product, which the processors share by rows.
+func (t *trial) productOnCPU(name string, a, b linalg.Matrix) (question, error) {
+	want := empty(a.Rows, b.Rows)
+	took, err := timed(func() error { return shared(want, a, b, t.workers) })
+	return question{false, func(e linalg.Engine, tensor bool) (tried, error) {
+		tried := tried{name: fmt.Sprintf("%s of %d × %d by %d", name, a.Rows, a.Cols, b.Rows), cpu: took}
+		got := empty(a.Rows, b.Rows)
+		var err error
+		if tried.device, err = timed(func() error { return e.Product(got, a, b) }); err != nil {
+			return tried, err
 		}
-		most = max(most, longest)
-	}
-	t.allowed = 2 * float64(a.Cols) * 0x1p-24 * most * most
-	for i := range got.Data {
-		t.difference = max(t.difference, math.Abs(float64(got.Data[i])-float64(want.Data[i])))
-	}
-	return t, nil
+		tried.difference = apart(got.Data, want.Data)
+		tried.allowed = (rounding(a.Cols, tensor) + rounding(a.Cols, false)) * longest(a) * longest(b) // Σ|a||b| ≤ ‖a‖‖b‖, and both sides within so much of it
+		return tried, nil
+	}}, err
 }
 
-// shared is the CPU's product, the rows of a shared by workers.
-func shared(dst, a, b linalg.Matrix, workers int) error {
-	const rows = 128
-	part := func(m linalg.Matrix, first, end int) linalg.Matrix {
-		return linalg.Matrix{Rows: end - first, Cols: m.Cols, Data: m.Data[first*m.Cols : end*m.Cols]}
+func empty(rows, cols int) linalg.Matrix {
+	return linalg.Matrix{Rows: rows, Cols: cols, Data: make([]float32, rows*cols)}
+}
+
+// longest is the length of the longest row.
+func longest(m linalg.Matrix) float64 {
+	most := 0.0
+	for r := range m.Rows {
+		most = max(most, math.Sqrt(float64(linalg.SquaredNorm(m.Row(r)))))
 	}
+	return most
+}
+
+// apart is the largest difference, and the largest of all where one side is no number.
+func apart(got, want []float32) float64 {
+	most := 0.0
+	for i := range got {
+		d := math.Abs(float64(got[i]) - float64(want[i]))
+		if math.IsNaN(d) {
+			return math.MaxFloat64
+		}
+		most = max(most, d)
+	}
+	return most
+}
+
+// each shares rows by workers.
+func each(rows, workers int, f func(first, end int) error) error {
+	const some = 128
 	var mu sync.Mutex
 	var failed error
-	detect.Chunks(a.Rows, rows, workers, func() func(first, end int) {
+	detect.Chunks(rows, some, workers, func() func(first, end int) {
 		return func(first, end int) {
-			if err := (linalg.CPU{}).Product(part(dst, first, end), part(a, first, end), b); err != nil {
+			if err := f(first, end); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				failed = err
@@ -153,4 +246,14 @@ func shared(dst, a, b linalg.Matrix, workers int) error {
 		}
 	})
 	return failed
+}
+
+// shared is the CPU's product, the rows of a shared by workers.
+func shared(dst, a, b linalg.Matrix, workers int) error {
+	part := func(m linalg.Matrix, first, end int) linalg.Matrix {
+		return linalg.Matrix{Rows: end - first, Cols: m.Cols, Data: m.Data[first*m.Cols : end*m.Cols]}
+	}
+	return each(a.Rows, workers, func(first, end int) error {
+		return linalg.CPU{}.Product(part(dst, first, end), part(a, first, end), b)
+	})
 }
