@@ -39,7 +39,7 @@ const (
 	grown        = 4    // times as many rows as then until it is examined again,
 	seldom       = 1000 // and as many times the length of the reference at the latest
 
-	mostDoubts = 4 // sets of rows for which it is kept what the others teach
+	mostDoubts = 2 // sets of rows for which it is kept what the others teach: the last one, while not all sources know the next
 )
 
 // mayExcuse tells whether poison in the reference can hide poison like it from a detector: it compares what records share
@@ -144,6 +144,20 @@ func (s *Scorer) united(rows, others []int) []int {
 	return all
 }
 
+// agreed returns the rows that all sources have shown, as many as may be set aside: first those of the source that has shown most, for
+// what is there by chance alone is little. It is the same for every source that knows the same of the others: each set of rows has detectors
+// of its own, which take long to fit and much memory.
+func (s *Scorer) agreed(all []aside) []int {
+	slices.SortFunc(all, func(a, b aside) int {
+		return cmp.Or(cmp.Compare(len(b.rows), len(a.rows)), slices.Compare(a.rows, b.rows))
+	})
+	rows := all[0].rows
+	for _, other := range all[1:] {
+		rows = s.united(rows, other.rows)
+	}
+	return rows
+}
+
 // doubts are the detectors that were fitted without some rows of the reference, by those rows.
 type doubts struct {
 	mu    sync.Mutex
@@ -177,10 +191,7 @@ func (s *Scorer) withoutDoubts(sample *detect.Sample, before *recollection) ([]*
 	if err != nil {
 		return nil, nil, a, err
 	}
-	rows := a.rows
-	for _, other := range others {
-		rows = s.united(rows, other.rows)
-	}
+	rows := s.agreed(append(others, a))
 	if float64(len(rows)) < max(repeated, fewestAside*float64(s.ref.Sample.N)) {
 		return nil, nil, a, nil
 	}

@@ -145,6 +145,33 @@ func TestRowsStayAside(t *testing.T) {
 	}
 }
 
+// Sources that show more than may be set aside are all judged by the same rows, those of the source that shows most first: were each
+// judged by rows of its own, detectors would be fitted with every segment.
+func TestSourcesAgreeOnRows(t *testing.T) {
+	ref, stream := dirtyReviews(600, 100)
+	s := scorer(t, 0.01, ref, phrases, 2)
+	sources, states := make([]*source, 4), make([][]byte, 4)
+	for i := range sources {
+		sources[i] = partition(int32(i))
+		rows := []int{100 + i, 200 + i, 300 + i, 400 + i}
+		if i == 2 {
+			rows = upTo(6)
+		}
+		state := memory.State{Source: sources[i].Source, Sections: []memory.Section{aside{seen: 5000, examined: 4800, rows: rows}.section(s.ref.Digest)}}
+		states[i] = state.Encode()
+		sources[i].state = states[i]
+	}
+	for i, p := range sources {
+		p.judge(t, s, stream, slices.Delete(slices.Clone(states), i, i+1)...)
+	}
+	if len(s.doubts.known) != 1 {
+		t.Fatalf("%d sets of rows are set aside for %d sources", len(s.doubts.known), len(sources))
+	}
+	if got, want := s.doubts.known[0].rows, append(upTo(6), 100, 200, 300, 400); !slices.Equal(got, want) {
+		t.Errorf("rows %v are set aside: want %v", got, want)
+	}
+}
+
 // States that are of another reference or broken say nothing of it.
 func TestAsideIsRead(t *testing.T) {
 	s := scorer(t, 0.01, detecttest.Clean(100, 1), phrases, 2)
