@@ -203,7 +203,9 @@ func (d *Device) run(job func() error) error {
 	if err != nil && !errors.Is(err, ErrLost) {
 		for _, l := range d.lane { // nothing may still write where a later call writes
 			l.finish = nil
-			err = errors.Join(err, l.wait(d.patience))
+			if lost := l.wait(d.patience); lost != nil {
+				err = lost // and no want of memory, which would be told in its place
+			}
 		}
 	}
 	if errors.Is(err, ErrLost) {

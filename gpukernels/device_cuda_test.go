@@ -4,6 +4,7 @@ package gpukernels
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"runtime"
@@ -263,6 +264,25 @@ func TestCUDAHangs(t *testing.T) {
 }
 
 // TestCUDAMemory: what does not fit is told from a loss, and smaller questions are answered after it.
+// A device that hangs while its memory does not suffice is lost: want of memory alone would have it asked again.
+func TestCUDAHangsWithoutMemory(t *testing.T) {
+	emulated(t)
+	t.Setenv("TASTER_FAKE_CUDA", "hang=0")
+	d := open(t, Options{})
+	d.patience = 30 * time.Millisecond
+	for range 2 {
+		err := d.do(func() error {
+			if err := d.launch(d.lane[0], "rows_prepare", [3]int{1, 1, 1}, make([]uint64, 10)...); err != nil {
+				return err
+			}
+			return fmt.Errorf("%w: too large", ErrMemory)
+		})
+		if !errors.Is(err, ErrLost) || errors.Is(err, ErrMemory) {
+			t.Fatalf("%v", err)
+		}
+	}
+}
+
 func TestCUDAMemory(t *testing.T) {
 	emulated(t)
 	t.Setenv("TASTER_FAKE_CUDA", "memory=50000000")

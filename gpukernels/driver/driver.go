@@ -30,19 +30,11 @@ type Error int
 
 func (e Error) Error() string { return fmt.Sprintf("CUDA error %d", int(e)) }
 
-// HostAlloc returns page-locked memory, which a device reads and writes while the processor goes on.
+// HostAlloc returns page-locked memory, which a device reads and writes while the processor goes on. It goes with the context.
 func HostAlloc(bytes int) (unsafe.Pointer, error) {
 	var at unsafe.Pointer
 	if code := C.taster_cuda_host_alloc(&at, C.size_t(bytes)); code != 0 {
 		return nil, Error(code)
 	}
 	return at, nil
-}
-
-// HostFree gives it back.
-func HostFree(at unsafe.Pointer) error {
-	if code := C.taster_cuda_host_free(at); code != 0 {
-		return Error(code)
-	}
-	return nil
 }

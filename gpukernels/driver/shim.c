@@ -69,6 +69,4 @@ void taster_cuda_open(void) {
 const char *taster_cuda_reason(void) { return reason; }
 
 extern int cuMemHostAlloc(void **, size_t, unsigned);
-extern int cuMemFreeHost(void *);
 int taster_cuda_host_alloc(void **at, size_t bytes) { return cuMemHostAlloc(at, bytes, 1 /* CU_MEMHOSTALLOC_PORTABLE */); }
-int taster_cuda_host_free(void *at) { return cuMemFreeHost(at); }
