@@ -882,12 +882,12 @@ func (d *Device) product(dst, a, b []float32, cols int) error {
 
 // multiply is product. Tensor cores take prepared rows, and those that are too long or not numbers are zero there: with one of them the product is not whole.
 func (d *Device) multiply(dst, a, b []float32, cols int, tensor bool) (whole bool, err error) {
-	n, m := len(a)/cols, len(b)/cols
+	m := len(b) / cols
 	o := operand{cols: cols, metric: kernels.MetricL2, raw: !tensor}
 	d.mu.Lock()
 	left := (d.limit - d.used + d.scratch.room) / 2 // neighbours need memory, too
 	d.mu.Unlock()
-	most := min(o.padded(m), laneBytes/4/kernels.Tile-kernels.Tile, int(left/int64(4*o.wide()+4))/o.unit()*o.unit())
+	most := min(o.padded(m), widest, int(left/int64(4*o.wide()+4))/o.unit()*o.unit())
 	if most < 1 || laneBytes/4/cols < 1 {
 		return false, fmt.Errorf("%w: rows of %d values are too long", ErrMemory, cols)
 	}
@@ -914,45 +914,57 @@ func (d *Device) multiply(dst, a, b []float32, cols int, tensor bool) (whole boo
 		if err != nil {
 			return false, err
 		}
-		high := min(laneBytes/4/cols, laneBytes/4/(wide+1))
-		err = d.each(n, high, func(l *lane, from, rows int) error {
-			if err := send(l, l.din, a[from*cols:(from+rows)*cols]); err != nil {
-				return err
-			}
-			grid := [3]int{tiles(wide), tiles(rows), 1}
-			var err error
-			if tensor {
-				if err = d.fit(&l.work, prepared(rows, cols)); err != nil {
-					return err
-				}
-				bias := l.work.at + cu.DevicePtr(4*tiles(rows)*kernels.Tile*o.wide())
-				err = d.prepareRows(l, l.din, rows, cols, o.metric, 0, l.work.at, bias)
-				if err == nil {
-					err = d.launch(l, "product_tensor", grid, uint64(l.work.at), uint64(rows), uint64(right.rows), uint64(wide), uint64(o.wide()), uint64(l.dout), uint64(wide))
-				}
-				if err == nil {
-					err = l.fetch(4*rows*wide, bias, 4*rows)
-				}
-			} else {
-				err = d.launch(l, "product_f32", grid, uint64(l.din), uint64(rows), uint64(cols), uint64(right.rows), uint64(wide), uint64(cols), uint64(cols), uint64(l.dout), uint64(wide))
-			}
-			if err == nil {
-				err = l.fetch(0, l.dout, 4*rows*wide)
-			}
-			l.finish = func() {
-				got := floats(l.out, rows*(wide+1))
-				for r := range rows {
-					copy(dst[(from+r)*m+first:], got[r*wide:(r+1)*wide])
-				}
-				if tensor {
-					check(got[rows*wide:])
-				}
-			}
-			return err
-		})
-		if err != nil {
+		if err := d.across(dst[first:], a, m, &o, right, wide, tensor, check); err != nil {
 			return false, err
 		}
 	}
 	return whole, nil
+}
+
+// widest is how many columns a product may have at a time: a tile of rows of it fits a lane.
+const widest = laneBytes/4/kernels.Tile - kernels.Tile
+
+// across multiplies a with so many rows on the device, at most widest, the product of which stands at the beginning of dst's rows of m values. Tensor cores also tell
+// the biases of a's rows.
+func (d *Device) across(dst, a []float32, m int, o *operand, right placed, wide int, tensor bool, biases func([]float32)) error {
+	cols := o.cols
+	high := min(laneBytes/4/cols, laneBytes/4/(wide+1))
+	if high < 1 {
+		return fmt.Errorf("%w: rows of %d values are too long", ErrMemory, cols)
+	}
+	return d.each(len(a)/cols, high, func(l *lane, from, rows int) error {
+		if err := send(l, l.din, a[from*cols:(from+rows)*cols]); err != nil {
+			return err
+		}
+		grid := [3]int{tiles(wide), tiles(rows), 1}
+		var err error
+		if tensor {
+			if err = d.fit(&l.work, prepared(rows, cols)); err != nil {
+				return err
+			}
+			bias := l.work.at + cu.DevicePtr(4*tiles(rows)*kernels.Tile*o.wide())
+			err = d.prepareRows(l, l.din, rows, cols, o.metric, 0, l.work.at, bias)
+			if err == nil {
+				err = d.launch(l, "product_tensor", grid, uint64(l.work.at), uint64(rows), uint64(right.rows), uint64(wide), uint64(o.wide()), uint64(l.dout), uint64(wide))
+			}
+			if err == nil {
+				err = l.fetch(4*rows*wide, bias, 4*rows)
+			}
+		} else {
+			err = d.launch(l, "product_f32", grid, uint64(l.din), uint64(rows), uint64(cols), uint64(right.rows), uint64(wide), uint64(cols), uint64(cols), uint64(l.dout), uint64(wide))
+		}
+		if err == nil {
+			err = l.fetch(0, l.dout, 4*rows*wide)
+		}
+		l.finish = func() {
+			got := floats(l.out, rows*(wide+1))
+			for r := range rows {
+				copy(dst[(from+r)*m:], got[r*wide:(r+1)*wide])
+			}
+			if tensor {
+				biases(got[rows*wide:])
+			}
+		}
+		return err
+	})
 }

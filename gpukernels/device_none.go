@@ -80,3 +80,6 @@ func (*Rows) Depth([]float32, *Forest) error { return errBuild }
 
 // Select sets dst to the element of each rank in each column.
 func (*Rows) Select([]float32, []int64) error { return errBuild }
+
+// Product sets dst (n × the rows) to a·Xᵀ.
+func (*Rows) Product(_, _ []float32) error { return errBuild }

@@ -387,3 +387,23 @@ func (p *Points) Assign(centroids []float32, assigned []int32) error {
 	runtime.KeepAlive(p)
 	return err
 }
+
+// Product sets dst (n × the rows) to a·Xᵀ, where a is n × cols and X the rows as they were given, without the way there for X. The sums are those
+// of [Device.Product] in float32 units, to the bit.
+func (r *Rows) Product(dst, a []float32) error {
+	if len(a)%r.cols != 0 || int64(len(dst)) != int64(len(a)/r.cols)*int64(r.rows) {
+		return fmt.Errorf("%d values in rows of %d, times %d rows, into %d", len(a), r.cols, r.rows, len(dst))
+	}
+	if len(dst) == 0 {
+		return nil
+	}
+	return r.on(func(d *Device, at placed, first, rows int) error {
+		for from := 0; from < rows; from += widest {
+			right := placed{rows: plus(at.given, from*r.cols)}
+			if err := d.across(dst[first+from:], a, r.rows, &r.operand, right, min(widest, rows-from), false, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -136,6 +136,43 @@ func TestCUDACovariance(t *testing.T) {
 	}
 }
 
+// TestCUDARowsProduct: what stays there is multiplied as what is sent, more rows than a lane takes among them.
+func TestCUDARowsProduct(t *testing.T) {
+	for _, s := range append(shapes, [2]int{widest + 9, 2}) {
+		onRows(t, s[0], s[1], true, func(t *testing.T, d *Device, r *Rows, data, _ []float32) {
+			a := draw(rand.New(rand.NewPCG(25, 26)), 3*s[1])
+			got, want := make([]float32, 3*s[0]), make([]float32, 3*s[0])
+			if err := r.Product(got, a); err != nil {
+				t.Fatal(err)
+			}
+			if r.Resident() { // what would be sent needs the memory that the rows do not leave
+				if err := d.Product(want, a, data, s[1]); err != nil {
+					t.Fatal(err)
+				}
+				for i, v := range got {
+					if math.Float32bits(v) != math.Float32bits(want[i]) && (v == v || want[i] == want[i]) {
+						t.Fatalf("value %d is %v, want %v", i, v, want[i])
+					}
+				}
+			}
+			for i, v := range got {
+				sum, size, row := 0.0, 0.0, i%s[0]*s[1]
+				for c := range s[1] {
+					x := float64(a[i/s[0]*s[1]+c]) * float64(data[row+c])
+					sum += x
+					size += math.Abs(x)
+				}
+				if off := math.Abs(float64(v) - sum); off > float64(s[1]+1)*unit*size {
+					t.Fatalf("value %d is %v, want %v", i, v, sum)
+				}
+			}
+			if err := r.Product(got[1:], a); err == nil {
+				t.Error("a product of another size")
+			}
+		})
+	}
+}
+
 func TestCUDAMahalanobis(t *testing.T) {
 	for i, s := range shapes {
 		onRows(t, s[0], s[1], i%2 == 0, func(t *testing.T, _ *Device, r *Rows, data, origin []float32) {
@@ -470,6 +507,7 @@ func TestCUDARowsLost(t *testing.T) {
 	data := draw(rand.New(rand.NewPCG(23, 24)), 300*4)
 	for name, ask := range map[string]func(r *Rows) error{
 		"mean":        func(r *Rows) error { _, err := r.Mean(make([]float32, 4)); return err },
+		"product":     func(r *Rows) error { return r.Product(make([]float32, 300), data[:4]) },
 		"covariance":  func(r *Rows) error { return r.Covariance(make([]float32, 16), 1) },
 		"step":        func(r *Rows) error { return r.Step(make([]float32, 4), data[:4]) },
 		"select":      func(r *Rows) error { return r.Select(make([]float32, 4), []int64{7}) },

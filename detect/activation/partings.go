@@ -65,7 +65,15 @@ func (c *class) part(s *detect.Sample, workers int, value []float64, why []reaso
 		}
 	}
 	whitening.Centre(x)
-	u, err := whitening.Principal(engine, x, x.Transpose(), dimensions, c.rng)
+	kept, err := linalg.Keep(engine, x)
+	if err != nil {
+		return
+	}
+	across, err := linalg.Keep(engine, x.Transpose())
+	if err != nil {
+		return
+	}
+	u, err := whitening.Principal(kept, across, x.Rows, x.Cols, dimensions, c.rng)
 	if err != nil || u.Rows == 0 {
 		return
 	}

@@ -144,3 +144,26 @@ func (e *CUDA) Product(dst, a, b Matrix) error {
 	}
 	return lost(e.device.Product(dst.Data, a.Data, b.Data, a.Cols))
 }
+
+func (e *CUDA) keep(b Matrix) (Operand, error) {
+	if b.Rows == 0 || b.Cols == 0 {
+		return sent{CPU{}, b}, nil
+	}
+	rows, err := e.device.Keep(b.Data, b.Cols, nil)
+	if err != nil {
+		return nil, lost(err)
+	}
+	return cudaOperand{rows, b}, nil
+}
+
+type cudaOperand struct {
+	rows *gpukernels.Rows
+	b    Matrix
+}
+
+func (o cudaOperand) Product(dst, a Matrix) error {
+	if err := checkProduct(dst, a, o.b); err != nil {
+		return err
+	}
+	return lost(o.rows.Product(dst.Data, a.Data))
+}

@@ -110,6 +110,40 @@ func TestCUDARerank(t *testing.T) {
 	}
 }
 
+// TestCUDAKeep: an operand that stays is multiplied as one that is sent, and by the CPU once the device is lost.
+func TestCUDAKeep(t *testing.T) {
+	emulated(t)
+	rng := rand.New(rand.NewPCG(43, 44))
+	a, b := random(rng, 40, 70), random(rng, 2000, 70)
+	for _, at := range []int{1000, 1, 0} { // never, in the product, on the way there
+		t.Setenv("TASTER_FAKE_CUDA", fmt.Sprintf("launches=%d", at))
+		var told []error
+		e := device(t, linalg.CUDAOptions{})
+		engine := linalg.Resilient(linalg.Watched{Engine: linalg.Worthwhile(e), Lost: func(err error) { told = append(told, err) }})
+		o, err := linalg.Keep(engine, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, want := linalg.Matrix{Rows: 40, Cols: 2000, Data: make([]float32, 80_000)}, linalg.Matrix{Rows: 40, Cols: 2000, Data: make([]float32, 80_000)}
+		by := linalg.Engine(linalg.CPU{})
+		if at == 1000 {
+			by = e
+		}
+		if err := errors.Join(o.Product(got, a), by.Product(want, a, b)); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(got.Data, want.Data) {
+			t.Fatalf("lost at launch %d: other products than of an operand that is sent", at)
+		}
+		if lost := len(told); lost != min(1, 1000-at) || lost == 1 && !errors.Is(told[0], linalg.ErrLost) {
+			t.Fatalf("lost at launch %d: told of %v", at, told)
+		}
+		if err := o.Product(want, b); !errors.Is(err, linalg.ErrShape) && at == 1000 {
+			t.Fatalf("shapes that do not fit: %v", err)
+		}
+	}
+}
+
 // TestCUDALossIsMadeGood loses the device at one launch after the other: every answer is the CPU's, and somebody is told.
 func TestCUDALossIsMadeGood(t *testing.T) {
 	emulated(t)

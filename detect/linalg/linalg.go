@@ -3,7 +3,8 @@
 //
 // An [Engine] makes reference points resident once ([Engine.Load]); batches of queries then ask the resulting
 // [Index] for their k nearest. Distances and selection are fused: a block of the query × point matrix stays in the
-// processor's cache and never reaches main memory.
+// processor's cache and never reaches main memory. [Keep] does for products what Load does for neighbours: a matrix that many are multiplied with goes
+// to a device once.
 //
 // The CPU's assembly is written by gen, a module of its own (go generate), in tiles of 12 × 32 for AVX-512, 6 × 16 for AVX2 and 4 × 8
 // for SSE; Go is what other architectures run. The points are packed once, in panels of a tile's width, and the sums of a

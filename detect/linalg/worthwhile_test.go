@@ -1,6 +1,9 @@
 package linalg_test
 
 import (
+	"errors"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/tasterhq/taster/detect/linalg"
@@ -20,6 +23,38 @@ func (c *counting) Load(points linalg.Matrix, metric linalg.Metric) (linalg.Inde
 func (c *counting) Product(dst, a, b linalg.Matrix) error {
 	c.products++
 	return c.CPU.Product(dst, a, b)
+}
+
+// TestKeep: an operand is multiplied where it is worth the way of the other matrices, by shape alone, and its products are the engine's.
+func TestKeep(t *testing.T) {
+	rng := rand.New(rand.NewPCG(45, 46))
+	for _, c := range []struct {
+		n, m, d int
+		there   bool
+	}{{0, 0, 0, false}, {10, 2048, 384, true}, {6, 2048, 384, false}, {4096, 60, 384, false}, {4096, 4096, 60, false}} {
+		device := &counting{}
+		a, b := random(rng, c.n, c.d), random(rng, c.m, c.d)
+		got, want := linalg.Matrix{Rows: c.n, Cols: c.m, Data: make([]float32, c.n*c.m)}, linalg.Matrix{Rows: c.n, Cols: c.m, Data: make([]float32, c.n*c.m)}
+		if err := (linalg.CPU{}).Product(want, a, b); err != nil {
+			t.Fatal(err)
+		}
+		for _, engine := range []linalg.Engine{linalg.CPU{}, linalg.Resilient(linalg.Worthwhile(device))} {
+			o, err := linalg.Keep(engine, b)
+			if err == nil {
+				clear(got.Data)
+				err = o.Product(got, a)
+			}
+			if err != nil || !slices.Equal(got.Data, want.Data) {
+				t.Fatalf("%d × %d by %d: other products than without, %v", c.n, c.d, c.m, err)
+			}
+		}
+		if device.products == 1 != c.there {
+			t.Errorf("a product of %d × %d by %d that stay: on the device %v, want %v", c.n, c.d, c.m, device.products == 1, c.there)
+		}
+	}
+	if _, err := linalg.Keep(linalg.CPU{}, linalg.Matrix{Rows: 2, Cols: 2}); !errors.Is(err, linalg.ErrShape) {
+		t.Errorf("a matrix without values: %v", err)
+	}
 }
 
 func TestWorthwhile(t *testing.T) {

@@ -106,12 +106,20 @@ func (h *half) find(rows linalg.Matrix) (linalg.Matrix, error) {
 
 // search returns directions of unit length for centred rows.
 func search(engine linalg.Engine, x linalg.Matrix, rng *rand.Rand) (linalg.Matrix, error) {
-	across := x.Transpose()
-	u, err := companions(engine, x)
+	// Every step multiplies with the same rows, and with their transpose.
+	kept, err := linalg.Keep(engine, x)
+	if err != nil {
+		return linalg.Matrix{}, err
+	}
+	across, err := linalg.Keep(engine, x.Transpose())
+	if err != nil {
+		return linalg.Matrix{}, err
+	}
+	u, err := companions(kept, x)
 	if err != nil {
 		return u, err
 	}
-	v, err := whitening.Principal(engine, x, across, principal, rng)
+	v, err := whitening.Principal(kept, across, x.Rows, x.Cols, principal, rng)
 	if err != nil {
 		return u, err
 	}
@@ -125,35 +133,35 @@ func search(engine linalg.Engine, x linalg.Matrix, rng *rand.Rand) (linalg.Matri
 
 	t := linalg.Matrix{Rows: u.Rows, Cols: x.Rows, Data: make([]float32, u.Rows*x.Rows)}
 	for range steps {
-		if err := engine.Product(t, u, x); err != nil {
+		if err := kept.Product(t, u); err != nil {
 			return u, err
 		}
 		for k := range t.Rows {
 			pull(t.Row(k))
 		}
-		if err := engine.Product(u, t, across); err != nil {
+		if err := across.Product(u, t); err != nil {
 			return u, err
 		}
 		for k := range u.Rows {
 			whitening.Normalise(u.Row(k))
 		}
 	}
-	kept := linalg.Matrix{Cols: u.Cols}
+	several := linalg.Matrix{Cols: u.Cols}
 next:
 	for k := range u.Rows {
 		row := u.Row(k)
 		if whitening.Dot(row, row) < 0.5 { // nothing lies far out
 			continue
 		}
-		for l := range kept.Rows {
-			if whitening.Dot(row, kept.Row(l)) > alike {
+		for l := range several.Rows {
+			if whitening.Dot(row, several.Row(l)) > alike {
 				continue next
 			}
 		}
-		kept.Data = append(kept.Data, row...)
-		kept.Rows++
+		several.Data = append(several.Data, row...)
+		several.Rows++
 	}
-	return kept, nil
+	return several, nil
 }
 
 // pull turns projections into the weights with which rows draw the direction.
@@ -175,8 +183,8 @@ func spread(values []float32) (median, scale float64) {
 	return float64(middle), max(1.4826*float64(deviation), 1e-9, 1e-6*math.Abs(float64(middle)))
 }
 
-// companions returns the directions of rows that have the most company far out on them.
-func companions(engine linalg.Engine, x linalg.Matrix) (linalg.Matrix, error) {
+// companions returns the directions of rows that have the most company far out on them; all is x, kept for products.
+func companions(all linalg.Operand, x linalg.Matrix) (linalg.Matrix, error) {
 	const block = 512 // rows are laid out anew for each
 	company := make([]float64, min(x.Rows, candidates))
 	g := make([]float32, block*x.Rows)
@@ -184,7 +192,7 @@ func companions(engine linalg.Engine, x linalg.Matrix) (linalg.Matrix, error) {
 	for first := 0; first < len(company); first += block {
 		end := min(first+block, len(company))
 		part := linalg.Matrix{Rows: end - first, Cols: x.Cols, Data: x.Data[first*x.Cols : end*x.Cols]}
-		if err := engine.Product(linalg.Matrix{Rows: part.Rows, Cols: x.Rows, Data: g[:part.Rows*x.Rows]}, part, x); err != nil {
+		if err := all.Product(linalg.Matrix{Rows: part.Rows, Cols: x.Rows, Data: g[:part.Rows*x.Rows]}, part); err != nil {
 			return linalg.Matrix{}, err
 		}
 		for i := range part.Rows {

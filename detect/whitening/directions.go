@@ -29,19 +29,19 @@ func Centre(x linalg.Matrix) {
 }
 
 // Principal returns the k principal directions of centred rows, or as many as there are, of unit length, by ten steps of subspace
-// iteration from random ones; across is the transpose of x.
-func Principal(engine linalg.Engine, x, across linalg.Matrix, k int, rng *rand.Rand) (linalg.Matrix, error) {
-	v := linalg.Matrix{Rows: min(k, x.Cols, x.Rows), Cols: x.Cols}
+// iteration from random ones; x are so many rows of so many columns, and across is their transpose.
+func Principal(x, across linalg.Operand, rows, cols, k int, rng *rand.Rand) (linalg.Matrix, error) {
+	v := linalg.Matrix{Rows: min(k, cols, rows), Cols: cols}
 	v.Data = make([]float32, v.Rows*v.Cols)
 	for i := range v.Data {
 		v.Data[i] = float32(rng.NormFloat64())
 	}
-	t := linalg.Matrix{Rows: v.Rows, Cols: x.Rows, Data: make([]float32, v.Rows*x.Rows)}
+	t := linalg.Matrix{Rows: v.Rows, Cols: rows, Data: make([]float32, v.Rows*rows)}
 	for range 10 {
-		if err := engine.Product(t, v, x); err != nil {
+		if err := x.Product(t, v); err != nil {
 			return v, err
 		}
-		if err := engine.Product(v, t, across); err != nil {
+		if err := across.Product(v, t); err != nil {
 			return v, err
 		}
 		for i := range v.Rows {

@@ -18,6 +18,7 @@ import (
 const (
 	centroids  = 64
 	directions = 8
+	few        = 40 // rows that the spectral detectors multiply with many, step after step
 	trees      = 100
 	subsample  = 256 // rows that a tree is grown from (Liu, Ting, Zhou, ICDM 2008)
 )
@@ -52,6 +53,7 @@ func (t *trial) kernels(ctx context.Context, o linalg.CUDAOptions) error {
 		}
 	}
 	work := []func() (comparison, error){
+		func() (comparison, error) { return t.product(rows, drawn(rng, few, x.Cols)) },
 		func() (comparison, error) { return t.mean(rows) },
 		func() (comparison, error) { return t.covariance(rows, centred) },
 		func() (comparison, error) { return t.mahalanobis(rows, centred, drawn(rng, x.Cols, x.Cols)) },
@@ -96,6 +98,16 @@ type comparison struct {
 // between compares two answers by values.
 func between(name string, allowed float64, got, want []float32, device, cpu func() error) (comparison, error) {
 	return comparison{name, 0, allowed, device, cpu, func() float64 { return apart(got, want) }}, nil
+}
+
+func (t *trial) product(rows *gpukernels.Rows, a linalg.Matrix) (comparison, error) {
+	x := t.points
+	got, want := empty(a.Rows, x.Rows), empty(x.Rows, a.Rows) // by the points, of which there are many, the processors share
+	c, err := between(fmt.Sprintf("product of %d × %d by %d that stay", a.Rows, a.Cols, x.Rows), 2*rounding(x.Cols, false)*longest(a)*longest(x), got.Data, nil,
+		func() error { return rows.Product(got.Data, a.Data) },
+		func() error { return shared(want, x, a, t.workers) })
+	c.difference = func() float64 { return apart(got.Data, want.Transpose().Data) }
+	return c, err
 }
 
 func (t *trial) mean(rows *gpukernels.Rows) (comparison, error) {
