@@ -10,7 +10,7 @@ import (
 
 // softLimit is the memory that the garbage collector works harder to stay below. What is in use at a time, whatever
 // the length of the topics, is well below it (memoryLimit bounds it): without a limit the collector would let as much
-// garbage again pile up beside it. The process as a whole stays below 512 MB.
+// garbage again pile up beside it. docs/PERFORMANCE.md has what the process as a whole needs.
 const softLimit = 384 << 20
 
 // LimitMemory sets the soft memory limit of the process: softLimit, or most of what the control group has, where that
