@@ -12,6 +12,16 @@ import (
 // Device describes an accelerator.
 type Device = gpukernels.Info
 
+// Kernels is a device as it is: what can be asked of it beyond what every [Engine] answers.
+type Kernels = gpukernels.Device
+
+// What is asked of kernels, and of what.
+type (
+	KernelRows   = gpukernels.Rows
+	KernelPoints = gpukernels.Points
+	Forest       = gpukernels.Forest
+)
+
 // CUDAOptions say which device to use, and how much of its memory.
 type CUDAOptions = gpukernels.Options
 
@@ -50,6 +60,9 @@ func OpenCUDA(o CUDAOptions) (*CUDA, error) {
 // Device describes the device.
 func (e *CUDA) Device() Device { return e.device.Info() }
 
+// Kernels returns the device for questions that no [Engine] answers. It is closed with e.
+func (e *CUDA) Kernels() *Kernels { return e.device }
+
 // Memory returns how many bytes of the device's memory are in use, and how many may be.
 func (e *CUDA) Memory() (used, limit int64) { return e.device.Used() }
 
@@ -69,16 +82,28 @@ func (e *CUDA) Load(points Matrix, metric Metric) (Index, error) {
 		host.keep(p, points.Row(p))
 	}
 	ix := &cudaIndex{host: host}
-	kind, origin := gpukernels.Cosine, []float32(nil)
+	var origin []float32
 	if metric == L2 {
-		kind, origin = gpukernels.L2, host.origin
+		origin = host.origin
 	}
 	ix.spare = sync.OnceValues(func() (Index, error) { return CPU{}.Load(host.given(), metric) })
 	var err error
-	if ix.points, err = e.device.Load(slices.Clone(points.Data), points.Cols, kind, origin); err != nil {
+	if ix.points, err = e.device.Load(slices.Clone(points.Data), points.Cols, kernelMetric(metric), origin); err != nil {
 		return nil, lost(err)
 	}
 	return ix, nil
+}
+
+func kernelMetric(metric Metric) gpukernels.Metric {
+	if metric == L2 {
+		return gpukernels.L2
+	}
+	return gpukernels.Cosine
+}
+
+// KernelPoints brings points to the device for what kernels are asked of them.
+func (e *CUDA) KernelPoints(points Matrix, metric Metric) (*KernelPoints, error) {
+	return e.device.Load(points.Data, points.Cols, kernelMetric(metric), nil)
 }
 
 // lost turns an error of the device into this package's.

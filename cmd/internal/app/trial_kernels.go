@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/tasterhq/taster/detect/linalg"
-	"github.com/tasterhq/taster/gpukernels"
 )
 
 // What the device and the CPU are asked of rows. The CPU's way is what a detector would do without a device: products by linalg where there are some, plain
@@ -25,22 +24,22 @@ const (
 
 // kernels tries what is asked of rows that stay on the device.
 func (t *trial) kernels(ctx context.Context, o linalg.CUDAOptions) error {
-	d, err := gpukernels.Open(o)
+	e, err := linalg.OpenCUDA(o)
 	if err != nil {
 		return err
 	}
-	defer d.Close()
+	defer e.Close()
 	rng := rand.New(rand.NewPCG(3, 4))
 	x := t.points
 	origin := drawn(rng, 1, x.Cols).Data
 	began := time.Now()
-	rows, err := d.Keep(x.Data, x.Cols, origin)
+	rows, err := e.Kernels().Keep(x.Data, x.Cols, origin)
 	if err != nil {
 		return err
 	}
 	kept := time.Since(began)
 	began = time.Now()
-	points, err := d.Load(x.Data, x.Cols, gpukernels.L2, nil)
+	points, err := e.KernelPoints(x, linalg.L2)
 	if err != nil {
 		return err
 	}
@@ -100,7 +99,7 @@ func between(name string, allowed float64, got, want []float32, device, cpu func
 	return comparison{name, 0, allowed, device, cpu, func() float64 { return apart(got, want) }}, nil
 }
 
-func (t *trial) product(rows *gpukernels.Rows, a linalg.Matrix) (comparison, error) {
+func (t *trial) product(rows *linalg.KernelRows, a linalg.Matrix) (comparison, error) {
 	x := t.points
 	got, want := empty(a.Rows, x.Rows), empty(x.Rows, a.Rows) // by the points, of which there are many, the processors share
 	c, err := between(fmt.Sprintf("product of %d × %d by %d that stay", a.Rows, a.Cols, x.Rows), 2*rounding(x.Cols, false)*longest(a)*longest(x), got.Data, nil,
@@ -110,7 +109,7 @@ func (t *trial) product(rows *gpukernels.Rows, a linalg.Matrix) (comparison, err
 	return c, err
 }
 
-func (t *trial) mean(rows *gpukernels.Rows) (comparison, error) {
+func (t *trial) mean(rows *linalg.KernelRows) (comparison, error) {
 	x := t.points
 	got, want := make([]float32, x.Cols), make([]float32, x.Cols)
 	largest := 0.0
@@ -144,7 +143,7 @@ func (t *trial) mean(rows *gpukernels.Rows) (comparison, error) {
 		})
 }
 
-func (t *trial) covariance(rows *gpukernels.Rows, centred linalg.Matrix) (comparison, error) {
+func (t *trial) covariance(rows *linalg.KernelRows, centred linalg.Matrix) (comparison, error) {
 	got, want := empty(centred.Cols, centred.Cols), empty(centred.Cols, centred.Cols)
 	scale := 1 / float64(centred.Rows)
 	length := longest(centred.Transpose())
@@ -160,7 +159,7 @@ func (t *trial) covariance(rows *gpukernels.Rows, centred linalg.Matrix) (compar
 		})
 }
 
-func (t *trial) mahalanobis(rows *gpukernels.Rows, centred, factor linalg.Matrix) (comparison, error) {
+func (t *trial) mahalanobis(rows *linalg.KernelRows, centred, factor linalg.Matrix) (comparison, error) {
 	got, want, white := make([]float32, centred.Rows), make([]float32, centred.Rows), empty(centred.Rows, factor.Rows)
 	frobenius := math.Sqrt(float64(linalg.SquaredNorm(factor.Data)))
 	return between("Mahalanobis distances", 2*rounding(centred.Cols+factor.Rows+4, false)*longest(centred)*frobenius, got, want,
@@ -174,7 +173,7 @@ func (t *trial) mahalanobis(rows *gpukernels.Rows, centred, factor linalg.Matrix
 		})
 }
 
-func (t *trial) directions(rows *gpukernels.Rows, centred, v linalg.Matrix) (comparison, error) {
+func (t *trial) directions(rows *linalg.KernelRows, centred, v linalg.Matrix) (comparison, error) {
 	got, want, along := empty(v.Rows, v.Cols), empty(v.Rows, v.Cols), empty(centred.Rows, v.Rows)
 	columns := centred.Transpose() // which stays, step after step
 	squares := 0.0
@@ -196,7 +195,7 @@ func (t *trial) directions(rows *gpukernels.Rows, centred, v linalg.Matrix) (com
 		})
 }
 
-func (t *trial) medians(rows *gpukernels.Rows) (comparison, error) {
+func (t *trial) medians(rows *linalg.KernelRows) (comparison, error) {
 	x := t.points
 	got, want := make([]float32, x.Cols), make([]float32, x.Cols)
 	return between("medians of columns", 0, got, want,
@@ -212,7 +211,7 @@ func (t *trial) medians(rows *gpukernels.Rows) (comparison, error) {
 		})
 }
 
-func (t *trial) forest(rows *gpukernels.Rows, f *gpukernels.Forest) (comparison, error) {
+func (t *trial) forest(rows *linalg.KernelRows, f *linalg.Forest) (comparison, error) {
 	x := t.points
 	got, want := make([]float32, x.Rows), make([]float32, x.Rows)
 	deepest := float32(0)
@@ -246,8 +245,8 @@ func (t *trial) forest(rows *gpukernels.Rows, f *gpukernels.Forest) (comparison,
 
 // grownForest is an isolation forest of rows: each tree splits a subsample at random values of random columns until rows are alone or as deep as a balanced tree
 // of theirs would be.
-func grownForest(x linalg.Matrix, rng *rand.Rand) *gpukernels.Forest {
-	f := &gpukernels.Forest{}
+func grownForest(x linalg.Matrix, rng *rand.Rand) *linalg.Forest {
+	f := &linalg.Forest{}
 	node := func() int {
 		f.Feature, f.Value, f.Child = append(f.Feature, -1), append(f.Value, 0), append(f.Child, 0)
 		return len(f.Value) - 1
@@ -301,7 +300,7 @@ func unsuccessful(n int) float64 {
 }
 
 // assign compares how far points are, squared, from the centroids that both sides choose.
-func (t *trial) assign(points *gpukernels.Points, c linalg.Matrix, loaded time.Duration) (comparison, error) {
+func (t *trial) assign(points *linalg.KernelPoints, c linalg.Matrix, loaded time.Duration) (comparison, error) {
 	x := t.points
 	chosen := make([]int32, x.Rows)
 	var found linalg.Neighbours
