@@ -35,6 +35,7 @@ const (
 	unhidden    = 0.1 // share of a stream as poison from which a hundredth of the reference excuses little, and clean rows look like it
 
 	telling      = 4    // a segment that is shorter than the reference by more than this tells little about it
+	longEnough   = 4    // times as many rows as the reference have come before it is examined: that takes as long as learning from it
 	enoughBeside = 8000 // rows of a segment that tell enough
 	grown        = 4    // times as many rows as then until it is examined again,
 	seldom       = 1000 // and as many times the length of the reference at the latest
@@ -112,8 +113,8 @@ func (a aside) section(digest [32]byte) memory.Section {
 }
 
 // examine returns what the source of a sample has shown of the reference with it. The reference is examined with the first
-// segment that is long enough, whenever all sources together have become several times as long, and now and then: of many
-// small files not every one is a beginning.
+// segment that is long enough when all sources together are several times as long as it, whenever they have become several
+// times as long as then, and now and then: of many small files not every one is a beginning.
 func (s *Scorer) examine(sample *detect.Sample, others []aside, a aside) (aside, error) {
 	a.seen += sample.N
 	seen, examined := a.seen, a.examined
@@ -122,7 +123,7 @@ func (s *Scorer) examine(sample *detect.Sample, others []aside, a aside) (aside,
 		examined = max(examined, other.examined)
 	}
 	n := s.ref.Sample.N
-	if sample.N < max(1, n/telling) || examined > 0 && seen < min(grown*examined, examined+seldom*n) {
+	if sample.N < max(1, n/telling) || seen < longEnough*n || examined > 0 && seen < min(grown*examined, examined+seldom*n) {
 		return a, nil
 	}
 	a.examined = seen
