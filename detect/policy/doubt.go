@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
-	"hash/fnv"
 	"math"
 	"slices"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	"github.com/tasterhq/taster/detect/calibrate"
 	"github.com/tasterhq/taster/detect/memory"
 	"github.com/tasterhq/taster/detect/sketch"
+	"github.com/tasterhq/taster/detect/text"
 )
 
 // A reference may hold some of the very poison that it shall find, and then excuses it: to a label model the trigger explains
@@ -76,12 +76,11 @@ func (s *Scorer) asideOf(before *recollection, of *decodedState) aside {
 	}
 	broken := false
 	number := func() int {
-		v, n := binary.Uvarint(data)
-		if n <= 0 || v > 1<<60 {
+		v, ok := sketch.Uvarint(&data)
+		if !ok || v > 1<<60 {
 			broken, data = true, nil
 			return 0
 		}
-		data = data[n:]
 		return int(v)
 	}
 	a := aside{seen: number(), examined: number()}
@@ -115,7 +114,7 @@ func (a aside) section(digest [32]byte) memory.Section {
 // examine returns what the source of a sample has shown of the reference with it. The reference is examined with the first
 // segment that is long enough when all sources together are several times as long as it, whenever they have become several
 // times as long as then, and now and then: of many small files not every one is a beginning.
-func (s *Scorer) examine(sample *detect.Sample, others []aside, a aside) (aside, error) {
+func (s *Scorer) examine(sample *detect.Sample, others []aside, a aside, env detect.Env) (aside, error) {
 	a.seen += sample.N
 	seen, examined := a.seen, a.examined
 	for _, other := range others {
@@ -127,7 +126,7 @@ func (s *Scorer) examine(sample *detect.Sample, others []aside, a aside) (aside,
 		return a, nil
 	}
 	a.examined = seen
-	found, err := s.doubted(sample)
+	found, err := s.doubted(sample, env)
 	if err != nil {
 		return a, err
 	}
@@ -174,7 +173,7 @@ type doubt struct {
 
 // withoutDoubts returns the detectors by which to judge a sample, nil where nothing is changed, the rows of the reference that
 // they do not know, and what the sample's source has shown of the reference with it.
-func (s *Scorer) withoutDoubts(sample *detect.Sample, before *recollection) ([]*fitted, []int, aside, error) {
+func (s *Scorer) withoutDoubts(sample *detect.Sample, before *recollection, env detect.Env) ([]*fitted, []int, aside, error) {
 	if mostAside*float64(s.ref.Sample.N) < repeated || !slices.ContainsFunc(s.fitted, func(f fitted) bool { return f.examines() }) {
 		return nil, nil, aside{}, nil
 	}
@@ -188,7 +187,7 @@ func (s *Scorer) withoutDoubts(sample *detect.Sample, before *recollection) ([]*
 			others = append(others, s.asideOf(before, other))
 		}
 	}
-	a, err := s.examine(sample, others, own)
+	a, err := s.examine(sample, others, own, env)
 	if err != nil {
 		return nil, nil, a, err
 	}
@@ -201,16 +200,15 @@ func (s *Scorer) withoutDoubts(sample *detect.Sample, before *recollection) ([]*
 }
 
 // doubted returns the rows of the reference that look like poison to any detector, by rising number.
-func (s *Scorer) doubted(sample *detect.Sample) ([]int, error) {
-	env := s.env
-	env.Shared = &detect.Shared{}
+func (s *Scorer) doubted(sample *detect.Sample, env detect.Env) ([]int, error) {
+	sample = some(sample, enoughBeside, env)
+	env.Shared = &detect.Shared{} // what is made here is not kept with the segment
 	ref := s.ref.Sample
-	sample = some(sample, enoughBeside)
 	joint := sample.Join(ref)
 	var first []int
 	for i := range s.fitted {
 		if s.fitted[i].examines() {
-			rows, err := s.highest(i, joint, sample.N, env)
+			rows, err := s.fitted[i].highest(joint, sample.N, env)
 			if err != nil {
 				return nil, err
 			}
@@ -223,21 +221,21 @@ func (s *Scorer) doubted(sample *detect.Sample) ([]int, error) {
 	}
 
 	env.Shared = &detect.Shared{}
-	others, again := ref.Select(allBut(ref.N, first)), sample.Join(ref.Select(first))
+	others, again := ref.Select(except(upTo(ref.N), first)), sample.Join(ref.Select(first))
 	guilt, asked := make([]float64, len(first)), 0.0 // smallest ln p, of so many detectors
 	for i := range s.fitted {
 		of := &s.fitted[i]
 		if !of.examines() {
 			continue
 		}
-		model, err := s.detectors[s.place(i)].Fit(others, env)
+		model, err := of.detector.Fit(others, env)
 		if err != nil {
-			return nil, fmt.Errorf("detector %s: %w", of.name, err)
+			return nil, fmt.Errorf("detector %s: %w", of.detector.Name(), err)
 		}
 		if model == nil {
 			continue
 		}
-		f := &fitted{name: of.name, model: model, streams: of.streams}
+		f := &fitted{detector: of.detector, model: model, streams: of.streams}
 		scores, null := f.score(again, nil, env)
 		logP := make([]float64, again.N)
 		f.logP(logP, again, scores, null, env.Workers)
@@ -260,24 +258,21 @@ func (s *Scorer) doubted(sample *detect.Sample) ([]int, error) {
 }
 
 // some returns about n rows of a sample, chosen by their texts, whatever their order.
-func some(s *detect.Sample, n int) *detect.Sample {
+func some(s *detect.Sample, n int, env detect.Env) *detect.Sample {
 	if s.N <= n || s.Text == nil {
 		return s
 	}
 	limit := uint64(float64(n) / float64(s.N) * (1 << 32))
-	return s.Select(slices.DeleteFunc(upTo(s.N), func(row int) bool {
-		h := fnv.New64a()
-		h.Write(s.Text[row])
-		return sketch.Mix(h.Sum64())>>32 >= limit
-	}))
+	tokens := text.Of(s, env)
+	return s.Select(slices.DeleteFunc(upTo(s.N), func(row int) bool { return tokens.Key(row)>>32 >= limit }))
 }
 
-// highest returns which rows of the reference, that stand in joint from the given row on, the i-th detector finds most
+// highest returns which rows of the reference, that stand in joint from the given row on, the detector finds most
 // suspicious where nothing is trusted.
-func (s *Scorer) highest(i int, joint *detect.Sample, from int, env detect.Env) ([]int, error) {
-	model, err := s.detectors[s.place(i)].Fit(joint, env)
+func (f *fitted) highest(joint *detect.Sample, from int, env detect.Env) ([]int, error) {
+	model, err := f.detector.Fit(joint, env)
 	if err != nil {
-		return nil, fmt.Errorf("detector %s: %w", s.fitted[i].name, err)
+		return nil, fmt.Errorf("detector %s: %w", f.detector.Name(), err)
 	}
 	if model == nil {
 		return nil, nil
@@ -288,18 +283,9 @@ func (s *Scorer) highest(i int, joint *detect.Sample, from int, env detect.Env) 
 	return rows[:min(len(rows), int(doubtful*float64(len(value))))], nil
 }
 
-// place returns which of the scorer's detectors the i-th fitted one is.
-func (s *Scorer) place(i int) int {
-	return slices.IndexFunc(s.detectors, func(d detect.Detector) bool { return d.Name() == s.fitted[i].name })
-}
-
-// allBut returns 0 … n−1 without some.
-func allBut(n int, some []int) []int {
-	out := slices.Repeat([]bool{false}, n)
-	for _, row := range some {
-		out[row] = true
-	}
-	return slices.DeleteFunc(upTo(n), func(row int) bool { return out[row] })
+// except returns rows without others, which rise, in their place.
+func except(rows, others []int) []int {
+	return slices.DeleteFunc(rows, func(row int) bool { _, found := slices.BinarySearch(others, row); return found })
 }
 
 // without returns detectors as the reference teaches them without some rows.
@@ -333,14 +319,14 @@ func (s *Scorer) refit(without []int) ([]*fitted, error) {
 	each := func(rows []int, do func(f *fitted, model detect.Model)) error {
 		env := s.env
 		env.Shared = &detect.Shared{}
-		known := ref.Select(slices.DeleteFunc(rows, func(row int) bool { _, found := slices.BinarySearch(without, row); return found }))
+		known := ref.Select(except(rows, without))
 		for i := range out {
 			if out[i] == nil {
 				continue
 			}
-			model, err := s.detectors[s.place(i)].Fit(known, env)
+			model, err := out[i].detector.Fit(known, env)
 			if err != nil {
-				return fmt.Errorf("detector %s: %w", s.fitted[i].name, err)
+				return fmt.Errorf("detector %s: %w", out[i].detector.Name(), err)
 			}
 			if model == nil {
 				out[i] = nil

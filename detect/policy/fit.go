@@ -11,11 +11,11 @@ import (
 
 // fitted is a detector with what its scores mean.
 type fitted struct {
-	name    string
-	model   detect.Model
-	nulls   nulls     // of scores that do not depend on the stream
-	streams []stream  // of those that do, by rising length
-	held    []float64 // ln p of every reference row, held out
+	detector detect.Detector
+	model    detect.Model
+	nulls    nulls     // of scores that do not depend on the stream
+	streams  []stream  // of those that do, by rising length
+	held     []float64 // ln p of every reference row, held out
 
 	// Of scores that depend on the stream, or on what it showed before: a model of three quarters of the reference with the
 	// quarter that it does not know; of scores that are learned from the stream, of each three quarters.
@@ -43,10 +43,9 @@ type stream struct {
 // fitting is a detector that is being fitted. All are fitted side by side on one part of the reference after the other, so
 // that what several make of a part is made once and not kept longer than that.
 type fitting struct {
-	detector detect.Detector
-	fitted   *fitted
-	out      bool // the reference has not what the detector needs
-	err      error
+	fitted *fitted
+	out    bool // the reference has not what the detector needs
+	err    error
 
 	kind      detect.Scores // what its scores are like
 	value     []float64     // held-out scores of the reference's rows
@@ -59,7 +58,7 @@ type fitting struct {
 func fit(detectors []detect.Detector, ref *detect.Sample, env detect.Env) ([]fitted, error) {
 	all := make([]*fitting, len(detectors))
 	for i, d := range detectors {
-		all[i] = &fitting{detector: d, fitted: &fitted{name: d.Name()}, value: make([]float64, ref.N)}
+		all[i] = &fitting{fitted: &fitted{detector: d}, value: make([]float64, ref.N)}
 	}
 	each := func(wanted func(*fitting) bool, do func(*fitting, detect.Env) error) {
 		var some []*fitting
@@ -74,7 +73,7 @@ func fit(detectors []detect.Detector, ref *detect.Sample, env detect.Env) ([]fit
 	}
 
 	each(func(*fitting) bool { return true }, func(f *fitting, env detect.Env) (err error) {
-		f.fitted.model, err = f.detector.Fit(ref, env)
+		f.fitted.model, err = f.fitted.detector.Fit(ref, env)
 		f.out = f.fitted.model == nil
 		return err
 	})
@@ -106,7 +105,7 @@ func fit(detectors []detect.Detector, ref *detect.Sample, env detect.Env) ([]fit
 	var out []fitted
 	for _, f := range all {
 		if f.err != nil {
-			return nil, fmt.Errorf("detector %s: %w", f.detector.Name(), f.err)
+			return nil, fmt.Errorf("detector %s: %w", f.fitted.detector.Name(), f.err)
 		}
 		if !f.out && f.calibrate(ref, lengths, env) {
 			f.fitted.excuses = f.mayExcuse()
@@ -142,7 +141,7 @@ func (f *fitting) silent(rows []int) {
 
 // holdOut scores rows of the reference, of the given numbers, by what the others teach.
 func (f *fitting) holdOut(others, held *detect.Sample, rows []int, env detect.Env) error {
-	model, err := f.detector.Fit(others, env)
+	model, err := f.fitted.detector.Fit(others, env)
 	if err != nil {
 		return err
 	}
@@ -167,7 +166,7 @@ func (f *fitting) holdOut(others, held *detect.Sample, rows []int, env detect.En
 // part fits a model to three quarters of the reference. Scores that are learned from the stream are held out by all four
 // of them, of others one will do.
 func (f *fitting) part(others, held *detect.Sample, rows []int, env detect.Env) error {
-	model, err := f.detector.Fit(others, env)
+	model, err := f.fitted.detector.Fit(others, env)
 	if err != nil {
 		return err
 	}
@@ -207,7 +206,7 @@ func (f *fitting) simulate(ref, others *detect.Sample, held, lengths []int, keep
 	if f.simulated == nil {
 		f.simulated = make([][]float64, len(lengths))
 	}
-	model, err := f.detector.Fit(others, env)
+	model, err := f.fitted.detector.Fit(others, env)
 	if err != nil {
 		return err
 	}

@@ -24,9 +24,9 @@
 // # Poison in the reference
 //
 // Rows of the reference that look like poison together with a stream teach the detectors nothing that they would excuse by it
-// (at most 2 % of the rows). They are looked for with a source's first segment that is not shorter than a quarter of the
-// reference and when the source has become four times as long, which costs about as much as learning from the reference; in
-// between, the source's memory holds which they are. Nothing is looked for in a stream of which a tenth is poison: a hundredth
+// (at most 2 % of the rows). They are looked for when all sources together have shown four times as many rows as the reference
+// has, and whenever these are four times as many, which costs about as much as learning from the reference; in between, the
+// source's memory holds which they are. Nothing is looked for in a stream of which a tenth is poison: a hundredth
 // of the reference does not excuse that, and clean rows look like it.
 //
 // # Memory
@@ -276,7 +276,7 @@ func (s *Scorer) details(ctx context.Context, sample *detect.Sample, before *rec
 	env := s.shared(before)
 	var out []Detail
 	if s.ref != nil {
-		others, without, aside, err := s.withoutDoubts(sample, before)
+		others, without, aside, err := s.withoutDoubts(sample, before, env)
 		if err != nil {
 			return nil, err
 		}
@@ -291,10 +291,10 @@ func (s *Scorer) details(ctx context.Context, sample *detect.Sample, before *rec
 			if others != nil && others[i] != nil {
 				f = others[i]
 			}
-			detail := Detail{Detector: f.name, LogP: make([]float64, sample.N)}
+			detail := Detail{Detector: f.detector.Name(), LogP: make([]float64, sample.N)}
 			var seen detect.Memory
 			if detail.model, _ = f.model.(detect.Remembering); detail.model != nil {
-				seen = before.of(f.name, detail.model)
+				seen = before.of(detail.Detector, detail.model)
 			}
 			var null func(float64) float64
 			detail.scores, null = f.score(sample, seen, env)

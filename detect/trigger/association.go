@@ -60,5 +60,5 @@ func (st *stream) explainAssociation(row int) string {
 	if int(at) < len(st.inserted) && st.inserted[at] > 1 {
 		out += fmt.Sprintf(", put between words that belong together (z = %.1f)", st.inserted[at])
 	}
-	return out + fmt.Sprintf("; the text says that its label is %.2g %% likely", 100*math.Exp(-st.surprise(row)))
+	return out + fmt.Sprintf("; by the text, and allowing for wrong labels, its own is %.2g %% likely", 100*math.Exp(-st.surprise(row)))
 }
