@@ -74,12 +74,9 @@ func news(logP []float64, calibrated int) float64 {
 	return best
 }
 
-// Unclean returns a lower bound on the share of rows that are not clean, by their ln p, calibrated on so many rows.
-func Unclean(logP []float64, calibrated int) float64 { return excess(logP, calibrated) }
-
-// excess is a lower bound on the share of rows that are not clean (Meinshausen and Rice, Annals of Statistics 2006): the
-// largest excess of the share of p-values ≤ q over q and three standard errors.
-func excess(logP []float64, calibrated int) float64 {
+// Unclean returns a lower bound on the share of rows that are not clean, by their ln p, calibrated on so many rows (Meinshausen and
+// Rice, Annals of Statistics 2006): the largest excess of the share of p-values ≤ q over q and three standard errors.
+func Unclean(logP []float64, calibrated int) float64 {
 	best := 0.0
 	tails(logP, calibrated, func(q, share, err float64) {
 		best = max(best, (share-q-3*err)/(1-q))

@@ -36,7 +36,7 @@ func Align(null *Null, scores []float64) Aligned {
 		for i, s := range sorted {
 			logP[i] = a.LogP(s)
 		}
-		share := min(excess(logP, len(null.sorted)), mostPoison)
+		share := min(Unclean(logP, len(null.sorted)), mostPoison)
 		if share <= poison {
 			break
 		}

@@ -36,7 +36,7 @@ func (e CPU) Load(points Matrix, metric Metric) (Index, error) {
 	ix.bias = make([]float32, padded)
 	ix.panels = alignedFloats(padded * points.Cols)
 	side := ix.kernel.cols
-	ready := make([]float32, side*points.Cols)
+	ready, wide := make([]float32, side*points.Cols), make([]float64, ix.width)
 	for first := 0; first < padded; first += side {
 		clear(ready)
 		for r := range side {
@@ -45,7 +45,7 @@ func (e CPU) Load(points Matrix, metric Metric) (Index, error) {
 			if p >= points.Rows || !ix.prepare(ready[r*points.Cols:(r+1)*points.Cols], points.Row(p)) {
 				continue
 			}
-			ix.keep(p, points.Row(p))
+			ix.keep(p, points.Row(p), wide)
 			ix.bias[p] = 0
 			if metric == L2 {
 				norm, _ := squaredNorm(ready[r*points.Cols : (r+1)*points.Cols])
@@ -67,17 +67,16 @@ func newIndex(points Matrix, metric Metric, kernel *kernel) *cpuIndex {
 	ix.width = max(1, (points.Cols+15)/16) * 16
 	ix.raw = make([]float32, points.Rows*ix.width)
 	ix.norms = make([]float64, points.Rows)
-	ix.wide = make([]float64, ix.width)
 	return ix
 }
 
-// keep takes row p as it is given.
-func (ix *cpuIndex) keep(p int, given []float32) {
+// keep takes row p as it is given; wide is scratch of one row's width.
+func (ix *cpuIndex) keep(p int, given []float32, wide []float64) {
 	row := ix.raw[p*ix.width : (p+1)*ix.width]
 	copy(row, given)
 	if ix.metric == Cosine {
-		widen(ix.wide, row)
-		ix.kernel.dots([]int32{int32(p)}, ix.width, ix.wide, ix.raw, ix.norms[p:])
+		widen(wide, row)
+		ix.kernel.dots([]int32{int32(p)}, ix.width, wide, ix.raw, ix.norms[p:])
 	}
 }
 
@@ -143,7 +142,6 @@ type cpuIndex struct {
 	width      int       // of a row of raw: cols in whole sixteens
 	raw        []float32 // rows × width
 	norms      []float64 // of points, squared, for cosine
-	wide       []float64 // one row, while the index is made
 	idle       sync.Pool // of *search, for the next call that asks for as many neighbours
 }
 

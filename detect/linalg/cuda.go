@@ -78,32 +78,26 @@ func (e *CUDA) Load(points Matrix, metric Metric) (Index, error) {
 		return CPU{}.Load(points, metric)
 	}
 	host := newIndex(points, metric, Best.kernel())
+	wide := make([]float64, host.width)
 	for p := range points.Rows {
-		host.keep(p, points.Row(p))
+		host.keep(p, points.Row(p), wide)
 	}
 	ix := &cudaIndex{host: host}
-	var origin []float32
+	kind, origin := gpukernels.Cosine, []float32(nil)
 	if metric == L2 {
-		origin = host.origin
+		kind, origin = gpukernels.L2, host.origin
 	}
 	ix.spare = sync.OnceValues(func() (Index, error) { return CPU{}.Load(host.given(), metric) })
 	var err error
-	if ix.points, err = e.device.Load(slices.Clone(points.Data), points.Cols, kernelMetric(metric), origin); err != nil {
+	if ix.points, err = e.device.Load(slices.Clone(points.Data), points.Cols, kind, origin); err != nil {
 		return nil, lost(err)
 	}
 	return ix, nil
 }
 
-func kernelMetric(metric Metric) gpukernels.Metric {
-	if metric == L2 {
-		return gpukernels.L2
-	}
-	return gpukernels.Cosine
-}
-
-// KernelPoints brings points to the device for what kernels are asked of them.
-func (e *CUDA) KernelPoints(points Matrix, metric Metric) (*KernelPoints, error) {
-	return e.device.Load(points.Data, points.Cols, kernelMetric(metric), nil)
+// KernelPoints brings points to the device for what kernels are asked of their distances.
+func (e *CUDA) KernelPoints(points Matrix) (*KernelPoints, error) {
+	return e.device.Load(points.Data, points.Cols, gpukernels.L2, nil)
 }
 
 // lost turns an error of the device into this package's.
