@@ -10,6 +10,7 @@ import (
 
 	"github.com/tasterhq/taster/cmd/internal/app"
 	"github.com/tasterhq/taster/cmd/internal/config"
+	"github.com/tasterhq/taster/cmd/internal/trial"
 )
 
 // acceleratorFlag is of commands that score. Without it the configuration decides.
@@ -18,7 +19,7 @@ func acceleratorFlag(command *cobra.Command, use *config.Use) {
 }
 
 func newGPU(c *cli) *cobra.Command {
-	options := app.Trial{}
+	size := trial.Size{}
 	choice := config.Accelerator{Use: config.Auto}
 	command := &cobra.Command{
 		Use:   "gpu",
@@ -32,12 +33,12 @@ func newGPU(c *cli) *cobra.Command {
 			for _, n := range []struct {
 				name  string
 				value int
-			}{{"points", options.Points}, {"queries", options.Queries}, {"columns", options.Columns}} {
+			}{{"points", size.Points}, {"queries", size.Queries}, {"columns", size.Columns}} {
 				if n.value < 1 || n.value > 1<<24 {
 					return usage("--%s %d: want from 1 to %d; see taster gpu --help", n.name, n.value, 1<<24)
 				}
 			}
-			report, err := app.TryAccelerator(cmd.Context(), choice, options)
+			report, err := app.TryAccelerator(cmd.Context(), choice, size)
 			if err != nil {
 				return outcome(err)
 			}
@@ -49,9 +50,9 @@ func newGPU(c *cli) *cobra.Command {
 	}
 	acceleratorFlag(command, &choice.Use)
 	flags := command.Flags()
-	flags.IntVar(&options.Points, "points", 20_000, "rows of the reference that is tried")
-	flags.IntVar(&options.Queries, "queries", 4_096, "rows that are judged against it")
-	flags.IntVar(&options.Columns, "columns", 384, "values of a row")
+	flags.IntVar(&size.Points, "points", 20_000, "rows of the reference that is tried")
+	flags.IntVar(&size.Queries, "queries", 4_096, "rows that are judged against it")
+	flags.IntVar(&size.Columns, "columns", 384, "values of a row")
 	flags.Var((*byteSize)(&choice.Memory), "memory", "how much of the device's memory may be used (default: most of what is free)")
 	return command
 }

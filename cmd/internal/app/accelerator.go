@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/tasterhq/taster/cmd/internal/config"
+	"github.com/tasterhq/taster/cmd/internal/trial"
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/linalg"
 	"github.com/tasterhq/taster/detect/policy"
@@ -97,9 +98,6 @@ func (o *observer) acceleratorLost() func(error) {
 // LogLosses is for commands without metrics.
 func LogLosses(log *slog.Logger) func(error) { return newObserver(log).acceleratorLost() }
 
-// Trial says on how much work an accelerator is tried.
-type Trial struct{ Points, Queries, Columns int }
-
 // GPU is what TryAccelerator finds; its JSON form is public.
 type GPU struct {
 	Used    bool       `json:"used"`
@@ -130,7 +128,7 @@ type KernelOf struct {
 }
 
 // TryAccelerator tells what there is, and tries what would be used. With CUDA demanded, none is an error.
-func TryAccelerator(ctx context.Context, choice config.Accelerator, trial Trial) (*GPU, error) {
+func TryAccelerator(ctx context.Context, choice config.Accelerator, size trial.Size) (*GPU, error) {
 	g := &GPU{Devices: []Device{}, Kernels: []KernelOf{}, Driver: linalg.Driver()}
 	devices, _ := linalg.Devices() // why there is none is told by who opens one
 	for _, d := range devices {
@@ -151,10 +149,9 @@ func TryAccelerator(ctx context.Context, choice config.Accelerator, trial Trial)
 	g.Used, g.Device = true, &index
 	_, g.Memory = a.cuda.Memory()
 	a.Close() // its memory is wanted
-	t := newTrial(trial, runtime.GOMAXPROCS(0))
-	failed := t.run(ctx, linalg.CUDAOptions{Device: index, Memory: choice.Memory})
-	for _, t := range t.found {
-		g.Kernels = append(g.Kernels, KernelOf{t.name, t.load.Seconds(), t.device.Seconds(), t.cpu.Seconds(), t.difference, t.allowed})
+	found, err := trial.Run(ctx, linalg.CUDAOptions{Device: index, Memory: choice.Memory}, size, runtime.GOMAXPROCS(0))
+	for _, w := range found {
+		g.Kernels = append(g.Kernels, KernelOf{w.Name, w.Load.Seconds(), w.Device.Seconds(), w.CPU.Seconds(), w.Difference, w.Allowed})
 	}
-	return g, failed
+	return g, err
 }

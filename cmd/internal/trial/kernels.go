@@ -1,4 +1,4 @@
-package app
+package trial
 
 import (
 	"context"
@@ -23,10 +23,10 @@ const (
 )
 
 // kernels tries what is asked of rows that stay on the device.
-func (t *trial) kernels(ctx context.Context, o linalg.CUDAOptions) error {
+func (t *trial) kernels(ctx context.Context, o linalg.CUDAOptions) (found []Work, err error) {
 	e, err := linalg.OpenCUDA(o)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer e.Close()
 	rng := rand.New(rand.NewPCG(3, 4))
@@ -35,13 +35,13 @@ func (t *trial) kernels(ctx context.Context, o linalg.CUDAOptions) error {
 	began := time.Now()
 	rows, err := e.Kernels().Keep(x.Data, x.Cols, origin)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	kept := time.Since(began)
 	began = time.Now()
-	points, err := e.KernelPoints(x, linalg.L2)
+	points, err := e.KernelPoints(x)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	loaded := time.Since(began)
 	centred := linalg.Matrix{Rows: x.Rows, Cols: x.Cols, Data: slices.Clone(x.Data)}
@@ -63,26 +63,26 @@ func (t *trial) kernels(ctx context.Context, o linalg.CUDAOptions) error {
 	}
 	for _, w := range work {
 		if err := ctx.Err(); err != nil {
-			return err
+			return nil, err
 		}
 		c, err := w()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		got := tried{name: c.name, load: c.load, allowed: c.allowed}
-		if got.load == 0 {
-			got.load = kept
+		got := Work{Name: c.name, Load: c.load, Allowed: c.allowed}
+		if got.Load == 0 {
+			got.Load = kept
 		}
-		if got.device, err = timed(c.device); err != nil {
-			return err
+		if got.Device, err = timed(c.device); err != nil {
+			return nil, err
 		}
-		if got.cpu, err = timed(c.cpu); err != nil {
-			return err
+		if got.CPU, err = timed(c.cpu); err != nil {
+			return nil, err
 		}
-		got.difference = c.difference()
-		t.found = append(t.found, got)
+		got.Difference = c.difference()
+		found = append(found, got)
 	}
-	return nil
+	return found, nil
 }
 
 // comparison is work for both, what is allowed of difference, and how large it is once both have done it.

@@ -1,4 +1,5 @@
-package app
+// Package trial has a device and the CPU do the same work, on random rows, and compares times and answers: what taster gpu tells.
+package trial
 
 import (
 	"context"
@@ -13,24 +14,21 @@ import (
 	"github.com/tasterhq/taster/detect/linalg"
 )
 
-// tried is one kind of work done by a device and by the CPU.
-type tried struct {
-	name                string
-	load                time.Duration // of what stays on the device
-	device, cpu         time.Duration // the shorter of two runs, copies included
-	difference, allowed float64       // the largest between both answers, and what is allowed of it
+// Size says on how much work a device is tried.
+type Size struct{ Points, Queries, Columns int }
+
+// Work is one kind of work done by a device and by the CPU.
+type Work struct {
+	Name                string
+	Load                time.Duration // of what stays on the device; 0: nothing does
+	Device, CPU         time.Duration // the shorter of two runs, copies included
+	Difference, Allowed float64       // the largest between both answers, and what rounding explains in the worst case
 }
 
 // trial is the work that a device and the CPU are tried on: random rows, the processors that the CPU has for it.
 type trial struct {
 	points, queries linalg.Matrix
 	workers         int
-	found           []tried
-}
-
-func newTrial(t Trial, workers int) *trial {
-	rng := rand.New(rand.NewPCG(1, 2))
-	return &trial{points: drawn(rng, t.Points, t.Columns), queries: drawn(rng, t.Queries, t.Columns), workers: workers}
 }
 
 func drawn(rng *rand.Rand, rows, cols int) linalg.Matrix {
@@ -41,14 +39,16 @@ func drawn(rng *rand.Rand, rows, cols int) linalg.Matrix {
 	return m
 }
 
-// run has the device of the options do all there is: neighbours in every variant, products with and without tensor cores, and what is asked of rows. One
-// variant at a time has the device's memory.
-func (t *trial) run(ctx context.Context, o linalg.CUDAOptions) error {
+// Run has the device of the options do all there is, and the CPU on so many processors: neighbours in every variant, products with and
+// without tensor cores, and what is asked of rows. One variant at a time has the device's memory. Errors are the device's.
+func Run(ctx context.Context, o linalg.CUDAOptions, size Size, workers int) ([]Work, error) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	t := &trial{points: drawn(rng, size.Points, size.Columns), queries: drawn(rng, size.Queries, size.Columns), workers: workers}
 	var questions []question
 	for _, metric := range []linalg.Metric{linalg.L2, linalg.Cosine} {
 		q, err := t.nearestOnCPU(metric)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		questions = append(questions, q)
 	}
@@ -59,31 +59,31 @@ func (t *trial) run(ctx context.Context, o linalg.CUDAOptions) error {
 	}{{"product", t.queries, t.points}, {"gram", columns, columns}} {
 		q, err := t.productOnCPU(p.name, p.a, p.b)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		questions = append(questions, q)
 	}
-	answers := make([][]tried, len(questions)) // told by question, however they are asked
+	answers := make([][]Work, len(questions)) // told by question, however they are asked
 	for _, tensor := range []bool{false, true} {
 		for _, rerank := range []bool{false, true} {
 			o.Tensor, o.Rerank = tensor, rerank
 			if err := variant(ctx, o, questions, answers); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
-	t.found = slices.Concat(answers...)
 	o.Tensor, o.Rerank = false, false
-	return t.kernels(ctx, o)
+	asked, err := t.kernels(ctx, o)
+	return append(slices.Concat(answers...), asked...), err
 }
 
 // question is work of linalg.Engine, which the CPU has answered.
 type question struct {
 	nearest bool
-	ask     func(e linalg.Engine, tensor bool) (tried, error)
+	ask     func(e linalg.Engine, tensor bool) (Work, error)
 }
 
-func variant(ctx context.Context, o linalg.CUDAOptions, questions []question, answers [][]tried) error {
+func variant(ctx context.Context, o linalg.CUDAOptions, questions []question, answers [][]Work) error {
 	e, err := linalg.OpenCUDA(o)
 	if err != nil {
 		return err
@@ -107,9 +107,9 @@ func variant(ctx context.Context, o linalg.CUDAOptions, questions []question, an
 		if err != nil {
 			return err
 		}
-		got.name += ", " + units
+		got.Name += ", " + units
 		if q.nearest {
-			got.name += ", re-rank on the " + where
+			got.Name += ", re-rank on the " + where
 		}
 		answers[i] = append(answers[i], got)
 	}
@@ -146,27 +146,27 @@ func rounding(d int, tensor bool) float64 {
 // rounding exchanges neighbours, theirs differ by what linalg's package doc says.
 func (t *trial) nearestOnCPU(metric linalg.Metric) (question, error) {
 	const k = 10
-	nearest := func(e linalg.Engine, got *tried) (found linalg.Neighbours, took time.Duration, err error) {
+	nearest := func(e linalg.Engine, got *Work) (found linalg.Neighbours, took time.Duration, err error) {
 		began := time.Now()
 		ix, err := e.Load(t.points, metric)
 		if err != nil {
 			return found, 0, err
 		}
-		got.load = time.Since(began)
+		got.Load = time.Since(began)
 		took, err = timed(func() (err error) { found, err = ix.Nearest(t.queries, k, t.workers); return err })
 		return found, took, err
 	}
-	var cpu tried
+	var cpu Work
 	want, took, err := nearest(linalg.CPU{}, &cpu)
-	return question{true, func(e linalg.Engine, tensor bool) (tried, error) {
-		got := tried{name: fmt.Sprintf("%d nearest by %s", k, metric), cpu: took}
+	return question{true, func(e linalg.Engine, tensor bool) (Work, error) {
+		got := Work{Name: fmt.Sprintf("%d nearest by %s", k, metric), CPU: took}
 		found, took, err := nearest(e, &got)
 		if err != nil {
 			return got, err
 		}
-		got.device = took
+		got.Device = took
 		off := rounding(t.points.Cols, tensor)
-		got.allowed = off
+		got.Allowed = off
 		for q := range t.queries.Rows {
 			_, a := found.Of(q)
 			_, b := want.Of(q)
@@ -175,12 +175,12 @@ func (t *trial) nearestOnCPU(metric linalg.Metric) (question, error) {
 			}
 			a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
 			for i := range a {
-				got.difference = max(got.difference, math.Abs(float64(a[i])-float64(b[i])))
-				got.allowed = max(got.allowed, off+2*unit*float64(b[i])) // the last bit is another where float64 sums are in another order
+				got.Difference = max(got.Difference, math.Abs(float64(a[i])-float64(b[i])))
+				got.Allowed = max(got.Allowed, off+2*unit*float64(b[i])) // the last bit is another where float64 sums are in another order
 			}
 			if metric == linalg.L2 { // 2·d·2⁻²⁴·‖q‖‖p‖ of squared distance, at the distance that was found
 				if norm := float64(linalg.SquaredNorm(t.queries.Row(q))); len(b) > 0 && b[0] > 0 {
-					got.allowed = max(got.allowed, 2*off*norm/float64(b[0]))
+					got.Allowed = max(got.Allowed, 2*off*norm/float64(b[0]))
 				}
 			}
 		}
@@ -192,15 +192,15 @@ func (t *trial) nearestOnCPU(metric linalg.Metric) (question, error) {
 func (t *trial) productOnCPU(name string, a, b linalg.Matrix) (question, error) {
 	want := empty(a.Rows, b.Rows)
 	took, err := timed(func() error { return shared(want, a, b, t.workers) })
-	return question{false, func(e linalg.Engine, tensor bool) (tried, error) {
-		tried := tried{name: fmt.Sprintf("%s of %d × %d by %d", name, a.Rows, a.Cols, b.Rows), cpu: took}
+	return question{false, func(e linalg.Engine, tensor bool) (Work, error) {
+		tried := Work{Name: fmt.Sprintf("%s of %d × %d by %d", name, a.Rows, a.Cols, b.Rows), CPU: took}
 		got := empty(a.Rows, b.Rows)
 		var err error
-		if tried.device, err = timed(func() error { return e.Product(got, a, b) }); err != nil {
+		if tried.Device, err = timed(func() error { return e.Product(got, a, b) }); err != nil {
 			return tried, err
 		}
-		tried.difference = apart(got.Data, want.Data)
-		tried.allowed = (rounding(a.Cols, tensor) + rounding(a.Cols, false)) * longest(a) * longest(b) // Σ|a||b| ≤ ‖a‖‖b‖, and both sides within so much of it
+		tried.Difference = apart(got.Data, want.Data)
+		tried.Allowed = (rounding(a.Cols, tensor) + rounding(a.Cols, false)) * longest(a) * longest(b) // Σ|a||b| ≤ ‖a‖‖b‖, and both sides within so much of it
 		return tried, nil
 	}}, err
 }
