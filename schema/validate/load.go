@@ -253,12 +253,17 @@ func (d *documents) find(location string) (doc *document, at int, ok bool) {
 	return nil, 0, false
 }
 
-// place tells a person where a compiled schema stands.
-func (d *documents) place(location string) string {
-	if doc, at, ok := d.find(location); ok {
-		return fmt.Sprintf("%s:%d", doc.path, doc.lineOf(at))
+// gap names the place of a compiled schema, and a keyword that it has.
+func (d *documents) gap(location, keyword string) Gap {
+	doc, at, ok := d.find(location)
+	if !ok {
+		return Gap{File: location, Keyword: keyword}
 	}
-	return location
+	_, pointer, _ := strings.Cut(location, "#")
+	if plain, err := url.PathUnescape(pointer); err == nil {
+		pointer = plain
+	}
+	return Gap{File: doc.path, Line: doc.lineOf(at), Pointer: pointer, Keyword: keyword}
 }
 
 // order returns the names of the schema's properties in the order of the file.

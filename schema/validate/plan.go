@@ -109,7 +109,7 @@ type planner struct {
 	docs   *documents
 	stack  []*jsonschema.Schema
 	cyclic map[*jsonschema.Schema]bool
-	why    string // the first thing that the plan does not check
+	gaps   []Gap // what the plan does not check
 	plans  int
 	slots  int // of the memory for predicted members
 }
@@ -117,9 +117,11 @@ type planner struct {
 // maxPlans bounds what $refs can blow a small schema up to.
 const maxPlans = 20000
 
+// leave notes a keyword of s that the plan does not check.
 func (b *planner) leave(s *jsonschema.Schema, keyword string) {
-	if b.why == "" {
-		b.why = keyword + " at " + b.docs.place(s.Location)
+	gap := b.docs.gap(s.Location, keyword)
+	if !slices.Contains(b.gaps, gap) {
+		b.gaps = append(b.gaps, gap)
 	}
 }
 

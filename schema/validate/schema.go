@@ -38,7 +38,7 @@ type Schema struct {
 	rules    *jsonschema.Schema
 	plan     *plan
 	compiled bool
-	why      string
+	gaps     []Gap           // what the plan does not check; none when compiled
 	memory   int             // members whose order a Decoder remembers
 	names    map[string]bool // what stands in the schema files and may therefore be told
 
@@ -124,7 +124,7 @@ func compile(url string, docs *documents, opt Options) (s *Schema, err error) {
 	b := planner{docs: docs, cyclic: map[*jsonschema.Schema]bool{}}
 	for _, doc := range docs.list {
 		if docs.metaschema(doc) == "" {
-			b.why = "a $schema of its own in " + doc.path
+			b.gaps = append(b.gaps, Gap{File: doc.path, Line: 1, Keyword: "$schema"})
 		}
 	}
 	plan := b.root(rules)
@@ -132,7 +132,7 @@ func compile(url string, docs *documents, opt Options) (s *Schema, err error) {
 		return nil, fmt.Errorf("its $refs blow it up to more than %d fields", maxPlans)
 	}
 	return &Schema{
-		limits: opt, rules: rules, plan: plan, compiled: b.why == "", why: b.why, memory: b.slots, names: docs.names(),
+		limits: opt, rules: rules, plan: plan, compiled: len(b.gaps) == 0, gaps: b.gaps, memory: b.slots, names: docs.names(),
 	}, nil
 }
 
@@ -390,4 +390,13 @@ func (s *Schema) Field(pointer string) (Field, bool) {
 
 // Compiled tells whether records are checked by the schema's own plan alone. When they are not, jsonschema/v5 checks
 // them as well, which is many times slower; reason names the keyword that asks for it, and where it stands.
-func (s *Schema) Compiled() (ok bool, reason string) { return s.compiled, s.why }
+func (s *Schema) Compiled() (ok bool, reason string) {
+	if s.compiled {
+		return true, ""
+	}
+	return false, s.gaps[0].String()
+}
+
+// Coverage lists every place of the schema that has to be left to jsonschema/v5, in the order in which they were met;
+// none when the schema is compiled whole.
+func (s *Schema) Coverage() []Gap { return slices.Clone(s.gaps) }

@@ -559,3 +559,33 @@ func FuzzAppend(f *testing.F) {
 		}
 	})
 }
+
+// TestCoverage holds every gap to be told with its place, not the first one only.
+func TestCoverage(t *testing.T) {
+	s := compileText(t, `{
+  "type": "object",
+  "properties": {
+    "a": {"type": "array", "items": {"type": "string"}, "uniqueItems": true},
+    "b/c": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+    "d": {"type": "string"}
+  },
+  "dependentRequired": {"a": ["d"]}
+}`, Options{})
+	var got []string
+	for _, gap := range s.Coverage() {
+		if filepath.Base(gap.File) != "a.schema.json" {
+			t.Errorf("%+v: no file", gap)
+		}
+		got = append(got, fmt.Sprintf("%d %s %s", gap.Line, gap.Pointer, gap.Keyword))
+	}
+	want := "[1  dependentRequired 4 /properties/a uniqueItems 5 /properties/b~1c anyOf]"
+	if fmt.Sprint(got) != want {
+		t.Errorf("got %q, want %s", got, want)
+	}
+	if _, why := s.Compiled(); !strings.HasPrefix(why, "dependentRequired at ") || !strings.HasSuffix(why, "a.schema.json:1") {
+		t.Errorf("reason %q", why)
+	}
+	if gaps := compileText(t, reviewSchema, Options{}).Coverage(); len(gaps) != 0 {
+		t.Errorf("reviews: %v", gaps)
+	}
+}

@@ -68,3 +68,19 @@ func (f Fault) Error() string {
 	}
 	return fmt.Sprintf("%s: %s", place, f.Detail)
 }
+
+// Gap is a place in a schema that no plan checks, and the keyword that is the reason.
+type Gap struct {
+	File    string `json:"file"`
+	Line    int    `json:"line,omitempty"` // 1-based; 0 when unknown
+	Pointer string `json:"pointer"`        // of the schema that has the keyword, within the file: RFC 6901; "" is the whole file
+	Keyword string `json:"keyword"`        // or what else it is: "recursion", "items by position"
+}
+
+// String tells a person what is left out, and where it stands.
+func (g Gap) String() string {
+	if g.Line == 0 {
+		return g.Keyword + " at " + g.File
+	}
+	return fmt.Sprintf("%s at %s:%d", g.Keyword, g.File, g.Line)
+}
