@@ -79,8 +79,9 @@ FROM   ?= 0
 torture: ## real processes killed, stopped, starved and confused, then every record counted; see docs/torture.md
 	$(GO) test -tags services -count=1 -timeout 6h -run 'Torture$$' -v $(GOTESTFLAGS) ./cmd/internal/torture -args -cycles=$(CYCLES) -real=$(REAL) -seed=$(SEED) -from=$(FROM)
 
-bench: ## records/s, MB/s and allocations of each stage and of the whole, beside a straight program
-	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -timeout 2h ./cmd/internal/bench
+PROFILE ?= $(CURDIR)/.cache/profiles
+bench: ## each stage and the whole beside a straight program, latency, memory of a long run; profiles in PROFILE
+	PROFILE=$(PROFILE) $(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -timeout 2h ./cmd/internal/bench
 
 PARTS ?= backdoors,labels,tabular,embeddings,clean,attacks
 eval: ## how well detection works on the data that TASTER_EVAL_DATA names; the tables of docs/DETECTION.md

@@ -36,7 +36,7 @@ const segmentRecords = 100_000
 
 func (k kind) stage(b *testing.B, n int) stage {
 	b.Helper()
-	w := k.configure(b, "127.0.0.1:1")
+	w := k.configure(b)
 	loaded, faults := config.Load(w.config)
 	if len(faults) > 0 {
 		b.Fatal(faults[0])
@@ -249,6 +249,10 @@ func BenchmarkWhole(b *testing.B) {
 	for _, k := range kinds {
 		b.Run(k.topic, func(b *testing.B) {
 			w := k.prepare(b, wanted(b, k.records, k.share))
+			w.brokers = k.broker(b)
+			if err := publish(b.Context(), w.brokers, k.topic, k.make(3, w.records)); err != nil {
+				b.Fatal(err)
+			}
 			names := []string{jobStraight, jobBackfill, jobRun, jobConsume}
 			sums := make([]line, len(names))
 			for b.Loop() {
@@ -271,23 +275,6 @@ func BenchmarkWhole(b *testing.B) {
 // whole names whole runs for people.
 var whole = map[string]string{
 	jobStraight: "straight program", jobBackfill: "taster backfill", jobRun: "taster run", jobConsume: "Kafka only",
-}
-
-// BenchmarkMemory consumes a long topic and tells how much memory that took at most. It must not depend on how long the
-// topic is: BenchmarkWhole tells the same of a shorter one.
-func BenchmarkMemory(b *testing.B) {
-	for _, k := range kinds {
-		b.Run(k.topic, func(b *testing.B) {
-			w := k.prepare(b, wanted(b, 1_000_000/k.share, k.share))
-			sum := line{Kind: k.topic, Name: fmt.Sprintf("taster run, %d records", w.records)}
-			for b.Loop() {
-				sum.plus(w.records, w.bytes, spawn(b, w.job(b, jobRun)))
-			}
-			sum.report(b, "")
-			b.ReportMetric(float64(sum.Peak)/(1<<20), "MiB-peak")
-			table.add(sum)
-		})
-	}
 }
 
 // seconds guards against a division by nothing.

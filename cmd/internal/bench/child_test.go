@@ -47,8 +47,12 @@ type job struct {
 	Group   string
 	Schema  string
 	File    string
+	Brokers []string
 	Records int
-	Profile string // a folder for its profiles, or ""
+	Age     time.Duration // of a segment
+	Marks   []int         // numbers of records after which to look at the memory
+	Profile string        // a folder for its profiles, or ""
+	Label   string        // what their names begin with
 }
 
 // outcome is what it cost. Fitting the detectors, which happens once in a process's life, does not count, except
@@ -57,6 +61,13 @@ type outcome struct {
 	Wall, CPU     time.Duration
 	Mallocs, Heap uint64 // allocations, and bytes that were allocated
 	Peak          int64  // resident bytes at most, in the whole life of the process
+	Marks         []mark
+}
+
+// mark is a look at a process that has taken in so many records.
+type mark struct {
+	Records        int
+	Resident, Peak int64 // bytes, now and at most
 }
 
 // jobVariable holds a child's job.
@@ -71,14 +82,39 @@ func TestMain(m *testing.M) {
 		return
 	}
 	code := m.Run()
-	printTable(os.Stdout)
+	table.print(os.Stdout)
+	if folder, err := scratch(); err == nil {
+		_ = os.RemoveAll(folder)
+	}
 	os.Exit(code)
 }
 
 // spawn runs a job in a child process.
 func spawn(b *testing.B, j job) outcome {
 	b.Helper()
-	j.Profile = os.Getenv("PROFILE")
+	r := start(b, j)
+	<-r.ended
+	if r.err != nil {
+		b.Fatal(r.err)
+	}
+	return r.outcome
+}
+
+// running is a child process. What it did can be read once it has ended.
+type running struct {
+	ended chan struct{}
+	outcome
+	err error
+}
+
+// start begins a job in a child process.
+func start(b *testing.B, j job) *running {
+	b.Helper()
+	if j.Profile = os.Getenv("PROFILE"); j.Profile != "" {
+		if err := os.MkdirAll(j.Profile, 0o755); err != nil {
+			b.Fatal(err)
+		}
+	}
 	text, err := json.Marshal(j)
 	if err != nil {
 		b.Fatal(err)
@@ -87,39 +123,60 @@ func spawn(b *testing.B, j job) outcome {
 	if err != nil {
 		b.Fatal(err)
 	}
+	var answer bytes.Buffer
 	child := exec.CommandContext(b.Context(), self)
 	child.Env = append(os.Environ(), jobVariable+"="+string(text))
-	child.Stderr = os.Stderr
-	answer, err := child.Output()
-	if err != nil {
-		b.Fatalf("%s: %v", j.Do, err)
+	child.Stdout, child.Stderr = &answer, os.Stderr
+	if err := child.Start(); err != nil {
+		b.Fatal(err)
 	}
-	var o outcome
-	if err := json.Unmarshal(answer, &o); err != nil {
-		b.Fatalf("%s: %v", j.Do, err)
-	}
-	return o
+	r := &running{ended: make(chan struct{})}
+	go func() {
+		defer close(r.ended)
+		if r.err = child.Wait(); r.err == nil {
+			r.err = json.Unmarshal(answer.Bytes(), &r.outcome)
+		}
+		if r.err != nil {
+			r.err = fmt.Errorf("%s: %w", j.Do, r.err)
+		}
+	}()
+	return r
 }
 
-// peak returns this process's resident set at its largest, in bytes. Linux begins a child's ru_maxrss with its
-// parent's, which is why the process itself is asked, and its own VmHWM (proc_pid_status(5)) is preferred.
-func peak() int64 {
+// within returns a context that ends when the process does.
+func (r *running) within(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-r.ended:
+			cancel(errors.Join(errors.New("the process ended before all was published"), r.err))
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// resident returns this process's resident set in bytes, now and at its largest. Linux begins a child's ru_maxrss with
+// its parent's, which is why the process itself is asked, and its own VmRSS and VmHWM (proc_pid_status(5)) are preferred.
+func resident() (now, peak int64) {
 	if status, err := os.ReadFile("/proc/self/status"); err == nil {
 		for line := range bytes.Lines(status) {
-			var kib int64
-			if n, _ := fmt.Sscanf(string(line), "VmHWM: %d kB", &kib); n == 1 {
-				return kib << 10
+			for name, to := range map[string]*int64{"VmRSS": &now, "VmHWM": &peak} {
+				if n, _ := fmt.Sscanf(string(line), name+": %d kB", to); n == 1 {
+					*to <<= 10
+				}
 			}
 		}
+		return now, peak
 	}
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		return 0
+		return 0, 0
 	}
 	if runtime.GOOS == "darwin" {
-		return usage.Maxrss // macOS counts bytes, all others KiB
+		return usage.Maxrss, usage.Maxrss // macOS counts bytes, all others KiB
 	}
-	return usage.Maxrss << 10
+	return usage.Maxrss << 10, usage.Maxrss << 10
 }
 
 // job returns a job on a workload, with a landing zone of its own.
@@ -131,7 +188,7 @@ func (w workload) job(b *testing.B, do string) job {
 	}
 	return job{
 		Do: do, Topic: w.topic, Config: w.config, Landing: landing, Group: filepath.Base(filepath.Dir(landing)) + "-" + do,
-		Schema: w.schema, File: w.file, Records: w.records,
+		Schema: w.schema, File: w.file, Brokers: w.brokers, Records: w.records, Age: 30 * time.Second, Label: do,
 	}
 }
 
@@ -142,14 +199,14 @@ func serve(text string) error {
 		return err
 	}
 	app.LimitMemory()
-	m := &meter{profile: j.Profile, name: j.Topic + "-" + j.Do}
+	m := &meter{profile: j.Profile, name: j.Topic + "-" + j.Label}
 	do := map[string]func(context.Context, *meter) error{
 		jobStraight: j.straight, jobBackfill: j.backfill, jobRun: j.run, jobConsume: j.consume,
 	}[j.Do]
 	if err := do(context.Background(), m); err != nil {
 		return err
 	}
-	m.cost.Peak = peak()
+	_, m.cost.Peak = resident()
 	return json.NewEncoder(os.Stdout).Encode(m.cost)
 }
 
@@ -187,7 +244,7 @@ func (m *meter) stop() {
 	if m.file != nil {
 		pprof.StopCPUProfile()
 		_ = m.file.Close()
-		if file, err := os.Create(filepath.Join(m.profile, m.name+".heap")); err == nil {
+		if file, err := os.Create(filepath.Join(m.profile, m.name+".heap")); err == nil { // in use, and all that ever was
 			_ = pprof.Lookup("allocs").WriteTo(file, 0)
 			_ = file.Close()
 		}
@@ -253,8 +310,8 @@ func (j job) open(ctx context.Context) (*config.Config, *app.App, error) {
 		return nil, nil, faults[0]
 	}
 	c.Landing.URL = "file://" + filepath.ToSlash(j.Landing)
-	c.Landing.Segment.Records, c.Landing.Segment.Bytes, c.Landing.Segment.Age = 100_000, 128<<20, 30*time.Second
-	c.Kafka.Group = j.Group
+	c.Landing.Segment.Records, c.Landing.Segment.Bytes, c.Landing.Segment.Age = 100_000, 128<<20, j.Age
+	c.Kafka.Brokers, c.Kafka.Group = j.Brokers, j.Group
 	a, err := app.Open(ctx, c, slog.New(slog.DiscardHandler), "bench")
 	return c, a, err
 }
@@ -291,6 +348,11 @@ func (j job) run(ctx context.Context, m *meter) error {
 		defer mu.Unlock()
 		total += next - taken[src]
 		taken[src] = next
+		for len(j.Marks) > 0 && total >= int64(j.Marks[0]) {
+			now, peak := resident()
+			m.cost.Marks = append(m.cost.Marks, mark{j.Marks[0], now, peak})
+			j.Marks = j.Marks[1:]
+		}
 		if total >= int64(j.Records) {
 			cancel()
 		}
@@ -300,12 +362,8 @@ func (j job) run(ctx context.Context, m *meter) error {
 }
 
 func (j job) consume(ctx context.Context, m *meter) error {
-	c, faults := config.Load(j.Config)
-	if len(faults) > 0 {
-		return faults[0]
-	}
 	consumer, err := kafka.Open(ctx, kafka.Config{
-		Connection: kafka.Connection{Brokers: c.Kafka.Brokers}, Group: j.Group, Topics: []string{j.Topic},
+		Connection: kafka.Connection{Brokers: j.Brokers}, Group: j.Group, Topics: []string{j.Topic},
 	}, kafka.Events{})
 	if err != nil {
 		return err

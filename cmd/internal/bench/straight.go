@@ -93,12 +93,20 @@ func straightPart(schema *jsonschema.Schema, columns *arrow.Schema, values [][]b
 	return rows, writer.Close()
 }
 
+// appendAny puts a value into a column: what the column's type has no place for is JSON text in a column of text, and null
+// in others.
 func appendAny(builder array.Builder, value any) error {
 	switch b := builder.(type) {
 	case *array.StringBuilder:
-		if s, ok := value.(string); ok {
+		switch s := value.(type) {
+		case nil:
+		case string:
 			b.Append(s)
 			return nil
+		default:
+			text, err := json.Marshal(s)
+			b.Append(string(text))
+			return err
 		}
 	case *array.Int64Builder:
 		if n, ok := value.(json.Number); ok {
@@ -121,6 +129,16 @@ func appendAny(builder array.Builder, value any) error {
 	case *array.BooleanBuilder:
 		if v, ok := value.(bool); ok {
 			b.Append(v)
+			return nil
+		}
+	case *array.StructBuilder:
+		if fields, ok := value.(map[string]any); ok {
+			b.Append(true)
+			for i, field := range b.Type().(*arrow.StructType).Fields() {
+				if err := appendAny(b.FieldBuilder(i), fields[field.Name]); err != nil {
+					return err
+				}
+			}
 			return nil
 		}
 	case *array.ListBuilder:

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"text/tabwriter"
+	"time"
 )
 
 // line is what one benchmark measured, over all its iterations.
@@ -53,17 +54,29 @@ func (l *line) report(b *testing.B, prefix string) {
 	b.ReportMetric(0, "ns/op")
 	if l.Faster > 0 {
 		b.ReportMetric(l.Faster, prefix+"x-straight")
+		b.ReportMetric(l.Cheaper, prefix+"x-straight-by-cpu")
 	}
 }
 
-// results collects lines; of a benchmark that go test repeats, the last counts.
+// results collects what all benchmarks measured, for one table of each sort at the end.
 type results struct {
-	mu    sync.Mutex
-	lines []line
+	mu        sync.Mutex
+	lines     []line
+	checks    []checked
+	latencies []latency
+	marks     []marked
+	absent    []string // what could not be compared with, and why
+}
+
+// marked is the memory of a long run.
+type marked struct {
+	Kind string
+	mark
 }
 
 var table results
 
+// add takes a line. Of a benchmark that go test repeats, the last counts.
 func (r *results) add(l line) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -76,30 +89,76 @@ func (r *results) add(l line) {
 	r.lines = append(r.lines, l)
 }
 
-// printTable prints everything that was measured for a person to read.
-func printTable(w io.Writer) {
-	if len(table.lines) == 0 {
+// find returns a line that was added, or nil.
+func (r *results) find(kind, name string) *line {
+	for i := range r.lines {
+		if r.lines[i].Kind == kind && r.lines[i].Name == name {
+			return &r.lines[i]
+		}
+	}
+	return nil
+}
+
+// print prints everything that was measured for a person to read.
+func (r *results) print(w io.Writer) {
+	if len(r.lines)+len(r.checks)+len(r.latencies)+len(r.marks)+len(r.absent) == 0 {
 		return
 	}
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "\n%d cores. CPU is processor time of all cores, which other programs on the machine disturb less than the clock.\n", runtime.GOMAXPROCS(0))
-	fmt.Fprintf(w, "\"x straight\" is how many times as many records as the straight program, by the clock and by processor time.\n\n")
-	fmt.Fprintln(t, "RECORDS\tWHAT\trecords/s\tMB/s\tCPU µs/record\tallocs/record\tB/record\tpeak MiB\tx straight\tby CPU\t")
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
+	if len(r.lines) > 0 {
+		fmt.Fprintf(w, "\"x straight\" is how many times as many records as the straight program, by the clock and by processor time; a stage alone\ndoes a part of the work, so only its processor time is set beside the straight program's.\n\n")
+		fmt.Fprintln(t, "RECORDS\tWHAT\trecords/s\tMB/s\tCPU µs/record\tallocs/record\tB/record\tpeak MiB\tx straight\tby CPU\t")
+	}
 	for _, kind := range kinds {
-		for _, l := range table.lines {
+		straight := r.find(kind.topic, whole[jobStraight])
+		for _, l := range r.lines {
 			if l.Kind != kind.topic {
 				continue
 			}
-			peak, faster, cheaper := "", "", ""
-			if l.Peak > 0 {
-				peak = fmt.Sprint(l.Peak >> 20)
+			if l.Cheaper == 0 && straight != nil && l.CPU > 0 && l.Name != straight.Name {
+				l.Cheaper = straight.micros() / l.micros()
 			}
-			if l.Faster > 0 {
-				faster, cheaper = fmt.Sprintf("%.2f", l.Faster), fmt.Sprintf("%.2f", l.Cheaper)
-			}
-			fmt.Fprintf(t, "%s\t%s\t%.0f\t%.1f\t%.2f\t%.3f\t%.0f\t%s\t%s\t%s\t\n",
-				l.Kind, l.Name, l.rate(), l.volume(), l.micros(), l.each(l.Mallocs), l.each(l.Heap), peak, faster, cheaper)
+			fmt.Fprintf(t, "%s\t%s\t%.0f\t%.1f\t%.2f\t%s\t%s\t%s\t%s\t%s\t\n", l.Kind, l.Name, l.rate(), l.volume(), l.micros(),
+				known("%.3f", l.each(l.Mallocs)), known("%.0f", l.each(l.Heap)), known("%.0f", float64(l.Peak>>20)), known("%.2f", l.Faster), known("%.2f", l.Cheaper))
 		}
 	}
 	_ = t.Flush() // to the terminal
+	if len(r.checks) > 0 {
+		fmt.Fprintf(w, "\nBytes into checked columns on one core, beside encoding/json, jsonschema/v5 and Arrow's builders: the least of several runs in turn, processor time.\n\n")
+		fmt.Fprintln(t, "RECORDS\tbytes\tcompiled whole\tns/record\tMB/s\tallocs/record\tnaive ns/record\tnaive allocs/record\tx naive\t")
+		for _, c := range r.checks {
+			fmt.Fprintf(t, "%s\t%d\t%t\t%.0f\t%.0f\t%.3f\t%.0f\t%.0f\t%.1f\t\n", c.Name, c.Bytes, c.Compiled, c.Ours, float64(c.Bytes)*1e3/c.Ours, c.Mallocs, c.Naive, c.NaiveMallocs, c.Naive/c.Ours)
+		}
+		_ = t.Flush()
+	}
+	if len(r.latencies) > 0 {
+		fmt.Fprintf(w, "\nFrom a record's timestamp to the manifest that commits it, segments of one second at most.\n\n")
+		fmt.Fprintln(t, "RECORDS\tBROKER\trecords/s\tmeasured\tp50\tp99\tmax\t")
+		for _, l := range r.latencies {
+			fmt.Fprintf(t, "%s\t%s\t%.0f\t%d\t%s\t%s\t%s\t\n", l.Kind, l.Broker, l.Rate, l.Measured, millis(l.P50), millis(l.P99), millis(l.Max))
+		}
+		_ = t.Flush()
+	}
+	if len(r.marks) > 0 {
+		fmt.Fprintf(w, "\nThe memory of one long run.\n\n")
+		fmt.Fprintln(t, "RECORDS\ttaken in\tresident MiB\tpeak MiB\t")
+		for _, m := range r.marks {
+			fmt.Fprintf(t, "%s\t%d\t%d\t%d\t\n", m.Kind, m.Records, m.Resident>>20, m.Peak>>20)
+		}
+		_ = t.Flush()
+	}
+	for _, a := range r.absent {
+		fmt.Fprintf(w, "\nNot compared with %s\n", a)
+	}
 }
+
+// known prints a figure that was measured, and nothing for one that was not.
+func known(format string, v float64) string {
+	if v == 0 {
+		return ""
+	}
+	return fmt.Sprintf(format, v)
+}
+
+func millis(d time.Duration) string { return fmt.Sprintf("%d ms", d.Milliseconds()) }
