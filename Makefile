@@ -29,12 +29,15 @@ $(FAKE)/libcuda.so.1: gpukernels/fakedriver/libcuda.cpp $(wildcard gpukernels/em
 	g++ -std=c++17 -O2 -march=native -ffp-contract=off -fPIC -shared -fvisibility=hidden -Wall -Wextra -Werror -Wno-unknown-pragmas -o $@ gpukernels/fakedriver/libcuda.cpp gpukernels/emulator/*.cpp
 
 # The header comes by CPATH: flags of cgo would have package net, and all that stands on it, compiled once more.
+# What is too slow for the race detector runs without it, and then whole: re-ranking by the device, and verdicts on every set, take a minute of one core.
+WHOLE = $(filter-out -short,$(GOTESTFLAGS))
 GPU_PACKAGES := ./gpukernels ./gpukernels/driver ./detect/linalg ./cmd/taster
 EMULATED := CGO_ENABLED=1 CPATH=$(CURDIR)/$(CUDA_HEADERS) LIBRARY_PATH=$(CURDIR)/gpukernels/driver/link LD_LIBRARY_PATH=$(CURDIR)/$(FAKE)
 test-cuda: $(CUDA_HEADERS)/cuda.h $(FAKE)/libcuda.so.1 ## what a GPU does, on an emulated one: driver, kernels, loss of the device (g++ is needed)
 	$(EMULATED) $(GO) vet -tags cuda $(GPU_PACKAGES) ./detect/policy
 	$(EMULATED) $(GO) test $(RACE) -tags cuda -run 'CUDA|Available|Libc|WithoutDriver' -timeout 20m $(GOTESTFLAGS) $(GPU_PACKAGES)
-	$(EMULATED) $(GO) test -tags cuda -run CUDAVerdicts -timeout 20m $(GOTESTFLAGS) ./detect/policy
+	$(EMULATED) $(GO) test -tags cuda -run CUDAConformance/re-rank -timeout 20m $(WHOLE) ./detect/linalg
+	$(EMULATED) $(GO) test -tags cuda -run CUDAVerdicts -timeout 20m $(WHOLE) ./detect/policy
 
 bin/gpu.test: $(CUDA_HEADERS)/cuda.h FORCE
 	$(CUDA) $(GO) test -tags cuda -c -o $@ ./detect/linalg
@@ -64,6 +67,7 @@ lint: $(LINT) ## formatting, vet, golangci-lint with the import rules
 	$(GO) vet ./...
 	$(GO) vet -tags services ./...
 	$(LINT) run ./...
+	@if test -f $(CUDA_HEADERS)/cuda.h; then $(EMULATED) $(LINT) run --build-tags services,cuda $(GPU_PACKAGES) ./detect/policy; else echo "no cuda.h (make cuda-headers): what is built with it was not looked at"; fi
 
 $(LINT):
 	GOBIN=$(CURDIR)/.tools GOFLAGS= $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0

@@ -17,7 +17,7 @@ func Available() error {
 	}
 	n, err := cu.NumDevices()
 	if err != nil {
-		return fmt.Errorf("%w: %v", ErrUnavailable, err)
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	if n == 0 {
 		return fmt.Errorf("%w: the driver finds no device", ErrUnavailable)
@@ -44,13 +44,13 @@ func Devices() ([]Info, error) {
 	}
 	n, err := cu.NumDevices()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %v", ErrUnavailable, err)
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	var all []Info
 	for i := range n {
 		info, _, _, err := describe(i)
 		if err != nil {
-			return nil, fmt.Errorf("%w: device %d: %v", ErrUnavailable, i, err)
+			return nil, fmt.Errorf("%w: device %d: %w", ErrUnavailable, i, err)
 		}
 		all = append(all, info)
 	}

@@ -70,14 +70,14 @@ func Open(o Options) (*Device, error) {
 	}
 	info, device, compute, err := describe(o.Device)
 	if err != nil {
-		return nil, fmt.Errorf("%w: device %d: %v", ErrUnavailable, o.Device, err)
+		return nil, fmt.Errorf("%w: device %d: %w", ErrUnavailable, o.Device, err)
 	}
 	if compute < oldest {
 		return nil, fmt.Errorf("%w: device %d, %s, has compute capability %s; the kernels need %d.%d", ErrUnavailable, o.Device, info.Name, info.Compute, oldest/10, oldest%10)
 	}
 	processors, err := device.Attribute(cu.MultiprocessorCount)
 	if err != nil {
-		return nil, fmt.Errorf("%w: device %d: %v", ErrUnavailable, o.Device, err)
+		return nil, fmt.Errorf("%w: device %d: %w", ErrUnavailable, o.Device, err)
 	}
 	d := &Device{info: info, limit: o.Memory, jobs: make(chan func()), closing: make(chan struct{}), ended: make(chan struct{}), functions: map[string]cu.Function{}, blocks: processors, patience: 30 * time.Second}
 	d.tensor, d.exact = o.Tensor, o.Rerank
@@ -162,10 +162,10 @@ func (d *Device) prepare() (err error) {
 func failure(what string, err error) error {
 	kind := ErrLost
 	var own driver.Error
-	if err == error(cu.OutOfMemory) || errors.As(err, &own) && int(own) == int(cu.OutOfMemory) {
+	if errors.Is(err, cu.OutOfMemory) || errors.As(err, &own) && int(own) == int(cu.OutOfMemory) {
 		kind = ErrMemory
 	}
-	return fmt.Errorf("%w: %s: %v", kind, what, err)
+	return fmt.Errorf("%w: %s: %w", kind, what, err)
 }
 
 // do runs a job on the device's thread. An error other than for want of memory is the device's last.
@@ -294,7 +294,7 @@ func (l *lane) wait(patience time.Duration) error {
 		if err == nil {
 			break
 		}
-		if err != error(cu.NotReady) {
+		if !errors.Is(err, cu.NotReady) {
 			return failure("a kernel or a copy", err)
 		}
 		switch {

@@ -5,7 +5,11 @@ handed to both as raw little-endian float32. Both are called in turn, after one 
 a ratio, ours to theirs in records per second: above 1 taster is faster. Printed is the median of the ratios with the least and the
 largest, and of the rates. Neighbours are compared with those by float64 distances.
 
-Arguments: names of rows to print (a part of a name is enough; none: all), and --rounds=N.
+The machine's peak is measured in the same run, between the rows: what every core does at most of fused multiplications and additions with
+all operands in registers, by the widest vectors it has (gen/peak of detect/linalg); and beside it OpenBLAS's product of two large matrices.
+
+Arguments: names of rows to print (a part of a name is enough; none: all), --rounds=N, and --cores=N (none: all): on a machine with other
+work, cores that wait for each other say little, and one says more.
 """
 
 import json
@@ -16,7 +20,7 @@ import sys
 import tempfile
 import time
 
-CORES = os.cpu_count() or 1
+CORES = next((int(a.removeprefix("--cores=")) for a in sys.argv if a.startswith("--cores=")), os.cpu_count() or 1)
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(name, str(CORES))
 
@@ -31,6 +35,7 @@ from sklearn.neighbors import NearestNeighbors  # noqa: E402
 
 REFERENCE, STREAM, DIM, FEATURES, K = 10_000, 16_384, 384, 10, 10
 LEVELS = ("portable", "SSE", "AVX2", "AVX-512")
+PEAK_OPERATIONS = 4e10  # of each core, as main.go has it
 rng = np.random.default_rng(1)
 
 
@@ -48,7 +53,8 @@ class Ours:
         binary = os.path.join(folder, "peers")
         env = dict(os.environ, CGO_ENABLED="0")  # the static binary is what is shipped
         subprocess.run([os.environ.get("GO", "go"), "build", "-o", binary, "./cmd/internal/bench/peers"], check=True, env=env)
-        self.process = subprocess.Popen([binary, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        env = dict(os.environ, GOMAXPROCS=str(CORES))
+        self.process = subprocess.Popen([binary, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
 
     def call(self, **request):
         self.process.stdin.write(json.dumps(request) + "\n")
@@ -93,7 +99,34 @@ def exact(points, queries, k):
     return out
 
 
+class Peak:
+    """The machine's peak in GFLOPS, measured again with every row: the least of the times of each kind counts."""
+
+    def __init__(self, go):
+        self.go, self.best, self.sgemm = go, float("inf"), float("inf")
+        self.a, self.b = (rng.standard_normal((2048, 2048), dtype=np.float32) for _ in range(2))
+        self.measure()
+
+    def measure(self):
+        self.best = min(self.best, self.go.call(work="peak"))
+        self.sgemm = min(self.sgemm, timed(lambda: self.a @ self.b.T))
+
+    def __call__(self):
+        self.measure()
+        return CORES * PEAK_OPERATIONS / self.best * 1e-9
+
+    def openblas(self):
+        return 2 * 2048**3 / self.sgemm * 1e-9
+
+
 def nearest(go, wanted, rounds):
+    flags = open("/proc/cpuinfo").read() if os.path.exists("/proc/cpuinfo") else ""
+    levels = LEVELS if "avx512dq" in flags else LEVELS[:3] if "avx2" in flags else LEVELS[:2]
+    peak = Peak(go) if len(levels) > 2 else None
+
+    def share(gflops):
+        return f"{gflops:.0f} GFLOPS" + (f", {gflops / peak():.2f} of the peak" if peak else "")
+
     for dim in (384, 1024):
         centres, spread = rng.standard_normal((2, dim)), np.exp(rng.standard_normal(dim) / 2)
         for n in (10_000, 100_000):
@@ -110,8 +143,8 @@ def nearest(go, wanted, rounds):
                 queries, _ = clusters(many, dim, centres, spread)
                 go.save("queries.f32", queries)
 
-                def ours(level="", index=""):
-                    return go.call(work="nearest", reference="points.f32", stream="queries.f32", dim=dim, k=K, batch=batch, level=level,
+                def ours(level="", index="", stream="queries.f32"):
+                    return go.call(work="nearest", reference="points.f32", stream=stream, dim=dim, k=K, batch=batch, level=level,
                                    index=index)
 
                 def theirs():
@@ -126,9 +159,9 @@ def nearest(go, wanted, rounds):
                 wrong = sum(len(w - set(g.tolist())) for w, g in zip(want, got[:some]))
                 wrong_faiss = sum(len(w - set(g.tolist())) for w, g in zip(want, flat.search(queries[:some], K)[1]))
                 gflops = 2e-9 * n * dim
-                row(name, rates, "FAISS IndexFlatL2", f"; {rates[0] * gflops:.0f} and {rates[1] * gflops:.0f} GFLOPS, "
+                row(name, rates, "FAISS IndexFlatL2", f"; {share(rates[0] * gflops)}, and {rates[1] * gflops:.0f}; "
                     f"{wrong} and {wrong_faiss} of {some * K} not as in float64")
-                if batch < 100 or n > 10_000:
+                if batch < 100:
                     continue
 
                 def with_numpy():
@@ -136,12 +169,15 @@ def nearest(go, wanted, rounds):
                         d = (points ** 2).sum(1) - 2 * queries[first:first + 512] @ points.T
                         np.argpartition(d, K, axis=1)[:, :K]
 
-                row(name, compare(rounds, many, ours, with_numpy), "numpy matmul and argpartition")
-                flags = open("/proc/cpuinfo").read() if os.path.exists("/proc/cpuinfo") else ""
-                for level in LEVELS if "avx512dq" in flags else LEVELS[:3] if "avx2" in flags else LEVELS[:2]:
-                    ours(level)
-                    rate = many / statistics.median(ours(level) for _ in range(3))
-                    print(f"{'  ' + level:<34}{rate:>12,.0f}  {rate * gflops:.0f} GFLOPS", flush=True)
+                row(name, compare(min(rounds, 5), many, ours, with_numpy), "numpy matmul and argpartition")
+                few = many * 10_000 // n  # slow levels see fewer queries of the larger reference
+                go.save("few.f32", queries[:few])
+                for level in levels:
+                    ours(level, stream="few.f32")
+                    rate = few / statistics.median(ours(level, stream="few.f32") for _ in range(3))
+                    print(f"{'  ' + level:<34}{rate:>12,.0f}  {share(rate * gflops)}", flush=True)
+    if peak:
+        print(f"peak: {peak():.0f} GFLOPS of fused multiplications and additions in registers; OpenBLAS's product of 2048 x 2048 matrices {peak.openblas():.0f}")
 
 
 def detectors(go, wanted, rounds):
@@ -201,7 +237,7 @@ def main(args):
     for arg in args:
         if arg.startswith("--rounds="):
             rounds = int(arg.removeprefix("--rounds="))
-        else:
+        elif not arg.startswith("--cores="):
             names.append(arg)
 
     def wanted(name):
