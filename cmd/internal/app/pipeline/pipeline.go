@@ -2,8 +2,8 @@
 // scored and landed, and then tells the provider and the source.
 //
 // A Source's messages go through one stream, strictly in order, in three steps that run at the same time: the
-// source's own goroutine builds the open segment; a second scores the segment before it; a third lands the one
-// before that. At most one finished segment waits between two steps, and all streams share one bound on memory, so a
+// open segment is built, on as many cores as there are; a second step scores the segment before it; a third lands the
+// one before that. At most one finished segment waits between two steps, and all streams share one bound on memory, so a
 // slow step holds back the one before it, down to the source.
 //
 // MUST: a message is released only after the manifest that covers it was committed, or when the stream was abandoned
@@ -18,7 +18,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tasterhq/taster/ingest/batch"
 	"github.com/tasterhq/taster/schema/contract"
 	"github.com/tasterhq/taster/schema/finding"
 	"github.com/tasterhq/taster/schema/manifest"
@@ -92,9 +91,6 @@ type Limits struct {
 }
 
 const (
-	batchRows  = 4096
-	batchBytes = 4 << 20
-
 	// coresPerScorer is how many cores a segment has to itself while it is scored. A scorer uses several, and while it
 	// works it has tables that are large whatever the segment: were all partitions scored at once, memory would grow
 	// with their number.
@@ -113,6 +109,9 @@ type Pipeline struct {
 	memory  *memory
 	scoring chan struct{} // holds a token for each segment that is being scored
 
+	building chan struct{} // holds a token for each part that is being built
+	idle     idle
+
 	mu      sync.Mutex
 	streams map[record.Source]*stream
 	failed  chan error
@@ -125,6 +124,7 @@ func New(topics map[string]Topic, lander Lander, audit Auditor, publish Publishe
 		streams: map[record.Source]*stream{}, failed: make(chan error, 1),
 	}
 	p.memory = newMemory(limits.Memory, p.endLargest)
+	p.building = make(chan struct{}, runtime.GOMAXPROCS(0))
 	p.scoring = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/coresPerScorer))
 	return p
 }
@@ -143,7 +143,7 @@ func (p *Pipeline) Open(src record.Source, head landing.Head) error {
 	if p.streams[src] != nil {
 		return fmt.Errorf("topic %q partition %d is open already", src.Topic, src.Partition)
 	}
-	s := newStream(p, src, topic, head, batch.NewBuilder(topic.Contract))
+	s := newStream(p, src, topic, head)
 	p.streams[src] = s
 	go s.score()
 	go s.land()

@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/tasterhq/taster/ingest/batch"
 	"github.com/tasterhq/taster/schema/finding"
 	"github.com/tasterhq/taster/schema/record"
 	"github.com/tasterhq/taster/sink/killpoint"
@@ -20,21 +19,34 @@ import (
 // errClosed is returned to whoever feeds a stream that was abandoned.
 var errClosed = errors.New("the stream was closed")
 
-// piece is a segment on its way from one step to the next.
+// piece is a segment on its way from one step to the next. Until all its parts are built, its stream's mu guards it.
 type piece struct {
 	segment  *record.Segment
 	decision *record.Decision
-	bytes    int64 // of its messages
-	raw      int64 // of those that are not columns yet
-	held     int64 // to give back to the memory bound
+	parts    []*part // in order of offset; none once they are the segment's batches
+	building int     // of parts, how many are not built yet
+	dropped  bool    // thrown away by whoever builds the last part
+	bytes    int64   // of its messages
+	held     int64   // to give back to the memory bound
 	messages int
 	oldest   int64
 	built    time.Duration
 	judged   time.Duration // once it was its turn
 }
 
+// gather makes the parts, all of which are built, the segment's batches.
+func (p *piece) gather() {
+	for _, part := range p.parts {
+		p.segment.Batches = append(p.segment.Batches, part.batches...)
+	}
+	p.parts = nil
+}
+
 // stream is the way of one source's messages through the three steps. The fields below mu are guarded by it, and
 // changed is signalled whenever one of them changes.
+//
+// The source's goroutine only cuts messages into parts and parts into segments; goroutines of the parts' own decode
+// them, as many at a time as there are cores, and the scoring goroutine puts the batches together in order.
 //
 // A segment ends in three ways: the source's goroutine fills it, its age runs out, or memory is short. The latter two
 // only set due, and the scoring goroutine takes the open segment itself: neither a timer nor another stream's
@@ -46,12 +58,14 @@ type stream struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	steps  sync.WaitGroup
+	builds sync.WaitGroup
 
 	openBytes atomic.Int64 // size of the open segment, for endLargest
 
 	mu      sync.Mutex
 	changed sync.Cond
-	builder *batch.Builder
+	pending *part // the open segment's messages that are not handed to a builder yet
+	running int   // parts that are being built
 	open    *piece
 	age     *time.Timer
 	tail    int64  // where the next segment begins: the Next of the one before it
@@ -69,8 +83,8 @@ type stream struct {
 	failed  error // why the stream closed itself
 }
 
-func newStream(p *Pipeline, src record.Source, topic Topic, head landing.Head, builder *batch.Builder) *stream {
-	s := &stream{p: p, src: src, topic: topic, builder: builder, head: head, tail: head.Next(), next: head.Next()}
+func newStream(p *Pipeline, src record.Source, topic Topic, head landing.Head) *stream {
+	s := &stream{p: p, src: src, topic: topic, head: head, tail: head.Next(), next: head.Next()}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.changed.L = &s.mu
 	s.steps.Add(2)
@@ -145,12 +159,6 @@ func (s *stream) stale(epoch int) bool { return s.epoch != epoch || s.rewound }
 func (s *stream) take(ctx context.Context, messages []record.Message, bytes int64, epoch int, code finding.Code) (unused int64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	start := time.Now()
-	defer func() {
-		if s.open != nil {
-			s.open.built += time.Since(start)
-		}
-	}()
 	for i := range messages {
 		if s.closed {
 			return unused + bytes, s.over()
@@ -166,25 +174,21 @@ func (s *stream) take(ctx context.Context, messages []record.Message, bytes int6
 			continue
 		}
 		open := s.begin()
-		if code == "" {
-			s.builder.Add(*m)
-		} else {
-			s.builder.Refuse(*m, code)
-		}
 		if open.messages == 0 {
 			open.oldest = m.Timestamp
 		}
 		open.messages++
 		open.bytes += n
-		open.raw += n
 		open.held += n
 		s.openBytes.Add(n)
 		s.next = m.Offset + 1
-		if s.builder.Rows() >= batchRows || s.builder.Bytes() >= batchBytes || s.builder.Full() {
-			s.flush()
+		if s.pending == nil {
+			s.pending = s.p.newPart()
+		}
+		if s.pending.add(m, n, code) {
+			s.build()
 		}
 		if open.messages >= s.p.limits.Records || open.bytes >= s.p.limits.Bytes {
-			open.built += time.Since(start)
 			for s.filled != nil && !s.closed && !s.stale(epoch) {
 				if ctx.Err() != nil {
 					return unused + bytes, context.Cause(ctx)
@@ -195,7 +199,12 @@ func (s *stream) take(ctx context.Context, messages []record.Message, bytes int6
 			if s.open == open && s.filled == nil {
 				s.filled = s.end()
 			}
-			start = time.Now()
+		}
+		for s.running > cap(s.p.building) && !s.closed && !s.stale(epoch) {
+			if ctx.Err() != nil {
+				return unused + bytes, context.Cause(ctx)
+			}
+			s.wait(ctx)
 		}
 	}
 	return unused, nil
@@ -219,29 +228,15 @@ func (s *stream) begin() *piece {
 	return opened
 }
 
-// flush makes a batch of what the builder has. From then on its columns take up memory and its messages no longer do:
-// of numbers and vectors little is left.
-func (s *stream) flush() {
-	b := s.builder.Take()
-	if b == nil {
-		return
-	}
-	open := s.open
-	open.segment.Batches = append(open.segment.Batches, b)
-	freed := max(0, open.raw-footprint(b))
-	open.raw = 0
-	open.held -= freed
-	s.openBytes.Add(-freed)
-	s.p.memory.release(freed)
-}
-
 // end closes the open segment and returns it; nil where there is none. It runs under mu.
 func (s *stream) end() *piece {
 	ended := s.open
 	if ended == nil {
 		return nil
 	}
-	s.flush()
+	if s.pending != nil {
+		s.build()
+	}
 	s.age.Stop()
 	ended.segment.Next = s.next
 	s.tail = s.next
@@ -260,9 +255,14 @@ func (s *stream) endEarly() {
 	}
 }
 
-// discard gives back what a piece held. It runs with or without mu.
+// discard gives back what a piece held, once all its parts are built. It runs under mu, or without where they are.
 func (s *stream) discard(piece *piece) {
-	if piece != nil {
+	switch {
+	case piece == nil:
+	case piece.building > 0:
+		piece.dropped = true
+	default:
+		piece.gather()
 		piece.segment.Release()
 		s.p.memory.release(piece.held)
 	}
@@ -288,6 +288,10 @@ func (s *stream) score() {
 		epoch := s.epoch
 		s.busy++
 		s.changed.Broadcast()
+		for piece.building > 0 {
+			s.changed.Wait()
+		}
+		piece.gather()
 		s.mu.Unlock()
 
 		killpoint.Reach("segment_ended")
@@ -621,6 +625,7 @@ func (s *stream) abandon() {
 	s.changed.Broadcast()
 	s.mu.Unlock()
 	s.steps.Wait()
+	s.builds.Wait()
 }
 
 // eventsOf lists what the provider is told: every record that was not accepted, and every one that is recalled.

@@ -1,0 +1,105 @@
+package pipeline
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/tasterhq/taster/schema/finding"
+	"github.com/tasterhq/taster/schema/record"
+)
+
+// landed lands messages, some of them broken in either way, on so many cores, and tells what the segments were.
+func landed(t *testing.T, cores int) []string {
+	t.Helper()
+	r := newRig(t, Limits{Records: batchRows + 700, Bytes: 1 << 30, Age: time.Hour, Memory: 64 << 20})
+	r.building = make(chan struct{}, cores)
+	var seen []string
+	r.zone.script = func(seg *record.Segment, _ int) error {
+		for _, b := range seg.Batches {
+			columns, err := b.Records.MarshalJSON()
+			if err != nil {
+				t.Error(err)
+			}
+			seen = append(seen, fmt.Sprintf("%d-%d: %v %v %x %d", seg.First, seg.Next, b.Origins, b.Refused, sha256.Sum256(columns), b.Bytes))
+		}
+		return nil
+	}
+	r.open(t, source)
+	const n = 4*batchRows + 321
+	var run []record.Message
+	give := func() {
+		if len(run) > 0 {
+			if err := r.Messages(t.Context(), source, run, run[len(run)-1].Offset+1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		run = run[:0] // the messages' slice is the caller's again
+	}
+	for at := int64(0); at < n; at++ {
+		m := message(at, int(at%97))
+		switch {
+		case at%1009 == 5:
+			m.Value = []byte(`{"id": 1`)
+		case at%1511 == 9:
+			give()
+			if err := r.Refuse(t.Context(), source, m, finding.RowMalformed); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if run = append(run, m); len(run) == 777 {
+			give()
+		}
+	}
+	give()
+	r.drain(t, source)
+	r.empty(t)
+	r.zone.complete(source, n)
+	return seen
+}
+
+// However many cores build a segment's parts, whichever is done first, the segments and batches are the same.
+func TestCoresDoNotShow(t *testing.T) {
+	still(t)
+	one := landed(t, 1)
+	if len(one) < 6 {
+		t.Fatalf("%d batches: the test shows nothing", len(one))
+	}
+	for _, cores := range []int{2, 8} {
+		many := landed(t, cores)
+		if len(many) != len(one) {
+			t.Fatalf("%d batches with %d cores, %d with one", len(many), cores, len(one))
+		}
+		for i := range one {
+			if one[i] != many[i] {
+				t.Errorf("batch %d differs with %d cores", i, cores)
+			}
+		}
+	}
+}
+
+// What is thrown away while its parts are being built gives its memory back when the last of them is done.
+func TestAbandonWhileBuilding(t *testing.T) {
+	still(t)
+	r := newRig(t, Limits{Records: 1 << 20, Bytes: 1 << 30, Age: time.Hour, Memory: 64 << 20})
+	r.building = make(chan struct{}, 1)
+	r.building <- struct{}{} // nobody builds
+	r.open(t, source)
+	r.give(t, source, 0, batchRows+10, 10)
+	s := r.streams[source]
+	s.mu.Lock()
+	if s.running != 1 {
+		t.Errorf("%d parts are under way", s.running)
+	}
+	s.mu.Unlock()
+	done := make(chan error, 1)
+	go func() { done <- r.Abandon(source) }()
+	eventually(t, "the stream is closed", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.closed })
+	<-r.building
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	r.empty(t)
+}
