@@ -25,6 +25,8 @@ type Decoder struct {
 	follows []int32  // by plan and member: which member came next the last time
 	seen    []uint64 // a bit per member of the objects that are being read
 	path    []step   // from the root to where an unknown member may be met
+	unmet   bool     // the record does not meet a condition
+	digests []uint64 // of the items of an array
 	extra   []byte   // taster_extra of the row that is being added
 	extras  int      // slot of taster_extra
 	rows    int
@@ -144,11 +146,12 @@ func (d *Decoder) parse(value []byte) *Refusal {
 
 // check walks the plan over the tape and fills the columns on the way. What the plan leaves out, jsonschema/v5 checks.
 func (d *Decoder) check() *Refusal {
-	d.extra, d.path, d.seen = d.extra[:0], d.path[:0], d.seen[:0]
+	d.extra, d.path, d.seen, d.unmet = d.extra[:0], d.path[:0], d.seen[:0], false
 	if r := d.value(d.schema.plan, 0); r != nil {
 		return r
 	}
-	if !d.schema.compiled {
+	if d.schema.whole || d.unmet {
+		// It says what is wrong, and has the last word.
 		if r := d.schema.reference(&d.tape); r != nil {
 			return r
 		}
@@ -194,6 +197,9 @@ func (d *Decoder) value(p *plan, at int) *Refusal {
 	}
 	if !fits {
 		return d.refuse(finding.SchemaType, n)
+	}
+	if p.conditions != nil && !d.unmet && !d.schema.whole {
+		d.unmet = !d.meets(p.conditions, at)
 	}
 	switch n.kind {
 	case kindObject:

@@ -53,9 +53,15 @@ type plan struct {
 	minItems int
 	maxItems int // -1: no limit
 
+	conditions []condition // what a place must meet beside all that; see there
+
 	store  store
 	slot   int // column; noSlot: checked and not stored
 	vector bool
+}
+
+func newPlan() *plan {
+	return &plan{types: maskAny, holds: maskAny, maxFields: -1, maxItems: -1, slot: noSlot}
 }
 
 const (
@@ -110,15 +116,27 @@ type planner struct {
 	stack  []*jsonschema.Schema
 	cyclic map[*jsonschema.Schema]bool
 	gaps   []Gap // what the plan does not check
+	whole  bool  // one of them can only be filled with the whole record at hand
 	plans  int
 	slots  int // of the memory for predicted members
+
+	inner       int              // above 0: what is planned belongs to a condition
+	shared      map[string]*plan // those of conditions, by their rules
+	ids         map[*jsonschema.Schema]int
+	conditional bool // some place has a condition
 }
 
 // maxPlans bounds what $refs can blow a small schema up to.
 const maxPlans = 20000
 
-// leave notes a keyword of s that the plan does not check.
+// leave notes a keyword of s for which jsonschema/v5 has to see the whole record.
 func (b *planner) leave(s *jsonschema.Schema, keyword string) {
+	b.whole = true
+	b.note(s, keyword)
+}
+
+// note notes a keyword of s that no plan checks.
+func (b *planner) note(s *jsonschema.Schema, keyword string) {
 	gap := b.docs.gap(s.Location, keyword)
 	if !slices.Contains(b.gaps, gap) {
 		b.gaps = append(b.gaps, gap)
@@ -262,29 +280,38 @@ func valueKinds(values []any) mask {
 
 // plan builds the plan for a place where all the rules apply.
 func (b *planner) plan(rules []rule) *plan {
-	b.plans++
-	p := &plan{
-		types: maskAny, holds: maskAny, maxFields: -1, maxItems: -1, slot: noSlot,
+	if b.inner > 0 {
+		return b.share(rules)
 	}
+	b.plans++
+	p := newPlan()
 	if b.plans > maxPlans {
 		return p
 	}
 	for _, r := range rules {
 		if slices.Contains(b.stack, r.Schema) && b.recursive(r.Schema) {
-			// The value is kept as JSON text, which ends the recursion; jsonschema/v5 checks it.
-			b.leave(r.Schema, "recursion")
+			// The value is kept as JSON text, which ends the recursion of columns.
+			b.conditional = true
+			p.conditions = []condition{{also: b.share(rules)}}
 			return p
 		}
 	}
 	depth := len(b.stack)
 	for _, r := range rules {
 		b.stack = append(b.stack, r.Schema)
+	}
+	b.fill(p, rules)
+	b.stack = b.stack[:depth]
+	return p
+}
+
+// fill makes p what all the rules demand.
+func (b *planner) fill(p *plan, rules []rule) {
+	for _, r := range rules {
 		b.rule(p, r)
 	}
 	b.object(p, rules)
 	b.array(p, rules)
-	b.stack = b.stack[:depth]
-	return p
 }
 
 // rule adds the demands of one schema that do not reach into the value.
@@ -310,40 +337,23 @@ func (b *planner) rule(p *plan, r rule) {
 	}{
 		{"$recursiveRef", r.RecursiveRef != nil},
 		{"$dynamicRef", r.DynamicRef != nil},
-		{"not", r.Not != nil},
-		{"if", r.If != nil},
-		{"uniqueItems", r.UniqueItems},
-		{"contains", r.Contains != nil},
-		{"prefixItems", len(r.PrefixItems) > 0},
-		{"propertyNames", r.PropertyNames != nil},
-		{"patternProperties", len(r.PatternProperties) > 0 || r.RegexProperties},
-		{"dependencies", len(r.Dependencies) > 0},
-		{"dependentRequired", len(r.DependentRequired) > 0},
-		{"dependentSchemas", len(r.DependentSchemas) > 0},
-		{"unevaluatedProperties", r.UnevaluatedProperties != nil},
-		{"unevaluatedItems", r.UnevaluatedItems != nil},
-		{"contentEncoding", r.Draft == jsonschema.Draft7 && (r.ContentEncoding != "" || r.ContentMediaType != "")},
+		{"patternProperties", r.RegexProperties}, // in the schema of draft 4 itself
 	} {
 		if left.present {
 			b.leave(r.Schema, left.keyword)
 		}
 	}
-	if _, ok := alternative(r.AnyOf, false); len(r.AnyOf) > 0 && !ok {
-		b.leave(r.Schema, "anyOf")
-	}
-	if _, ok := alternative(r.OneOf, true); len(r.OneOf) > 0 && !ok {
-		b.leave(r.Schema, "oneOf")
-	}
+	b.conditions(p, r)
 
 	c := checks{maxLength: -1}
 	if p.checks != nil {
 		c = *p.checks
 	}
-	if r.Constant != nil {
-		b.enum(&c, r, finding.SchemaConst, r.Constant)
+	if r.Constant != nil && !nested(r.Constant) {
+		enumerate(&c, r, finding.SchemaConst, r.Constant)
 	}
-	if len(r.Enum) > 0 {
-		b.enum(&c, r, finding.SchemaEnum, r.Enum)
+	if len(r.Enum) > 0 && !nested(r.Enum) {
+		enumerate(&c, r, finding.SchemaEnum, r.Enum)
 	}
 	if check, ok := jsonschema.Formats[r.Format]; ok && b.asserted(r.Schema) {
 		c.formats = append(c.formats, check)
@@ -403,7 +413,7 @@ func tighter(a, b int) int {
 	return a
 }
 
-func (b *planner) enum(c *checks, r rule, code finding.Code, values []any) {
+func enumerate(c *checks, r rule, code finding.Code, values []any) {
 	e := enum{code: code, strings: map[string]struct{}{}}
 	if r.orNull {
 		e.kinds = maskNull
@@ -423,9 +433,6 @@ func (b *planner) enum(c *checks, r rule, code finding.Code, values []any) {
 		case json.Number:
 			d := parseDecimal([]byte(v))
 			e.numbers = append(e.numbers, newConstant(d.rat()))
-		default:
-			b.leave(r.Schema, "an array or object in enum or const")
-			return
 		}
 	}
 	c.enums = append(slices.Clip(c.enums), e)
@@ -485,8 +492,8 @@ func (b *planner) object(p *plan, rules []rule) {
 	}
 }
 
-// additional is what s demands of members that it does not name: nil for nothing in particular. It is left to
-// jsonschema/v5 where patterns name members, too.
+// additional is what s demands of members that it does not name: nil for nothing in particular. Where patterns name
+// members, too, it is a condition.
 func additional(s *jsonschema.Schema) *jsonschema.Schema {
 	if len(s.PatternProperties) > 0 {
 		return nil
@@ -502,13 +509,10 @@ func additional(s *jsonschema.Schema) *jsonschema.Schema {
 	return nil
 }
 
-// array plans the items of an array. Arrays whose items differ by position are left to jsonschema/v5.
+// array plans the items of an array. It is a condition that items differ by position.
 func (b *planner) array(p *plan, rules []rule) {
 	var items []rule
 	for _, r := range rules {
-		if _, tuple := r.Items.([]*jsonschema.Schema); tuple {
-			b.leave(r.Schema, "items by position")
-		}
 		if len(r.PrefixItems) > 0 {
 			continue
 		}

@@ -37,8 +37,9 @@ type Schema struct {
 	limits   Options
 	rules    *jsonschema.Schema
 	plan     *plan
-	compiled bool
-	gaps     []Gap           // what the plan does not check; none when compiled
+	compiled bool            // the plan has neither gaps nor conditions
+	whole    bool            // jsonschema/v5 has to see every record
+	gaps     []Gap           // what the plan does not check
 	memory   int             // members whose order a Decoder remembers
 	names    map[string]bool // what stands in the schema files and may therefore be told
 
@@ -121,18 +122,24 @@ func compile(url string, docs *documents, opt Options) (s *Schema, err error) {
 	if err != nil {
 		return nil, err
 	}
-	b := planner{docs: docs, cyclic: map[*jsonschema.Schema]bool{}}
+	b := planner{
+		docs: docs, cyclic: map[*jsonschema.Schema]bool{}, shared: map[string]*plan{}, ids: map[*jsonschema.Schema]int{},
+	}
 	for _, doc := range docs.list {
 		if docs.metaschema(doc) == "" {
 			b.gaps = append(b.gaps, Gap{File: doc.path, Line: 1, Keyword: "$schema"})
+			b.whole = true
 		}
 	}
 	plan := b.root(rules)
 	if b.plans > maxPlans {
 		return nil, fmt.Errorf("its $refs blow it up to more than %d fields", maxPlans)
 	}
+	if b.endless() {
+		b.leave(rules, "recursion")
+	}
 	return &Schema{
-		limits: opt, rules: rules, plan: plan, compiled: len(b.gaps) == 0, gaps: b.gaps, memory: b.slots, names: docs.names(),
+		limits: opt, rules: rules, plan: plan, compiled: len(b.gaps) == 0 && !b.conditional, whole: b.whole, gaps: b.gaps, memory: b.slots, names: docs.names(),
 	}, nil
 }
 
@@ -391,7 +398,7 @@ func (s *Schema) Field(pointer string) (Field, bool) {
 // Compiled tells whether records are checked by the schema's own plan alone. When they are not, jsonschema/v5 checks
 // them as well, which is many times slower; reason names the keyword that asks for it, and where it stands.
 func (s *Schema) Compiled() (ok bool, reason string) {
-	if s.compiled {
+	if len(s.gaps) == 0 {
 		return true, ""
 	}
 	return false, s.gaps[0].String()

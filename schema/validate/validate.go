@@ -4,14 +4,15 @@
 // The Decoder is the seam between bytes and columns. It is given one message at a time, and either a row was
 // added to every column or none was changed and the Refusal says why.
 //
-// Three words recur. The tape is a JSON text taken apart into one flat run of nodes. A plan is what all schemas that
-// apply to one place in a record demand together, and the column that the place's values go to. A verdict is whether
-// a record is valid; it is always that of jsonschema/v5, which also gives it where a schema uses a keyword that
-// plans do not check. How schemas become columns is told in docs/schema-mapping.md.
+// Four words recur. The tape is a JSON text taken apart into one flat run of nodes. A plan is what all schemas that
+// apply to one place in a record demand together, and the column that the place's values go to. A condition is a demand
+// that takes a second look at the place, such as anyOf. A verdict is whether a record is valid; it is always that of
+// jsonschema/v5, which also gives it where a schema uses a keyword that plans do not check, and names the condition
+// that was not met. How schemas become columns is told in docs/schema-mapping.md.
 //
-// Work is linear in the message, hostile ones included, but for what jsonschema/v5 itself does. Nothing here changes
-// a value: what is stored is what was published, in the column's type. Cleaning, classification and judging come
-// later and elsewhere.
+// Work is linear in the message, hostile ones included, but for what jsonschema/v5 itself does and for alternatives in a
+// schema that contains itself. Nothing here changes a value: what is stored is what was published, in the column's
+// type. Cleaning, classification and judging come later and elsewhere.
 package validate
 
 import (
