@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/santhosh-tekuri/jsonschema/v5"
@@ -100,7 +101,7 @@ func workloads() []workload {
 			`{"date":"2001/01/%02d %02d:%02d","delay":%d,"distance":%d,"origin":"%s","destination":"%s"}`,
 			1+g.IntN(28), g.IntN(24), g.IntN(60), g.IntN(120)-30, g.IntN(3000), airports[g.IntN(6)], airports[g.IntN(6)]))
 	}
-	return []workload{reviews, embeddings, flights}
+	return []workload{reviews, embeddings, flights, {name: "tweets", schema: tweetSchema, records: tweets(300)}}
 }
 
 // perRecord reports a benchmark in the unit that matters here.
@@ -181,29 +182,39 @@ func BenchmarkNaive(b *testing.B) {
 
 func appendMap(b *array.RecordBuilder, v map[string]any) {
 	for k, f := range b.Schema().Fields() {
-		value, ok := v[f.Name]
-		if !ok || value == nil {
-			b.Field(k).AppendNull()
-			continue
+		appendValue(b.Field(k), v[f.Name])
+	}
+}
+
+func appendValue(b array.Builder, value any) {
+	if value == nil {
+		b.AppendNull()
+		return
+	}
+	switch column := b.(type) {
+	case *array.StringBuilder:
+		column.Append(value.(string))
+	case *array.Int64Builder:
+		n, _ := value.(json.Number).Int64()
+		column.Append(n)
+	case *array.Float64Builder:
+		n, _ := value.(json.Number).Float64()
+		column.Append(n)
+	case *array.Float32Builder:
+		n, _ := value.(json.Number).Float64()
+		column.Append(float32(n))
+	case *array.BooleanBuilder:
+		column.Append(value.(bool))
+	case *array.ListBuilder:
+		column.Append(true)
+		for _, item := range value.([]any) {
+			appendValue(column.ValueBuilder(), item)
 		}
-		switch column := b.Field(k).(type) {
-		case *array.StringBuilder:
-			column.Append(value.(string))
-		case *array.Int64Builder:
-			n, _ := value.(json.Number).Int64()
-			column.Append(n)
-		case *array.Float64Builder:
-			n, _ := value.(json.Number).Float64()
-			column.Append(n)
-		case *array.BooleanBuilder:
-			column.Append(value.(bool))
-		case *array.ListBuilder:
-			column.Append(true)
-			values := column.ValueBuilder().(*array.Float32Builder)
-			for _, item := range value.([]any) {
-				n, _ := item.(json.Number).Float64()
-				values.Append(float32(n))
-			}
+	case *array.StructBuilder:
+		column.Append(true)
+		members := value.(map[string]any)
+		for k, f := range column.Type().(*arrow.StructType).Fields() {
+			appendValue(column.FieldBuilder(k), members[f.Name])
 		}
 	}
 }

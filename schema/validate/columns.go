@@ -1,8 +1,6 @@
 package validate
 
 import (
-	"math/bits"
-
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -30,29 +28,20 @@ type layout struct {
 	children []int // slots
 }
 
-// buffer is an Arrow buffer of values that can be appended to. What was appended is the slice; the memory behind it
-// comes from the allocator and is handed over to the batch as it is.
+// buffer is an Arrow buffer of values that can grow. The memory comes from the allocator and is handed over to the
+// batch as it is.
 type buffer[T byte | int32 | int64 | float32 | float64] struct {
-	values []T // cap is what fits into memory
+	values []T // all that there is memory for; how many of them count is the column's affair
 	memory *memory.Buffer
-	hint   int // values in the batch before
 }
 
-// reserve makes room for n more values.
-func (b *buffer[T]) reserve(mem memory.Allocator, n int) {
-	if len(b.values)+n > cap(b.values) {
-		b.grow(mem, n)
-	}
-}
-
-func (b *buffer[T]) grow(mem memory.Allocator, n int) {
+// grow makes room for need values, the hint or twice as many as there was room for.
+func (b *buffer[T]) grow(mem memory.Allocator, need, hint int) {
 	if b.memory == nil {
 		b.memory = memory.NewResizableBuffer(mem)
 	}
-	want := max(2*cap(b.values), len(b.values)+n, b.hint, 64)
-	b.memory.Reserve(want * sizeOf[T]())
-	all := arrow.GetData[T](b.memory.Buf())
-	b.values = all[:len(b.values)]
+	b.memory.Reserve(max(2*len(b.values), need, hint, 64) * sizeOf[T]())
+	b.values = arrow.GetData[T](b.memory.Buf())
 }
 
 func sizeOf[T byte | int32 | int64 | float32 | float64]() int {
@@ -66,13 +55,12 @@ func sizeOf[T byte | int32 | int64 | float32 | float64]() int {
 	return 8
 }
 
-// take hands the memory over; nil when nothing was appended.
-func (b *buffer[T]) take() *memory.Buffer {
+// take hands the memory over with the first n values; nil when there never was a value.
+func (b *buffer[T]) take(n int) *memory.Buffer {
 	out := b.memory
 	if out != nil {
-		out.ResizeNoShrink(len(b.values) * sizeOf[T]())
+		out.ResizeNoShrink(n * sizeOf[T]())
 	}
-	b.hint = len(b.values) + len(b.values)/16
 	b.memory, b.values = nil, nil
 	return out
 }
@@ -84,80 +72,133 @@ func (b *buffer[T]) release() {
 	b.memory, b.values = nil, nil
 }
 
-// column is one column that is being filled. Which buffers are used depends on how it stores.
+// column is one column that is being filled. Which buffers are used depends on how it stores. What counts is rows
+// alone: a value is written behind them and then counted, so that to undo a row is not to count it.
 type column struct {
-	layout
-	mem     memory.Allocator
-	rows    int
-	valid   buffer[byte] // one bit a row; only of a nullable column
-	bits    buffer[byte] // booleans, one bit a row
-	offsets buffer[int32]
+	rows    int           // that are there
+	size    int           // bytes of text, or values of vectors, that these rows have
+	offsets buffer[int32] // rows + 1 of them; none before the first row
 	text    buffer[byte]
 	ints    buffer[int64]
 	floats  buffer[float64]
 	vectors buffer[float32]
+	bits    buffer[byte] // booleans, one bit a row
+	valid   buffer[byte] // one bit a row; only of a nullable column
+	noted   int          // rows that have their bit in valid; those behind are valid
+	nulls   int
+
+	layout
+	mem      memory.Allocator
+	hintRows int // what the batch before came to, and a little more
+	hintSize int
 }
 
-// setBit makes bit n what on says; the bits before n are there, those behind are not.
-func setBit(b *buffer[byte], mem memory.Allocator, n int, on bool) {
-	if n&7 == 0 {
-		b.reserve(mem, 1)
-		b.values = append(b.values, 0)
-	}
+// setBit makes bit n what on says. The bits before n are there; those behind are not, whatever the byte holds.
+func setBit(bits []byte, n int, on bool) {
+	b := bits[n>>3] & (1<<(n&7) - 1)
 	if on {
-		b.values[n>>3] |= 1 << (n & 7)
+		b |= 1 << (n & 7)
+	}
+	bits[n>>3] = b
+}
+
+// note writes down which of the first n rows are valid: all that were not noted yet.
+func (c *column) note(n int) {
+	c.validRoom(n)
+	for ; c.noted < n && c.noted&7 != 0; c.noted++ {
+		setBit(c.valid.values, c.noted, true)
+	}
+	for ; c.noted+8 <= n; c.noted += 8 {
+		c.valid.values[c.noted>>3] = 0xFF
+	}
+	if c.noted < n {
+		c.valid.values[c.noted>>3] = 1<<(n&7) - 1
+		c.noted = n
 	}
 }
 
-// cutBits takes back the bits from n on.
-func cutBits(b *buffer[byte], n int) {
-	if len(b.values) > 0 {
-		b.values = b.values[:(n+7)/8]
-		if n&7 != 0 {
-			b.values[n>>3] &= 1<<(n&7) - 1
-		}
+func (c *column) validRoom(rows int) {
+	if need := (rows + 7) / 8; need > len(c.valid.values) {
+		c.valid.grow(c.mem, need, (c.hintRows+7)/8)
 	}
 }
 
-// row counts a row in, valid or null.
-func (c *column) row(valid bool) {
-	if c.nullable {
-		setBit(&c.valid, c.mem, c.rows, valid)
-	}
+// null counts a row in that is null.
+func (c *column) null() {
+	c.note(c.rows)
+	c.validRoom(c.rows + 1)
+	setBit(c.valid.values, c.rows, false)
 	c.rows++
+	c.noted = c.rows
+	c.nulls++
 }
 
-// offset notes where the next row begins: the first one also where it begins itself.
-func (c *column) offset(end int) {
-	c.offsets.reserve(c.mem, 2)
-	if len(c.offsets.values) == 0 {
-		c.offsets.values = append(c.offsets.values, 0)
+// end notes where the values of the row end that is about to be counted.
+func (c *column) end(at int) {
+	if c.rows+2 > len(c.offsets.values) {
+		c.growOffsets()
 	}
-	c.offsets.values = append(c.offsets.values, int32(end))
+	c.offsets.values[c.rows+1] = int32(at)
+}
+
+func (c *column) growOffsets() {
+	first := len(c.offsets.values) == 0
+	c.offsets.grow(c.mem, c.rows+2, c.hintRows+1)
+	if first {
+		c.offsets.values[0] = 0
+	}
+}
+
+// spare is how many bytes behind a text there must be memory for, so that texts can be copied in whole words.
+const spare = 64
+
+// textRoom makes room for n bytes of text more.
+func (c *column) textRoom(n int) {
+	if need := c.size + n + spare; need > len(c.text.values) {
+		c.text.grow(c.mem, need, c.hintSize+spare)
+	}
 }
 
 func (c *column) addText(text []byte) {
-	c.text.reserve(c.mem, len(text))
-	c.text.values = append(c.text.values, text...)
-	c.offset(len(c.text.values))
-	c.row(true)
+	c.textRoom(len(text))
+	c.size += copy(c.text.values[c.size:], text)
+	c.end(c.size)
+	c.rows++
 }
 
 func (c *column) addInt(v int64) {
-	c.ints.reserve(c.mem, 1)
-	c.ints.values = append(c.ints.values, v)
-	c.row(true)
+	if c.rows >= len(c.ints.values) {
+		c.ints.grow(c.mem, c.rows+1, c.hintRows)
+	}
+	c.ints.values[c.rows] = v
+	c.rows++
 }
 
 func (c *column) addFloat(v float64) {
-	c.floats.reserve(c.mem, 1)
-	c.floats.values = append(c.floats.values, v)
-	c.row(true)
+	if c.rows >= len(c.floats.values) {
+		c.floats.grow(c.mem, c.rows+1, c.hintRows)
+	}
+	c.floats.values[c.rows] = v
+	c.rows++
 }
 
 func (c *column) addBool(v bool) {
-	setBit(&c.bits, c.mem, c.rows, v)
-	c.row(true)
+	c.bit(v)
+	c.rows++
+}
+
+func (c *column) bit(v bool) {
+	if c.rows>>3 >= len(c.bits.values) {
+		c.bits.grow(c.mem, c.rows>>3+1, (c.hintRows+7)/8)
+	}
+	setBit(c.bits.values, c.rows, v)
+}
+
+// vectorRoom makes room for n values more.
+func (c *column) vectorRoom(n int) {
+	if need := c.size + n; need > len(c.vectors.values) {
+		c.vectors.grow(c.mem, need, c.hintSize)
+	}
 }
 
 // columns are all columns of a schema, by slot.
@@ -167,62 +208,44 @@ type columns []column
 func (cs columns) addNull(slot int) {
 	c := &cs[slot]
 	switch c.store {
-	case storeText, storeJSON:
-		c.offset(len(c.text.values))
+	case storeText, storeJSON, storeVector:
+		c.end(c.size)
 	case storeInt:
-		c.ints.reserve(c.mem, 1)
-		c.ints.values = append(c.ints.values, 0)
+		c.addInt(0)
+		c.rows--
 	case storeFloat:
-		c.floats.reserve(c.mem, 1)
-		c.floats.values = append(c.floats.values, 0)
+		c.addFloat(0)
+		c.rows--
 	case storeBool:
-		setBit(&c.bits, c.mem, c.rows, false)
-	case storeVector:
-		c.offset(len(c.vectors.values))
+		c.bit(false)
 	case storeList:
-		c.offset(cs[c.children[0]].rows)
+		c.end(cs[c.children[0]].rows)
 	case storeStruct:
 		for _, child := range c.children {
 			cs.addNull(child)
 		}
 	}
-	c.row(false)
+	c.null()
 }
 
-// cut takes back the rows from n on.
+// cut takes back the rows from n on, and what is there of a row that was not finished.
 func (cs columns) cut(slot, n int) {
 	c := &cs[slot]
-	if c.rows == n && c.store != storeStruct && c.store != storeList {
-		// Values of a row that was not finished may still be there.
-		if c.store == storeVector {
-			c.vectors.values = c.vectors.values[:c.from(n)]
-		}
-		return
-	}
 	c.rows = n
-	if c.nullable {
-		cutBits(&c.valid, n)
+	for ; c.noted > n; c.noted-- {
+		if last := c.noted - 1; c.valid.values[last>>3]>>(last&7)&1 == 0 {
+			c.nulls--
+		}
 	}
 	switch c.store {
-	case storeText, storeJSON:
-		c.text.values = c.text.values[:c.from(n)]
-	case storeInt:
-		c.ints.values = c.ints.values[:n]
-	case storeFloat:
-		c.floats.values = c.floats.values[:n]
-	case storeBool:
-		cutBits(&c.bits, n)
-	case storeVector:
-		c.vectors.values = c.vectors.values[:c.from(n)]
+	case storeText, storeJSON, storeVector:
+		c.size = c.from(n)
 	case storeList:
 		cs.cut(c.children[0], c.from(n))
 	case storeStruct:
 		for _, child := range c.children {
 			cs.cut(child, n)
 		}
-	}
-	if len(c.offsets.values) > 0 {
-		c.offsets.values = c.offsets.values[:n+1]
 	}
 }
 
@@ -237,29 +260,24 @@ func (c *column) from(n int) int {
 // take hands the rows of a column over and starts anew.
 func (cs columns) take(slot int) arrow.ArrayData {
 	c := &cs[slot]
-	nulls := 0
-	if c.nullable {
-		nulls = c.rows
-		for _, b := range c.valid.values {
-			nulls -= bits.OnesCount8(b)
-		}
-	}
 	buffers := make([]*memory.Buffer, 1, 3)
-	buffers[0] = c.valid.take()
+	if c.nullable && c.rows > 0 {
+		c.note(c.rows)
+		buffers[0] = c.valid.take((c.rows + 7) / 8)
+	}
 	var children []arrow.ArrayData
 	switch c.store {
 	case storeText, storeJSON:
-		buffers = append(buffers, c.takeOffsets(), filled(c.text.take(), c.mem))
+		buffers = append(buffers, c.takeOffsets(), filled(c.text.take(c.size), c.mem))
 	case storeInt:
-		buffers = append(buffers, filled(c.ints.take(), c.mem))
+		buffers = append(buffers, filled(c.ints.take(c.rows), c.mem))
 	case storeFloat:
-		buffers = append(buffers, filled(c.floats.take(), c.mem))
+		buffers = append(buffers, filled(c.floats.take(c.rows), c.mem))
 	case storeBool:
-		buffers = append(buffers, filled(c.bits.take(), c.mem))
+		buffers = append(buffers, filled(c.bits.take((c.rows+7)/8), c.mem))
 	case storeVector:
-		rows := len(c.vectors.values)
-		values := []*memory.Buffer{nil, filled(c.vectors.take(), c.mem)}
-		children = append(children, array.NewData(arrow.PrimitiveTypes.Float32, rows, values, nil, 0, 0))
+		values := []*memory.Buffer{nil, filled(c.vectors.take(c.size), c.mem)}
+		children = append(children, array.NewData(arrow.PrimitiveTypes.Float32, c.size, values, nil, 0, 0))
 		values[1].Release()
 		buffers = append(buffers, c.takeOffsets())
 	case storeList, storeStruct:
@@ -270,7 +288,7 @@ func (cs columns) take(slot int) arrow.ArrayData {
 			children = append(children, cs.take(child))
 		}
 	}
-	data := array.NewData(c.dtype, c.rows, buffers, children, nulls, 0)
+	data := array.NewData(c.dtype, c.rows, buffers, children, c.nulls, 0)
 	for _, b := range buffers {
 		if b != nil {
 			b.Release()
@@ -279,16 +297,16 @@ func (cs columns) take(slot int) arrow.ArrayData {
 	for _, child := range children {
 		child.Release()
 	}
-	c.rows = 0
+	c.hintRows, c.hintSize = c.rows+c.rows/16, c.size+c.size/16
+	c.rows, c.size, c.noted, c.nulls = 0, 0, 0, 0
 	return data
 }
 
 func (c *column) takeOffsets() *memory.Buffer {
 	if len(c.offsets.values) == 0 {
-		c.offsets.reserve(c.mem, 1)
-		c.offsets.values = append(c.offsets.values, 0)
+		c.growOffsets()
 	}
-	return c.offsets.take()
+	return c.offsets.take(c.rows + 1)
 }
 
 // filled stands an empty buffer in for none, which readers do not expect behind values.
@@ -307,5 +325,5 @@ func (c *column) release() {
 	c.ints.release()
 	c.floats.release()
 	c.vectors.release()
-	c.rows = 0
+	c.rows, c.size, c.noted, c.nulls = 0, 0, 0, 0
 }

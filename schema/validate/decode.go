@@ -32,6 +32,7 @@ type Decoder struct {
 	rows    int
 	used    int // bytes of messages, and of extras, since the last Take
 	mem     memory.Allocator
+	pass    *pass // nil: there is none, or the tape alone shall read
 }
 
 // step is one step of a path: into a member, or into an item.
@@ -53,6 +54,7 @@ func (s *Schema) NewDecoder(mem memory.Allocator) *Decoder {
 		d.columns[slot] = column{layout: l, mem: mem}
 	}
 	d.extras = len(s.layouts) - 1
+	d.pass = newPass(d)
 	return d
 }
 
@@ -67,6 +69,16 @@ func (d *Decoder) Append(value []byte) *Refusal {
 	if d.Full() {
 		panic("validate: Append to a Decoder that is full: call Take first")
 	}
+	if d.pass != nil && d.pass.worthwhile(len(value)) && d.pass.read(value) {
+		d.rows++
+		d.used += len(value) + len(d.extra)
+		return nil
+	}
+	return d.append(value)
+}
+
+// append is Append by way of the tape.
+func (d *Decoder) append(value []byte) *Refusal {
 	defer d.forget()
 	if r := d.parse(value); r != nil {
 		return r
@@ -320,7 +332,7 @@ func (d *Decoder) object(p *plan, at int) *Refusal {
 				return r
 			}
 		}
-		if stored && !d.keep(name, value) {
+		if stored && !d.keep(name, t.raw(&t.nodes[value])) {
 			return &Refusal{Code: finding.TooLarge, At: -1}
 		}
 	}
@@ -346,7 +358,7 @@ func (d *Decoder) object(p *plan, at int) *Refusal {
 	}
 	d.seen = d.seen[:mark]
 	if stored && p.slot != rootSlot {
-		d.columns[p.slot].row(true)
+		d.columns[p.slot].rows++
 	}
 	return nil
 }
@@ -384,8 +396,8 @@ func (d *Decoder) array(p *plan, at int) *Refusal {
 		return d.refuse(finding.SchemaItems, n)
 	}
 	if stored {
-		c.offset(d.columns[c.children[0]].rows)
-		c.row(true)
+		c.end(d.columns[c.children[0]].rows)
+		c.rows++
 	}
 	return nil
 }
@@ -400,7 +412,7 @@ func (d *Decoder) vector(p *plan, at int) *Refusal {
 	}
 	c := d.column(p)
 	if c != nil {
-		c.vectors.reserve(c.mem, size)
+		c.vectorRoom(size)
 	}
 	items := p.items
 	i := at + 1
@@ -426,19 +438,20 @@ func (d *Decoder) vector(p *plan, at int) *Refusal {
 			return r
 		}
 		if c != nil {
-			c.vectors.values = append(c.vectors.values, f)
+			c.vectors.values[c.size+k] = f
 		}
 		i++
 	}
 	if c != nil {
-		c.offset(len(c.vectors.values))
-		c.row(true)
+		c.size += size
+		c.end(c.size)
+		c.rows++
 	}
 	return nil
 }
 
 // keep puts a member that the schema does not declare into taster_extra. False: there is no more room.
-func (d *Decoder) keep(name []byte, value int) bool {
+func (d *Decoder) keep(name, value []byte) bool {
 	out := d.extra
 	if len(out) == 0 {
 		out = append(out, '{', '"')
@@ -455,7 +468,7 @@ func (d *Decoder) keep(name []byte, value int) bool {
 	}
 	out = appendToken(append(out, '/'), name)
 	out = append(out, '"', ':')
-	d.extra = append(out, d.tape.raw(&d.tape.nodes[value])...)
+	d.extra = append(out, value...)
 	return len(d.extra) < room/2
 }
 
@@ -482,29 +495,15 @@ func appendToken[T string | []byte](out []byte, name T) []byte {
 
 // check returns why the value breaks a demand, "" when it does not. The type was checked before.
 func (c *checks) check(t *tape, n *node) finding.Code {
+	if n.kind == kindString {
+		return c.checkText(t.text(n))
+	}
 	for i := range c.enums {
 		if e := &c.enums[i]; !e.has(t, n) {
 			return e.code
 		}
 	}
 	switch n.kind {
-	case kindString:
-		text := t.text(n)
-		for _, valid := range c.formats {
-			if !valid(unsafe.String(unsafe.SliceData(text), len(text))) {
-				return finding.SchemaFormat
-			}
-		}
-		// A code point has one to four bytes, which often is all that one needs to know.
-		if c.maxLength >= 0 && len(text) > c.maxLength && utf8.RuneCount(text) > c.maxLength ||
-			len(text) < c.minLength || len(text) < 4*c.minLength && utf8.RuneCount(text) < c.minLength {
-			return finding.SchemaLength
-		}
-		for _, p := range c.patterns {
-			if !p.Match(text) {
-				return finding.SchemaPattern
-			}
-		}
 	case kindInt, kindNumber:
 		for i := range c.bounds {
 			b := &c.bounds[i]
@@ -521,11 +520,38 @@ func (c *checks) check(t *tape, n *node) finding.Code {
 	return ""
 }
 
+// checkText does so for the text of a string.
+func (c *checks) checkText(text []byte) finding.Code {
+	for i := range c.enums {
+		if e := &c.enums[i]; !e.hasText(text) {
+			return e.code
+		}
+	}
+	for _, valid := range c.formats {
+		if !valid(unsafe.String(unsafe.SliceData(text), len(text))) {
+			return finding.SchemaFormat
+		}
+	}
+	// A code point has one to four bytes, which often is all that one needs to know.
+	if c.maxLength >= 0 && len(text) > c.maxLength && utf8.RuneCount(text) > c.maxLength ||
+		len(text) < c.minLength || len(text) < 4*c.minLength && utf8.RuneCount(text) < c.minLength {
+		return finding.SchemaLength
+	}
+	for _, p := range c.patterns {
+		if !p.Match(text) {
+			return finding.SchemaPattern
+		}
+	}
+	return ""
+}
+
+func (e *enum) hasText(text []byte) bool {
+	_, ok := e.strings[string(text)]
+	return ok
+}
+
 func (e *enum) has(t *tape, n *node) bool {
 	switch n.kind {
-	case kindString:
-		_, ok := e.strings[string(t.text(n))]
-		return ok
 	case kindInt, kindNumber:
 		return slices.ContainsFunc(e.numbers, func(c constant) bool { return c.compare(t, n) == 0 })
 	case kindNull, kindFalse, kindTrue:

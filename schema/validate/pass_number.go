@@ -1,0 +1,262 @@
+package validate
+
+import (
+	"math"
+	"math/big"
+	"math/bits"
+)
+
+// integer reads an integer into its column.
+func (p *pass) integer(t *task, i int) int {
+	end, n := p.number(i)
+	if end < 0 {
+		return left
+	}
+	v := int64(n.bits)
+	if n.kind != kindInt { // 1.0 is one, too
+		exact := parseDecimal(p.raw(i, end))
+		var ok bool
+		if v, ok = exact.int64(); !ok {
+			return left
+		}
+	}
+	if t.number != nil && !t.number.good(&p.aside, &n) {
+		return left
+	}
+	if t.slot >= 0 {
+		p.columns[t.slot].addInt(v)
+	}
+	return end
+}
+
+// float reads a number into its column.
+func (p *pass) float(t *task, i int) int {
+	end, n := p.number(i)
+	if end < 0 || t.number != nil && !t.number.good(&p.aside, &n) {
+		return left
+	}
+	if t.slot >= 0 {
+		p.columns[t.slot].addFloat(n.float())
+	}
+	return end
+}
+
+// vector reads the array of numbers whose first byte behind the bracket is at i.
+func (p *pass) vector(t *task, i int) int {
+	if p.depth == 0 {
+		return left
+	}
+	l := t.list
+	items := l.items
+	room := (p.size-i)/2 + 1 // a number and what separates it from the next one are two bytes at least
+	if l.maxItems >= 0 {
+		room = min(room, l.maxItems)
+	}
+	c := &p.sink
+	if t.slot >= 0 {
+		c = &p.columns[t.slot]
+	}
+	c.vectorRoom(room)
+	values := c.vectors.values[c.size:]
+	count := 0
+	i = p.space(i)
+	for b := p.byte(i); b != ']'; {
+		if count >= room {
+			return left
+		}
+		end, n := p.number(i)
+		if end < 0 || items.kinds&(1<<n.kind) == 0 || items.number != nil && !items.number.good(&p.aside, &n) {
+			return left
+		}
+		f := float32(n.float())
+		if math.IsInf(float64(f), 0) {
+			return left
+		}
+		values[count] = f
+		count++
+		if p.byte(end) == ',' && p.byte(end+1) > ' ' && p.byte(end+1) != ']' {
+			i = end + 1
+		} else if i, b = p.separator(end, ']'); i < 0 {
+			return left
+		}
+	}
+	if count < l.minItems {
+		return left
+	}
+	if t.slot >= 0 {
+		c.size += count
+		c.end(c.size)
+		c.rows++
+	}
+	return i + 1
+}
+
+// eight makes a number of the first n digits of a word, and tells how many these are: three multiplications, whatever
+// their number (Lemire, "Number parsing at a gigabyte per second", 2021).
+func eight(w uint64) (value uint64, n int) {
+	const highs, sixes, threes = 0xF0F0F0F0F0F0F0F0, 0x0606060606060606, 0x3333333333333333
+	// A byte is a digit when its upper half is 3 and stays so when 6 is added. The lowest other byte ends the run.
+	other := (w&highs | (w+sixes)&highs>>4) ^ threes
+	n = bits.TrailingZeros64(other) >> 3
+	w = w & 0x0F0F0F0F0F0F0F0F << uint(64-8*n) // zeros before the digits that count
+	w = w*10 + w>>8
+	return (w&0x000000FF000000FF*0x000F424000000064 + w>>16&0x000000FF000000FF*0x0000271000000001) >> 32, n
+}
+
+// number reads the number at i, as tape.number does. Integers of 19 digits, numbers of more than 19 and far exponents
+// are read by that itself.
+func (p *pass) number(i int) (end int, n node) {
+	start := i
+	negative := 0
+	if p.byte(i) == '-' {
+		negative = 1
+	}
+	i += negative
+	w := p.word(i)
+	mantissa, count := eight(w)
+	if count == 0 || count > 1 && byte(w) == '0' {
+		return left, n
+	}
+	i += count
+	for more := count; more == 8; i += more {
+		var next uint64
+		next, more = eight(p.word(i))
+		mantissa = mantissa*tens[more&15] + next
+		count += more
+	}
+	n.start = uint32(start)
+	c := p.byte(i)
+	if c != '.' && c|0x20 != 'e' {
+		n.kind, n.end, n.bits = kindInt, uint32(i), mantissa
+		if negative > 0 {
+			n.bits = -mantissa
+		}
+		if count > 18 || negative > 0 && mantissa == 0 {
+			return p.oddNumber(start)
+		}
+		return i, n
+	}
+	exponent := 0
+	if c == '.' {
+		i++
+		from := i
+		for more := 8; more == 8; i += more {
+			var next uint64
+			next, more = eight(p.word(i))
+			mantissa = mantissa*tens[more&15] + next
+		}
+		if i == from {
+			return left, n
+		}
+		exponent = from - i
+		count -= exponent
+		c = p.byte(i)
+	}
+	if c|0x20 == 'e' {
+		i++
+		c = p.byte(i)
+		if c == '+' || c == '-' {
+			i++
+		}
+		e, digits := eight(p.word(i))
+		if digits == 0 || digits > 4 {
+			return p.oddNumber(start)
+		}
+		i += digits
+		if c == '-' {
+			exponent -= int(e)
+		} else {
+			exponent += int(e)
+		}
+	}
+	if count > 19 {
+		return p.oddNumber(start)
+	}
+	var f float64
+	switch {
+	case mantissa < 1<<53 && uint(-exponent) <= 22:
+		// Both are exact doubles, so one operation rounds correctly (Clinger, 1990).
+		f = float64(int64(mantissa)) / pow10[-exponent]
+	case mantissa < 1<<53 && uint(exponent) <= 22:
+		f = float64(int64(mantissa)) * pow10[exponent]
+	default:
+		var ok bool
+		if f, ok = nearest(mantissa, exponent); !ok {
+			return p.oddNumber(start)
+		}
+	}
+	n.kind, n.end = kindNumber, uint32(i)
+	n.bits = math.Float64bits(f) | uint64(negative)<<63
+	return i, n
+}
+
+// oddNumber reads a number with the tape.
+func (p *pass) oddNumber(i int) (int, node) {
+	p.aside.nodes = p.aside.nodes[:0]
+	end, code := p.aside.number(i)
+	if code != "" {
+		return left, node{}
+	}
+	return end, p.aside.nodes[0]
+}
+
+// farthest is the largest power of ten that nearest knows.
+const farthest = 64
+
+// powers are 10^-farthest to 10^farthest as 128-bit mantissas, rounded down: low and high half.
+var powers = func() (table [2*farthest + 1][2]uint64) {
+	ten, one := big.NewInt(10), big.NewInt(1)
+	half := new(big.Int).SetUint64(math.MaxUint64)
+	for e := -farthest; e <= farthest; e++ {
+		m := new(big.Int).Exp(ten, big.NewInt(int64(max(e, -e))), nil)
+		if e < 0 {
+			m.Div(new(big.Int).Lsh(one, uint(127+m.BitLen())), m)
+		}
+		if shift := m.BitLen() - 128; shift > 0 {
+			m.Rsh(m, uint(shift))
+		} else {
+			m.Lsh(m, uint(-shift))
+		}
+		table[e+farthest] = [2]uint64{new(big.Int).And(m, half).Uint64(), new(big.Int).Rsh(m, 64).Uint64()}
+	}
+	return table
+}()
+
+// nearest returns the double nearest to mantissa × 10^exponent. False: it cannot be told this way, which is rare
+// (Lemire, "Number parsing at a gigabyte per second", 2021; the algorithm is Eisel's).
+func nearest(mantissa uint64, exponent int) (float64, bool) {
+	if mantissa == 0 || exponent < -farthest || exponent > farthest {
+		return 0, false
+	}
+	power := &powers[exponent+farthest]
+	zeros := bits.LeadingZeros64(mantissa)
+	mantissa <<= zeros
+	const bias = 1023
+	exp2 := uint64(217706*exponent>>16+64+bias) - uint64(zeros)
+
+	hi, lo := bits.Mul64(mantissa, power[1])
+	if hi&0x1FF == 0x1FF && lo+mantissa < mantissa { // the lower half of the power could change the result
+		hi2, lo2 := bits.Mul64(mantissa, power[0])
+		sum, carry := bits.Add64(lo, hi2, 0)
+		hi += carry
+		lo = sum
+		if hi&0x1FF == 0x1FF && lo+1 == 0 && lo2+mantissa < mantissa {
+			return 0, false
+		}
+	}
+	top := hi >> 63
+	m := hi >> (top + 9)
+	exp2 -= 1 ^ top
+	if lo == 0 && hi&0x1FF == 0 && m&3 == 1 { // half way between two doubles
+		return 0, false
+	}
+	m = (m + m&1) >> 1
+	if m>>53 > 0 {
+		m >>= 1
+		exp2++
+	}
+	if exp2-1 >= 0x7FF-1 {
+		return 0, false
+	}
+	return math.Float64frombits(exp2<<52 | m&(1<<52-1)), true
+}
