@@ -73,7 +73,7 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 		return nil, nil
 	}
 	m.basis = m.digest()
-	seen := m.count(reference, m.fields.bin(reference, env))
+	seen := m.count(reference, m.fields.bin(reference, env), env)
 	whole := &history{counts: make([]uint32, len(m.fields.list)*bins), spread: make([]uint64, len(m.fields.list))}
 	for _, h := range seen {
 		whole.add(h)
@@ -150,39 +150,66 @@ func providerHashes(s *detect.Sample) []uint64 {
 	return out
 }
 
-func providerOf(s *detect.Sample, hashes []uint64, row int) uint64 {
+// providerAt returns which of so many hashes is that of a row's provider.
+func providerAt(s *detect.Sample, row, hashes int) int {
 	if s.Provider == nil || s.Provider[row] < 0 {
-		return hashes[len(hashes)-1]
+		return hashes - 1
 	}
-	return hashes[s.Provider[row]]
+	return int(s.Provider[row])
 }
 
 func (m *model) key(hash uint64) key { return key{m.trusted[hash] == nil, hash} }
 
+// shown is what a sample shows: the bins of its rows, and by provider how many rows fall into each.
+type shown struct {
+	binned []uint8 // n × fields
+	counts map[key]*history
+}
+
+// shownOf names it: a sample is scored, and then remembered.
+type shownOf struct {
+	model  *model
+	sample *detect.Sample
+}
+
+func (m *model) shown(s *detect.Sample, env detect.Env) shown {
+	return detect.Once(env, shownOf{m, s}, func() shown {
+		binned := m.fields.bin(s, env)
+		return shown{binned, m.count(s, binned, env)}
+	})
+}
+
 // count counts the rows of a sample by provider; binned is what its fields' bin returned.
-func (m *model) count(s *detect.Sample, binned []uint8) map[key]*history {
+func (m *model) count(s *detect.Sample, binned []uint8, env detect.Env) map[key]*history {
 	fields := len(m.fields.list)
 	hashes := providerHashes(s)
 	out := map[key]*history{}
 	of := make([]*history, len(hashes))
+	rowsOf := make([]uint64, len(hashes))
 	for i := range s.N {
-		p := len(hashes) - 1
-		if s.Provider != nil && s.Provider[i] >= 0 {
-			p = int(s.Provider[i])
-		}
-		if of[p] == nil {
-			k := m.key(hashes[p])
-			if out[k] == nil {
-				out[k] = &history{segments: 1, counts: make([]uint32, fields*bins), spread: make([]uint64, fields)}
-			}
-			of[p] = out[k]
-		}
-		h := of[p]
-		h.rows++
-		for j, b := range binned[i*fields : (i+1)*fields] {
-			h.counts[j*bins+int(b)]++
-		}
+		rowsOf[providerAt(s, i, len(hashes))]++
 	}
+	for p, rows := range rowsOf {
+		if rows == 0 {
+			continue
+		}
+		k := m.key(hashes[p])
+		if out[k] == nil {
+			out[k] = &history{segments: 1, counts: make([]uint32, fields*bins), spread: make([]uint64, fields)}
+		}
+		of[p] = out[k]
+		of[p].rows += rows
+	}
+	// Each goroutine counts some of the fields.
+	detect.Rows(fields, (fields+env.Workers-1)/max(1, env.Workers), env.Workers, func(first, end int) {
+		for i := range s.N {
+			counts := of[providerAt(s, i, len(hashes))].counts[first*bins : end*bins]
+			for _, b := range binned[i*fields+first : i*fields+end] {
+				counts[b]++
+				counts = counts[bins:]
+			}
+		}
+	})
 	if m.pooled == nil {
 		return out // of the reference: it comes in no segments
 	}
@@ -213,7 +240,7 @@ func (m *model) ObserveAfter(s *detect.Sample, before detect.Memory, _ []bool, e
 	}
 	out.rows = uint64(s.N)
 	out.last = m.window(m.own(before))
-	for k, h := range m.count(s, m.fields.bin(s, env)) {
+	for k, h := range m.shown(s, env).counts {
 		out.histories[place{k, out.last}] = h
 	}
 	out.tidy()
@@ -243,16 +270,17 @@ func (m *model) ScoreWith(s *detect.Sample, before detect.Memory, env detect.Env
 
 // verdict is what is known of one provider in a segment.
 type verdict struct {
-	logP  []float64   // by field
-	ratio []histogram // by field: how many times as many rows it sends as its baseline; 0 where it never sent more
-	rows  uint64
-	base  *baseline
-	alone bool
+	logP   []float64   // by field
+	ratio  []histogram // by field: how many times as many rows it sends as its baseline; 0 where it never sent more
+	drifts []int32     // fields of which logP is below 0
+	rows   uint64
+	base   *baseline
+	alone  bool
 }
 
 func (m *model) score(s *detect.Sample, before *memory, env detect.Env) detect.Scores {
-	binned := m.fields.bin(s, env)
-	now := m.count(s, binned)
+	shown := m.shown(s, env)
+	binned, now := shown.binned, shown.counts
 	window := m.window(before)
 	past, lately := map[key]*history{}, map[key]*history{} // of strangers all of it, and of everybody the last windows with this segment
 	sum := func(of map[key]*history, k key, h *history) {
@@ -279,33 +307,38 @@ func (m *model) score(s *detect.Sample, before *memory, env detect.Env) detect.S
 	tests := float64(len(lately)*fields*len(views)) * float64(window) * float64(window+1)
 
 	hashes := providerHashes(s)
-	verdicts := make(map[uint64]*verdict, len(now))
-	for k, h := range now {
-		verdicts[k.hash] = m.judge(k, h, past[k], lately[k], around, tests)
+	verdicts := make([]*verdict, len(hashes)) // by provider
+	for p, hash := range hashes {
+		k := m.key(hash)
+		if h := now[k]; h != nil {
+			verdicts[p] = m.judge(k, h, past[k], lately[k], around, tests)
+		}
 	}
 	value, logP := make([]float64, s.N), make([]float64, s.N)
-	field := make([]int, s.N)
-	for i := range s.N {
-		v := verdicts[providerOf(s, hashes, i)]
-		if v == nil {
-			value[i] = math.NaN()
-			continue
-		}
-		for j, b := range binned[i*fields : (i+1)*fields] {
-			if v.logP[j] < logP[i] && v.ratio[j][b] >= twice {
-				logP[i], field[i] = v.logP[j], j
+	field := make([]int32, s.N)
+	detect.Rows(s.N, rowsPerJob, env.Workers, func(first, end int) {
+		for i := first; i < end; i++ {
+			v := verdicts[providerAt(s, i, len(hashes))]
+			if v == nil {
+				value[i] = math.NaN()
+				continue
+			}
+			for _, j := range v.drifts {
+				if v.logP[j] < logP[i] && v.ratio[j][binned[i*fields+int(j)]] >= twice {
+					logP[i], field[i] = v.logP[j], j
+				}
+			}
+			if logP[i] < 0 {
+				value[i] = -logP[i]
 			}
 		}
-		if logP[i] < 0 {
-			value[i] = -logP[i]
-		}
-	}
+	})
 	return detect.Scores{Value: value, LogP: logP, Code: finding.PoisonDrift, Stream: true, Explain: func(row int) string {
-		v := verdicts[providerOf(s, hashes, row)]
+		v := verdicts[providerAt(s, row, len(hashes))]
 		if v == nil {
 			return "the reference does not know the provider, nor does the stream yet"
 		}
-		j := field[row]
+		j := int(field[row])
 		name, b := m.fields.list[j].name, binned[row*fields+j]
 		if logP[row] == 0 {
 			return fmt.Sprintf("nothing in which the provider, %d rows lately, drifts that this row has", v.rows)
@@ -367,6 +400,9 @@ func (m *model) judge(k key, now, past, lately *history, around *surroundings, t
 				continue
 			}
 			v.logP[j] = max(floor, min(v.logP[j], math.Log(tests)-evidence(&seen, &was, radius)))
+		}
+		if v.logP[j] < 0 {
+			v.drifts = append(v.drifts, int32(j))
 		}
 	}
 	return v

@@ -232,42 +232,45 @@ func (f *fields) values(s *detect.Sample, env detect.Env) []float64 {
 		width--
 	}
 	out := make([]float64, s.N*width)
-	sameFeatures := len(s.FeatureNames) == len(f.features)
 	detect.Each(s.N, env.Workers, func(i int) {
-		row := out[i*width : i*width]
-		if len(f.features) > 0 {
-			var features []float64
-			if sameFeatures {
-				features = s.Features[i*len(f.features) : (i+1)*len(f.features)]
-			}
-			row = f.featureValues(row, features)
-		}
-		if f.text {
-			var text []byte
-			if s.Text != nil {
-				text = s.Text[i]
-			}
-			row = textValues(row, text)
-		}
-		if f.dim > 0 {
-			var v []float32
-			if s.Embedding != nil && s.Dim == f.dim && (s.HasEmbedding == nil || s.HasEmbedding[i]) {
-				v = s.Embedding[i*f.dim : (i+1)*f.dim]
-			}
-			row = f.embeddingValues(row, v)
-		}
-		if f.loss {
-			v := math.NaN()
-			if s.Loss != nil {
-				v = s.Loss[i]
-			}
-			row = append(row, v)
-		}
-		if len(row) != width {
+		if len(f.row(out[i*width:i*width:(i+1)*width], s, i)) != width {
 			panic("drift: a row has not all fields")
 		}
 	})
 	return out
+}
+
+// row appends the numeric fields of one row of a sample.
+func (f *fields) row(row []float64, s *detect.Sample, i int) []float64 {
+	if len(f.features) > 0 {
+		var features []float64
+		if len(s.FeatureNames) == len(f.features) {
+			features = s.Features[i*len(f.features) : (i+1)*len(f.features)]
+		}
+		row = f.featureValues(row, features)
+	}
+	if f.text {
+		var text []byte
+		if s.Text != nil {
+			text = s.Text[i]
+		}
+		row = textValues(row, text)
+	}
+	if f.dim > 0 {
+		var v []float32
+		if s.Embedding != nil && s.Dim == f.dim && (s.HasEmbedding == nil || s.HasEmbedding[i]) {
+			v = s.Embedding[i*f.dim : (i+1)*f.dim]
+		}
+		row = f.embeddingValues(row, v)
+	}
+	if f.loss {
+		v := math.NaN()
+		if s.Loss != nil {
+			v = s.Loss[i]
+		}
+		row = append(row, v)
+	}
+	return row
 }
 
 func (f *fields) featureValues(row, features []float64) []float64 {
@@ -383,7 +386,6 @@ const (
 
 // bin returns n × fields: which bin each value of a sample falls into.
 func (f *fields) bin(s *detect.Sample, env detect.Env) []uint8 {
-	values := f.values(s, env)
 	numeric, width := f.numeric(), len(f.list)
 	var classes []uint8
 	if f.classes != nil {
@@ -393,23 +395,34 @@ func (f *fields) bin(s *detect.Sample, env detect.Env) []uint8 {
 		}
 	}
 	out := make([]uint8, s.N*width)
-	detect.Each(s.N, env.Workers, func(i int) {
-		row := out[i*width : (i+1)*width]
-		for j, v := range values[i*numeric : (i+1)*numeric] {
-			if math.IsNaN(v) {
-				continue
-			}
-			at := uint8(1)
-			for _, edge := range f.list[j].edges {
-				if v > edge {
-					at++
+	detect.Chunks(s.N, rowsPerJob, env.Workers, func() func(first, end int) {
+		values := make([]float64, 0, numeric)
+		return func(first, end int) {
+			for i := first; i < end; i++ {
+				row := out[i*width : (i+1)*width]
+				if values = f.row(values[:0], s, i); len(values) != numeric {
+					panic("drift: a row has not all fields")
+				}
+				for j, v := range values {
+					at := uint8(0)
+					if v == v {
+						at = 1
+					}
+					for _, edge := range f.list[j].edges {
+						if v > edge { // which NaN is not
+							at++
+						}
+					}
+					row[j] = at
+				}
+				if classes != nil && s.Label != nil && s.Label[i] >= 0 {
+					row[numeric] = classes[s.Label[i]]
 				}
 			}
-			row[j] = at
-		}
-		if classes != nil && s.Label != nil && s.Label[i] >= 0 {
-			row[numeric] = classes[s.Label[i]]
 		}
 	})
 	return out
 }
+
+// rowsPerJob is how many rows a goroutine takes at once.
+const rowsPerJob = 1024
