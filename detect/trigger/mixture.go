@@ -2,6 +2,7 @@ package trigger
 
 import (
 	"math"
+	"slices"
 )
 
 // A stream with a large poisoned group makes every feature of that group look bad, also the harmless ones that clean
@@ -30,7 +31,9 @@ const (
 type group struct {
 	records  []uint32  // per bucket and slot, the sum of their probabilities, in stream.unit
 	expected []uint32  // per bucket and label group, what the label model expected of those with labels, in stream.unit
+	ratios   []float64 // per bucket and slot, what a feature says for the group, of a record that is no part of it
 	size     []float64 // per slot
+	rows     []float64 // per slot, of the stream
 }
 
 // purity returns the share of the records with a feature and one label that are more than the reference, and the label
@@ -66,47 +69,71 @@ func (st *stream) suspicion(row int, x *extractor) float32 {
 	return float32(most)
 }
 
-// separate fits the mixture to first suspicions, and sets st.suspicions to how probably each row is of the group and
-// st.rest to what features say of the others.
-func (st *stream) separate(suspicions []float32, unique distinct, workers int) {
-	st.suspicions = suspicions
+// separate fits the mixture to first suspicions: st.suspicions is how probably each row is of the group, st.rest what features say
+// of the others, and the trigger scores lose what is explained.
+func (st *stream) separate(suspicions []float32, unique distinct, trigger []float64, workers int) {
 	rows := make([]float64, st.slots) // distinct ones, per slot
 	for i, counts := range unique.counts {
 		if counts {
 			rows[st.slot(i)]++
 		}
 	}
-	var g *group
-	for _, last := range []bool{false, true} {
-		g = st.gather(unique)
-		next := make([]float32, len(suspicions))
-		eachWorker(len(next), workers, func(from, to int) any {
+	st.suspicions = slices.Clone(suspicions)
+	g := st.newGroup(rows)
+	// each does one step for every row; features are taken apart where that may matter.
+	each := func(always bool, prior func(row int, share float64) float64, do func(row int, x *extractor)) {
+		eachWorker(len(suspicions), workers, func(from, to int) any {
 			x := extractor{size: st.size, functions: st.model.functions}
 			for i := from; i < to; i++ {
-				ratio, prior := st.likelihood(i, &x, g, rows)
-				if last {
-					// What is rare is no less a group, and a feature that clean records do not have is enough.
-					p := min(float64(suspicions[i]), 0.999)
-					prior = max(0, math.Log(p/(1-p)/doubtful))
+				own := st.ownPart(i)
+				enough := g.size[st.slot(i)]-own >= fewestKind
+				if always || enough {
+					x.extract(st.tokens.Row(i))
 				}
-				next[i] = float32(1 / (1 + math.Exp(-ratio-prior)))
+				st.suspicions[i] = 0
+				if enough {
+					ratio, share := st.likelihood(i, own, &x, g)
+					st.suspicions[i] = float32(1 / (1 + math.Exp(-ratio-prior(i, share))))
+				}
+				do(i, &x)
 			}
 			return nil
 		})
-		st.suspicions = next
 	}
+	st.gather(g, unique, workers)
+	each(false, func(_ int, share float64) float64 { return share }, func(int, *extractor) {})
+	st.gather(g, unique, workers)
 	st.rest = st.weigh(g, workers)
+	each(true, func(row int, _ float64) float64 {
+		// What is rare is no less a group, and a feature that clean records do not have is enough.
+		p := min(float64(suspicions[row]), 0.999)
+		return max(0, math.Log(p/(1-p)/doubtful))
+	}, func(row int, x *extractor) {
+		if st.sample.Text[row] != nil {
+			rest := st.evidence(row, st.rest, x).score
+			trigger[row] -= explained * (1 - float64(st.suspicions[row])) * max(0, trigger[row]-rest)
+		}
+	})
+}
+
+// newGroup returns a group of nobody; rows is the number of records per slot.
+func (st *stream) newGroup(rows []float64) *group {
+	buckets := st.size.buckets()
+	return &group{
+		records:  make([]uint32, buckets*st.slots),
+		expected: make([]uint32, buckets*st.groups),
+		ratios:   make([]float64, buckets*st.slots),
+		size:     make([]float64, st.slots),
+		rows:     rows,
+	}
 }
 
 // gather adds up what suspicious records have. It is quick: few are.
-func (st *stream) gather(unique distinct) *group {
-	buckets := st.size.buckets()
-	g := &group{
-		records:  make([]uint32, buckets*st.slots),
-		expected: make([]uint32, buckets*st.groups),
-		size:     make([]float64, st.slots),
-	}
-	last := make([]uint32, buckets)
+func (st *stream) gather(g *group, unique distinct, workers int) {
+	clear(g.records)
+	clear(g.expected)
+	clear(g.size)
+	last := make([]uint32, st.size.buckets())
 	x := extractor{size: st.size, functions: st.model.functions}
 	add := make([]uint32, st.groups)
 	for i, counts := range unique.counts {
@@ -134,35 +161,62 @@ func (st *stream) gather(unique distinct) *group {
 			}
 		}
 	}
-	return g
+	// Nearly all rows ask for the same numbers: those of who is no part of the group.
+	eachWorker(st.size.buckets(), workers, func(from, to int) any {
+		for at := from; at < to; at++ {
+			if st.table[at].n == 0 {
+				continue
+			}
+			for slot := range st.slots {
+				if g.size[slot] >= fewestKind {
+					g.ratios[at*st.slots+slot] = st.ratio(uint32(at), slot, 0, g)
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// ownPart returns how much of the group a row is.
+func (st *stream) ownPart(row int) float64 {
+	if p := float64(st.suspicions[row]); p >= negligible {
+		return float64(uint32(p/st.unit+0.5)) * st.unit
+	}
+	return 0
+}
+
+// ratio returns the logarithm of how much more common a feature is among the group's records with a label than among all
+// clean ones; own is how much of the group who asks is.
+func (st *stream) ratio(at uint32, slot int, own float64, g *group) float64 {
+	size := g.size[slot] - own
+	others := max(0, g.rows[slot]-size)
+	known := g.rows[slot] / float64(st.rows) * float64(st.referenceRows) // reference records with the label, about
+	in := max(0, float64(g.records[int(at)*st.slots+slot])*st.unit-own)
+	all, part := float64(st.table[at].n), 1.0
+	if slot < st.groups {
+		n, expected := all, 0.0
+		all, expected = st.labelled(int(at), slot)
+		part = expected / n
+	}
+	out := max(0, all-in-1) + float64(st.reference[at])*part
+	usual := min(1, (out+0.5)/(others+known+1))
+	return math.Log((in + rareKind) / (size*usual + rareKind))
 }
 
 // likelihood returns the logarithm of how much likelier a row's features are among the group's other records than among all
-// clean ones with its label, and that of the group's share of these. rows is the number of records per slot.
-func (st *stream) likelihood(row int, x *extractor, g *group, rows []float64) (ratio, share float64) {
+// clean ones with its label, and that of the group's share of these. own is how much of the group the row is, x its features.
+func (st *stream) likelihood(row int, own float64, x *extractor, g *group) (ratio, share float64) {
 	slot := st.slot(row)
-	own := 0.0
-	if p := float64(st.suspicions[row]); p >= negligible {
-		own = float64(uint32(p/st.unit+0.5)) * st.unit
+	if own == 0 {
+		ratios := g.ratios[slot:]
+		for _, at := range x.index {
+			ratio += ratios[int(at)*st.slots]
+		}
+	} else {
+		for _, at := range x.index {
+			ratio += st.ratio(at, slot, own, g)
+		}
 	}
 	size := g.size[slot] - own
-	if size < fewestKind {
-		return math.Inf(-1), 0
-	}
-	x.extract(st.tokens.Row(row))
-	others := max(0, rows[slot]-size)
-	known := rows[slot] / float64(st.rows) * float64(st.referenceRows) // reference records with the label, about
-	for _, at := range x.index {
-		in := max(0, float64(g.records[int(at)*st.slots+slot])*st.unit-own)
-		all, part := float64(st.table[at].n), 1.0
-		if slot < st.groups {
-			n, expected := all, 0.0
-			all, expected = st.labelled(int(at), slot)
-			part = expected / n
-		}
-		out := max(0, all-in-1) + float64(st.reference[at])*part
-		usual := min(1, (out+0.5)/(others+known+1))
-		ratio += math.Log((in + rareKind) / (size*usual + rareKind))
-	}
-	return ratio / repeated, math.Log(size / (others + 1))
+	return ratio / repeated, math.Log(size / (max(0, g.rows[slot]-size) + 1))
 }

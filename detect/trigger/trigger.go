@@ -344,7 +344,8 @@ func (m *model) score(s *detect.Sample, env detect.Env) (*judged, *stream) {
 			if s.Text[i] == nil {
 				continue
 			}
-			e := st.score(i, st.weights, &x)
+			x.extract(st.tokens.Row(i))
+			e := st.evidence(i, st.weights, &x)
 			j.trigger[i] = e.score
 			if st.referenceRows > 0 && st.own != nil && st.own[i] >= 0 {
 				j.association[i] = e.drag * math.Sqrt(st.surprise(i)+agreeing)
@@ -357,17 +358,7 @@ func (m *model) score(s *detect.Sample, env detect.Env) (*judged, *stream) {
 		return found
 	})
 	if slices.Contains(found, true) {
-		st.separate(suspicions, unique, env.Workers)
-		eachWorker(s.N, env.Workers, func(from, to int) any {
-			x := extractor{size: st.size, functions: m.functions}
-			for i := from; i < to; i++ {
-				if s.Text[i] != nil {
-					rest := st.score(i, st.rest, &x).score
-					j.trigger[i] -= explained * (1 - float64(st.suspicions[i])) * max(0, j.trigger[i]-rest)
-				}
-			}
-			return nil
-		})
+		st.separate(suspicions, unique, j.trigger, env.Workers)
 	}
 	return j, st
 }
@@ -655,9 +646,8 @@ type evidence struct {
 	drag  float64 // of the feature that drags the row's label along the most
 }
 
-// score returns what a row's features say under weights. Afterwards x holds the row.
-func (st *stream) score(row int, weights []weight, x *extractor) evidence {
-	x.extract(st.tokens.Row(row))
+// evidence returns what a row's features, which x holds, say under weights.
+func (st *stream) evidence(row int, weights []weight, x *extractor) evidence {
 	if len(x.index) == 0 {
 		return evidence{}
 	}
