@@ -158,7 +158,7 @@ func (b *planner) conditions(p *plan, r rule) {
 		{"contentMediaType", r.Draft == jsonschema.Draft7 && r.ContentMediaType != "", nil},
 	} {
 		if left.present {
-			b.note(r.Schema, left.keyword)
+			b.note(b.docs.gap(r.Location, left.keyword))
 			b.verdict(left.inside) // for what it leaves
 			add(condition{subtree: r.Schema})
 		}

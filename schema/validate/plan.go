@@ -132,12 +132,13 @@ const maxPlans = 20000
 // leave notes a keyword of s for which jsonschema/v5 has to see the whole record.
 func (b *planner) leave(s *jsonschema.Schema, keyword string) {
 	b.whole = true
-	b.note(s, keyword)
+	gap := b.docs.gap(s.Location, keyword)
+	gap.Record = true
+	b.note(gap)
 }
 
-// note notes a keyword of s that no plan checks.
-func (b *planner) note(s *jsonschema.Schema, keyword string) {
-	gap := b.docs.gap(s.Location, keyword)
+// note notes what no plan checks.
+func (b *planner) note(gap Gap) {
 	if !slices.Contains(b.gaps, gap) {
 		b.gaps = append(b.gaps, gap)
 	}

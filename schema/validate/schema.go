@@ -128,7 +128,7 @@ func compile(url string, docs *documents, opt Options) (s *Schema, err error) {
 	}
 	for _, doc := range docs.list {
 		if docs.metaschema(doc) == "" {
-			b.gaps = append(b.gaps, Gap{File: doc.path, Line: 1, Keyword: "$schema"})
+			b.gaps = append(b.gaps, Gap{File: doc.path, Line: 1, Keyword: "$schema", Record: true})
 			b.whole = true
 		}
 	}

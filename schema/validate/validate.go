@@ -75,7 +75,8 @@ type Gap struct {
 	File    string `json:"file"`
 	Line    int    `json:"line,omitempty"` // 1-based; 0 when unknown
 	Pointer string `json:"pointer"`        // of the schema that has the keyword, within the file: RFC 6901; "" is the whole file
-	Keyword string `json:"keyword"`        // or what else it is: "recursion", "items by position"
+	Keyword string `json:"keyword"`        // or what else it is: "recursion", "size"
+	Record  bool   `json:"record"`         // jsonschema/v5 has to see whole records for it, not this place of them alone
 }
 
 // String tells a person what is left out, and where it stands.

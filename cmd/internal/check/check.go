@@ -33,10 +33,30 @@ type Report struct {
 	NotListed  int64            `json:"problems_not_listed,omitempty"` // beyond the first MaxProblems
 	Notes      []validate.Fault `json:"notes,omitempty"`               // worth knowing, and no problem
 	Contracts  []string         `json:"contracts,omitempty"`           // the topics of good contracts
+	Schemas    []Schema         `json:"schemas,omitempty"`             // how their records are checked
 	Read       int64            `json:"read"`                          // sample records
 	Accepted   int64            `json:"accepted"`
 	Rejected   int64            `json:"rejected"`
 	Unreadable bool             `json:"-"` // the configuration or a contract has a problem
+}
+
+// Schema says how the records of one topic are checked.
+type Schema struct {
+	Topic    string         `json:"topic"`
+	File     string         `json:"file"`
+	Compiled bool           `json:"compiled"` // by a compiled plan alone
+	Left     []validate.Gap `json:"left"`     // what is left to jsonschema/v5, which is slower
+}
+
+// good notes a contract that has no fault.
+func (r *Report) good(c *contract.Contract) {
+	left := c.Schema.Coverage()
+	if left == nil {
+		left = []validate.Gap{}
+	}
+	r.Contracts = append(r.Contracts, c.Topic)
+	r.Schemas = append(r.Schemas, Schema{Topic: c.Topic, File: c.SchemaPath, Compiled: len(left) == 0, Left: left})
+	r.Notes = append(r.Notes, c.Notes...)
 }
 
 // MaxProblems bounds a report on samples in which everything is wrong.
@@ -76,8 +96,7 @@ func Config(ctx context.Context, path string) *Report {
 		return r
 	}
 	for _, one := range c.Contracts {
-		r.Contracts = append(r.Contracts, one.Topic)
-		r.Notes = append(r.Notes, one.Notes...)
+		r.good(one)
 	}
 	r.keys(ctx, c)
 	if err := writable(c.Landing.Dir); c.Landing.Dir != "" && err != nil {
@@ -156,8 +175,7 @@ func Contract(ctx context.Context, path string, samples []string, done func(n in
 	if c == nil {
 		return r, nil
 	}
-	r.Contracts = []string{c.Topic}
-	r.Notes = c.Notes
+	r.good(c)
 	samples, err := files.Expand(ctx, samples, nil)
 	if err != nil {
 		return r, fmt.Errorf("sample: %w", err)
