@@ -57,10 +57,10 @@ func (c *class) score(s *detect.Sample, workers int, value []float64, why []reas
 func (c *class) part(s *detect.Sample, workers int, value []float64, why []reason) {
 	engine := c.model.engine
 	raw := whitening.Vectors(c.model.Vectors, s, c.Rows[:min(len(c.Rows), learned)])
-	x, space := raw, c.model.Space.W
+	x := raw
 	if !c.self {
-		x = linalg.Matrix{Rows: raw.Rows, Cols: raw.Cols, Data: make([]float32, len(raw.Data))}
-		if engine.Product(x, raw, space) != nil {
+		var err error
+		if x, err = c.model.Space.Round(raw); err != nil {
 			return
 		}
 	}
@@ -69,7 +69,7 @@ func (c *class) part(s *detect.Sample, workers int, value []float64, why []reaso
 	if err != nil {
 		return
 	}
-	across, err := linalg.Keep(engine, x.Transpose())
+	across, err := linalg.KeepAcross(engine, x)
 	if err != nil {
 		return
 	}
@@ -77,12 +77,10 @@ func (c *class) part(s *detect.Sample, workers int, value []float64, why []reaso
 	if err != nil || u.Rows == 0 {
 		return
 	}
-	if !c.self { // u·(W·v) = (Wᵀ·u)·v: rows need not be whitened to be placed
-		back := linalg.Matrix{Rows: u.Rows, Cols: u.Cols, Data: make([]float32, len(u.Data))}
-		if engine.Product(back, u, space.Transpose()) != nil {
+	if !c.self {
+		if u, err = c.model.Space.Back(u); err != nil {
 			return
 		}
-		u = back
 	}
 	places := make([]place, len(c.Rows))
 	detect.Chunks(len(c.Rows), whitening.Chunk, workers, func() func(first, end int) {

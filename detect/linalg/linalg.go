@@ -4,7 +4,7 @@
 // An [Engine] makes reference points resident once ([Engine.Load]); batches of queries then ask the resulting
 // [Index] for their k nearest. Distances and selection are fused: a block of the query × point matrix stays in the
 // processor's cache and never reaches main memory. [Keep] does for products what Load does for neighbours: a matrix that many are multiplied with goes
-// to a device once.
+// to a device once, and is packed once for the CPU.
 //
 // The CPU's assembly is written by gen, a module of its own (go generate), in tiles of 12 × 32 for AVX-512, 6 × 16 for AVX2 and 4 × 8
 // for SSE; Go is what other architectures run. The points are packed once, in panels of a tile's width, and the sums of a
@@ -120,17 +120,23 @@ func checkQueries(queries Matrix, cols, k int) error {
 }
 
 func checkProduct(dst, a, b Matrix) error {
-	for _, m := range []struct {
-		Matrix
-		name string
-	}{{dst, "the destination"}, {a, "the left matrix"}, {b, "the right matrix"}} {
-		if err := m.check(m.name); err != nil {
-			return err
-		}
+	if err := b.check("the right matrix"); err != nil {
+		return err
 	}
-	if a.Cols != b.Cols || dst.Rows != a.Rows || dst.Cols != b.Rows {
+	return checkLeft(dst, a, b.Rows, b.Cols)
+}
+
+// checkLeft is checkProduct for a right matrix of so many rows and columns.
+func checkLeft(dst, a Matrix, rows, cols int) error {
+	if err := dst.check("the destination"); err != nil {
+		return err
+	}
+	if err := a.check("the left matrix"); err != nil {
+		return err
+	}
+	if a.Cols != cols || dst.Rows != a.Rows || dst.Cols != rows {
 		return fmt.Errorf("%w: %d × %d times the transpose of %d × %d into %d × %d",
-			ErrShape, a.Rows, a.Cols, b.Rows, b.Cols, dst.Rows, dst.Cols)
+			ErrShape, a.Rows, a.Cols, rows, cols, dst.Rows, dst.Cols)
 	}
 	return nil
 }

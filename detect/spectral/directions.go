@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync"
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/linalg"
@@ -12,18 +13,17 @@ import (
 )
 
 const (
-	learned    = 2048 // rows of a half in which directions are looked for
-	candidates = 2048 // of them whose own directions are tried
-	principal  = 8    // directions of the largest variance to begin with, both ways
-	starts     = 24   // rows to begin with
-	apart      = 0.5  // cosine of rows below which both may be
-	steps      = 6    // steps of every direction towards what lies far out on it
-	from       = 2    // deviations from where on a row draws a direction to itself
-	upTo       = 4    // and by how much it does so at most, in deviations
-	alike      = 0.9  // cosine of two directions that are one
-	searched   = 1    // nats of surprise that count as none
-	faint      = 0.01 // what a deviation counts on a direction without surprise, so that scores do not tie
-	measured   = 1024 // values from which a median and a scale are taken
+	learned   = 2048 // rows of a half in which directions are looked for
+	principal = 8    // directions of the largest variance to begin with, both ways
+	starts    = 24   // rows to begin with
+	apart     = 0.5  // cosine of rows below which both may be
+	steps     = 6    // steps of every direction towards what lies far out on it
+	from      = 2    // deviations from where on a row draws a direction to itself
+	upTo      = 4    // and by how much it does so at most, in deviations
+	alike     = 0.9  // cosine of two directions that are one
+	searched  = 1    // nats of surprise that count as none
+	faint     = 0.01 // what a deviation counts on a direction without surprise, so that scores do not tie
+	measured  = 1024 // values from which a median and a scale are taken
 )
 
 // bars are the deviations beyond which rows are counted.
@@ -84,8 +84,8 @@ func (h *half) find(rows linalg.Matrix) (linalg.Matrix, error) {
 	engine := h.model.engine
 	all := linalg.Matrix{Cols: rows.Cols}
 	for _, space := range h.spaces {
-		x := linalg.Matrix{Rows: rows.Rows, Cols: rows.Cols, Data: make([]float32, len(rows.Data))}
-		if err := engine.Product(x, rows, space.W); err != nil {
+		x, err := space.Round(rows)
+		if err != nil {
 			return all, err
 		}
 		whitening.Centre(x)
@@ -93,9 +93,8 @@ func (h *half) find(rows linalg.Matrix) (linalg.Matrix, error) {
 		if err != nil {
 			return all, err
 		}
-		// u·(W·v) = (Wᵀ·u)·v: rows need not be whitened to be judged.
-		back := linalg.Matrix{Rows: u.Rows, Cols: u.Cols, Data: make([]float32, len(u.Data))}
-		if err := engine.Product(back, u, space.W.Transpose()); err != nil {
+		back, err := space.Back(u)
+		if err != nil {
 			return all, err
 		}
 		all.Data = append(all.Data, back.Data...)
@@ -111,7 +110,7 @@ func search(engine linalg.Engine, x linalg.Matrix, rng *rand.Rand) (linalg.Matri
 	if err != nil {
 		return linalg.Matrix{}, err
 	}
-	across, err := linalg.Keep(engine, x.Transpose())
+	across, err := linalg.KeepAcross(engine, x)
 	if err != nil {
 		return linalg.Matrix{}, err
 	}
@@ -183,33 +182,37 @@ func spread(values []float32) (median, scale float64) {
 	return float64(middle), max(1.4826*float64(deviation), 1e-9, 1e-6*math.Abs(float64(middle)))
 }
 
+// grams holds what was allocated for products of all rows of a half with each other.
+var grams sync.Pool
+
 // companions returns the directions of rows that have the most company far out on them; all is x, kept for products.
 func companions(all linalg.Operand, x linalg.Matrix) (linalg.Matrix, error) {
-	const block = 512 // rows are laid out anew for each
-	company := make([]float64, min(x.Rows, candidates))
-	g := make([]float32, block*x.Rows)
+	company := make([]float64, x.Rows)
+	room, _ := grams.Get().(*[]float32)
+	if room == nil || cap(*room) < x.Rows*x.Rows {
+		one := make([]float32, x.Rows*x.Rows)
+		room = &one
+	}
+	defer grams.Put(room)
+	g := linalg.Matrix{Rows: x.Rows, Cols: x.Rows, Data: (*room)[:x.Rows*x.Rows]}
+	if err := linalg.Gram(g, x, all); err != nil {
+		return linalg.Matrix{}, err
+	}
 	n := float64(x.Rows - 1)
-	for first := 0; first < len(company); first += block {
-		end := min(first+block, len(company))
-		part := linalg.Matrix{Rows: end - first, Cols: x.Cols, Data: x.Data[first*x.Cols : end*x.Cols]}
-		if err := all.Product(linalg.Matrix{Rows: part.Rows, Cols: x.Rows, Data: g[:part.Rows*x.Rows]}, part); err != nil {
-			return linalg.Matrix{}, err
+	for i := range company {
+		row := g.Row(i)
+		row[i] = 0 // its own company
+		sum, square := moments(row)
+		mean := sum / n
+		deviation := math.Sqrt(max(0, square/n-mean*mean))
+		if !(deviation > 0) {
+			continue
 		}
-		for i := range part.Rows {
-			row := g[i*x.Rows : (i+1)*x.Rows]
-			row[first+i] = 0 // its own company
-			sum, square := moments(row)
-			mean := sum / n
-			deviation := math.Sqrt(max(0, square/n-mean*mean))
-			if !(deviation > 0) {
-				continue
-			}
-			bar := float32(mean + from*deviation)
-			for _, v := range row {
-				if v > bar {
-					z := min(float64(v-bar)/deviation, upTo)
-					company[first+i] += z * z * z
-				}
+		bar := float32(mean + from*deviation)
+		for _, v := range row {
+			if v > bar {
+				z := min(float64(v-bar)/deviation, upTo)
+				company[i] += z * z * z
 			}
 		}
 	}

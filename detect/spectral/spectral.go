@@ -29,7 +29,7 @@
 // A row scores the largest, over directions, of the root of the surprise times its deviations beyond the first. Scores are learned
 // from the stream and calibrated in it.
 //
-// Cost: fixed for the search (768 × 2,048 products per half of a class and space), and some 40 products per row. Evidence: the row's
+// Cost: fixed for the search (products of 2,048 rows with each other per half of a class and space, 16 MB while it lasts), and some 40 products per row. Evidence: the row's
 // deviations and how many rows of the class, of the reference and of other classes lie beyond the bar.
 package spectral
 

@@ -131,6 +131,19 @@ func Gather(scratch []float32, v embedding.Vectors, s *detect.Sample, rows []int
 type Map struct {
 	W      linalg.Matrix // dim × dim, lower triangular, the inverse of the covariance's Cholesky factor
 	Shrunk float64       // how far the covariance is a multiple of the identity, 0 to 1
+
+	lower, across linalg.Operand // W and its transpose, kept where products are made
+}
+
+// Round returns rows after the map.
+func (m Map) Round(rows linalg.Matrix) (linalg.Matrix, error) { return times(rows, m.lower) }
+
+// Back returns directions as they are before the map: u·(W·v) = (Wᵀ·u)·v, so vectors need not be made round to be judged by them.
+func (m Map) Back(u linalg.Matrix) (linalg.Matrix, error) { return times(u, m.across) }
+
+func times(rows linalg.Matrix, square linalg.Operand) (linalg.Matrix, error) {
+	out := linalg.Matrix{Rows: rows.Rows, Cols: rows.Cols, Data: make([]float32, len(rows.Data))}
+	return out, square.Product(out, rows)
 }
 
 // Fit estimates the map from the vectors of some classes, a matrix each, of which it takes the first rows in proportion; ok is
@@ -181,7 +194,12 @@ func Fit(engine linalg.Engine, classes []linalg.Matrix) (m Map, ok bool, err err
 		// No small class loses its centre.
 		counts[i] = far[i] <= bar || float64(classes[class[i]].Rows) < 2/trimmed
 	}
-	m, err = concentrate(engine, x, centred, class, len(classes), counts)
+	if m, err = concentrate(engine, x, centred, class, len(classes), counts); err != nil {
+		return m, false, err
+	}
+	if m.lower, err = linalg.KeepLower(engine, m.W); err == nil {
+		m.across, err = linalg.KeepAcross(engine, m.W)
+	}
 	return m, err == nil, err
 }
 

@@ -41,4 +41,3 @@ func loop(name string, vector func() VecVirtual) {
 	VZEROUPPER()
 	RET()
 }
-
