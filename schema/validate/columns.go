@@ -86,6 +86,7 @@ type column struct {
 	valid   buffer[byte] // one bit a row; only of a nullable column
 	noted   int          // rows that have their bit in valid; those behind are valid
 	nulls   int
+	owed    int // of a struct: null rows at the end that its children have not got yet
 
 	layout
 	mem      memory.Allocator
@@ -123,27 +124,42 @@ func (c *column) validRoom(rows int) {
 	}
 }
 
-// null counts a row in that is null.
-func (c *column) null() {
+// null counts n rows in that are null.
+func (c *column) null(n int) {
 	c.note(c.rows)
-	c.validRoom(c.rows + 1)
-	setBit(c.valid.values, c.rows, false)
-	c.rows++
-	c.noted = c.rows
-	c.nulls++
+	c.rows += n
+	c.nulls += n
+	c.validRoom(c.rows)
+	for ; c.noted < c.rows && c.noted&7 != 0; c.noted++ {
+		setBit(c.valid.values, c.noted, false)
+	}
+	if c.noted < c.rows {
+		clear(c.valid.values[c.noted>>3 : (c.rows+7)>>3])
+		c.noted = c.rows
+	}
 }
 
 // end notes where the values of the row end that is about to be counted.
 func (c *column) end(at int) {
 	if c.rows+2 > len(c.offsets.values) {
-		c.growOffsets()
+		c.growOffsets(1)
 	}
 	c.offsets.values[c.rows+1] = int32(at)
 }
 
-func (c *column) growOffsets() {
+// ends notes n times where rows end.
+func (c *column) ends(at, n int) {
+	if c.rows+n+1 > len(c.offsets.values) {
+		c.growOffsets(n)
+	}
+	for k := range c.offsets.values[c.rows+1 : c.rows+1+n] {
+		c.offsets.values[c.rows+1+k] = int32(at)
+	}
+}
+
+func (c *column) growOffsets(n int) {
 	first := len(c.offsets.values) == 0
-	c.offsets.grow(c.mem, c.rows+2, c.hintRows+1)
+	c.offsets.grow(c.mem, c.rows+n+1, c.hintRows+1)
 	if first {
 		c.offsets.values[0] = 0
 	}
@@ -204,33 +220,65 @@ func (c *column) vectorRoom(n int) {
 // columns are all columns of a schema, by slot.
 type columns []column
 
-// addNull adds a null row, and one to each child of a struct.
-func (cs columns) addNull(slot int) {
+// addNull adds a null row.
+func (cs columns) addNull(slot int) { cs.addNulls(slot, 1) }
+
+// addNulls adds n null rows. The children of a struct get theirs when there is something else for them: in wide
+// schemas most structs are null most of the time.
+func (cs columns) addNulls(slot, n int) {
 	c := &cs[slot]
 	switch c.store {
 	case storeText, storeJSON, storeVector:
-		c.end(c.size)
+		c.ends(c.size, n)
 	case storeInt:
-		c.addInt(0)
-		c.rows--
+		if need := c.rows + n; need > len(c.ints.values) {
+			c.ints.grow(c.mem, need, c.hintRows)
+		}
+		clear(c.ints.values[c.rows : c.rows+n])
 	case storeFloat:
-		c.addFloat(0)
-		c.rows--
+		if need := c.rows + n; need > len(c.floats.values) {
+			c.floats.grow(c.mem, need, c.hintRows)
+		}
+		clear(c.floats.values[c.rows : c.rows+n])
 	case storeBool:
-		c.bit(false)
+		if need := (c.rows + n + 7) / 8; need > len(c.bits.values) {
+			c.bits.grow(c.mem, need, (c.hintRows+7)/8)
+		}
+		if c.rows&7 != 0 {
+			setBit(c.bits.values, c.rows, false) // and those behind
+		} else {
+			c.bits.values[c.rows>>3] = 0
+		}
+		clear(c.bits.values[c.rows>>3+1 : (c.rows+n+7)>>3])
 	case storeList:
-		c.end(cs[c.children[0]].rows)
+		c.ends(cs[c.children[0]].rows, n)
 	case storeStruct:
+		c.owed += n
+	}
+	c.null(n)
+}
+
+// catchUp gives the children of a struct the null rows that they are owed.
+func (cs columns) catchUp(slot int) {
+	if c := &cs[slot]; c.owed > 0 {
+		n := c.owed
+		c.owed = 0
 		for _, child := range c.children {
-			cs.addNull(child)
+			cs.addNulls(child, n)
 		}
 	}
-	c.null()
 }
 
 // cut takes back the rows from n on, and what is there of a row that was not finished.
 func (cs columns) cut(slot, n int) {
 	c := &cs[slot]
+	n = min(n, c.rows)
+	has := n // rows that the children are to have
+	if c.store == storeStruct {
+		before := c.rows - c.owed
+		has = min(n, before)
+		c.owed = n - has
+	}
 	c.rows = n
 	for ; c.noted > n; c.noted-- {
 		if last := c.noted - 1; c.valid.values[last>>3]>>(last&7)&1 == 0 {
@@ -244,7 +292,7 @@ func (cs columns) cut(slot, n int) {
 		cs.cut(c.children[0], c.from(n))
 	case storeStruct:
 		for _, child := range c.children {
-			cs.cut(child, n)
+			cs.cut(child, has)
 		}
 	}
 }
@@ -259,6 +307,7 @@ func (c *column) from(n int) int {
 
 // take hands the rows of a column over and starts anew.
 func (cs columns) take(slot int) arrow.ArrayData {
+	cs.catchUp(slot)
 	c := &cs[slot]
 	buffers := make([]*memory.Buffer, 1, 3)
 	if c.nullable && c.rows > 0 {
@@ -298,13 +347,13 @@ func (cs columns) take(slot int) arrow.ArrayData {
 		child.Release()
 	}
 	c.hintRows, c.hintSize = c.rows+c.rows/16, c.size+c.size/16
-	c.rows, c.size, c.noted, c.nulls = 0, 0, 0, 0
+	c.rows, c.size, c.noted, c.nulls, c.owed = 0, 0, 0, 0, 0
 	return data
 }
 
 func (c *column) takeOffsets() *memory.Buffer {
 	if len(c.offsets.values) == 0 {
-		c.growOffsets()
+		c.growOffsets(1)
 	}
 	return c.offsets.take(c.rows + 1)
 }
@@ -325,5 +374,5 @@ func (c *column) release() {
 	c.ints.release()
 	c.floats.release()
 	c.vectors.release()
-	c.rows, c.size, c.noted, c.nulls = 0, 0, 0, 0
+	c.rows, c.size, c.noted, c.nulls, c.owed = 0, 0, 0, 0, 0
 }

@@ -123,6 +123,7 @@ func (d *Decoder) Full() bool { return d.used > room }
 
 // Take hands over the rows since the last Take and starts anew. The caller releases the batch.
 func (d *Decoder) Take() arrow.RecordBatch {
+	d.columns.addNulls(d.extras, d.rows-d.columns[d.extras].rows)
 	arrays := make([]arrow.Array, len(d.schema.top))
 	for i, slot := range d.schema.top {
 		data := d.columns.take(slot)
@@ -169,14 +170,18 @@ func (d *Decoder) check() *Refusal {
 		}
 	}
 	if d.columns != nil {
-		if len(d.extra) == 0 {
-			d.columns.addNull(d.extras)
-		} else {
-			d.extra = append(d.extra, '}')
-			d.columns[d.extras].addText(d.extra)
-		}
+		d.addExtra()
 	}
 	return nil
+}
+
+// addExtra adds what is in extra, if there is anything. Rows without are added when the next one has some.
+func (d *Decoder) addExtra() {
+	if len(d.extra) > 0 {
+		d.extra = append(d.extra, '}')
+		d.columns.addNulls(d.extras, d.rows-d.columns[d.extras].rows)
+		d.columns[d.extras].addText(d.extra)
+	}
 }
 
 func (d *Decoder) refuse(code finding.Code, n *node) *Refusal {
@@ -274,6 +279,9 @@ func (d *Decoder) object(p *plan, at int) *Refusal {
 	t := &d.tape
 	n := &t.nodes[at]
 	stored := d.columns != nil && p.store == storeStruct && p.slot != noSlot
+	if stored && p.slot != rootSlot {
+		d.columns.catchUp(p.slot)
+	}
 	mark := len(d.seen)
 	for range (len(p.props) + 63) / 64 {
 		d.seen = append(d.seen, 0)

@@ -86,7 +86,7 @@ func (b *automaton) build() bool {
 			b.final = append(b.final, false, true)
 			continue
 		}
-		_, end := b.closure(b.states[s], s == beginning, true)
+		_, end := b.closure(slices.Clone(b.states[s]), s == beginning, true)
 		for len(b.final) <= s {
 			b.final = append(b.final, false)
 		}

@@ -16,7 +16,9 @@ import (
 // what is behind it; left when the record has to be left.
 type pass struct {
 	*Decoder
-	root *object
+	root    *object
+	columns columns // the Decoder's, at hand
+	follows []int32
 
 	// The record as a copy with zero bytes around it: whole words can be read wherever it is, and a zero byte, which
 	// is part of no JSON text, ends whatever is being scanned.
@@ -45,7 +47,10 @@ func newPass(d *Decoder) *pass {
 	if d.schema.program == nil {
 		return nil
 	}
-	return &pass{Decoder: d, root: d.schema.program, sink: column{mem: memory.NewGoAllocator()}, aside: tape{seed: d.tape.seed}}
+	return &pass{
+		Decoder: d, root: d.schema.program, columns: d.columns, follows: d.follows,
+		sink: column{mem: memory.NewGoAllocator()}, aside: tape{seed: d.tape.seed},
+	}
 }
 
 // Of how many records that are left more than of those that are read the pass is given a rest, and for how long. To
@@ -69,21 +74,16 @@ func (p *pass) worthwhile(size int) bool {
 func (p *pass) read(value []byte) bool {
 	if need := margin + len(value) + margin; need > len(p.text) {
 		p.text = make([]byte, max(need+need/4, 4096))
-		p.aside.src = p.text[margin:]
+		p.aside.src, p.base = p.text[margin:], unsafe.Pointer(&p.text[margin])
 	}
-	p.base, p.size = unsafe.Pointer(&p.text[margin]), copy(p.text[margin:], value)
+	p.size = copy(p.text[margin:], value)
 	*(*[margin]byte)(unsafe.Add(p.base, p.size)) = [margin]byte{}
 	p.depth, p.names = p.schema.limits.Depth, p.names[:0]
 	p.extra, p.path = p.extra[:0], p.path[:0]
 
 	if i := p.space(0); p.byte(i) == '{' {
 		if i = p.object(p.root, i+1); i >= 0 && p.space(i) == p.size {
-			if len(p.extra) == 0 {
-				p.columns.addNull(p.extras)
-			} else {
-				p.extra = append(p.extra, '}')
-				p.columns[p.extras].addText(p.extra)
-			}
+			p.addExtra()
 			p.misses = max(0, p.misses-1)
 			return true
 		}
@@ -100,8 +100,10 @@ func (p *pass) read(value []byte) bool {
 func (p *pass) byte(i int) byte { return *(*byte)(unsafe.Add(p.base, i)) }
 
 // word reads the eight bytes from i on. Nothing reads further than margin behind the record.
-func (p *pass) word(i int) uint64 {
-	return binary.LittleEndian.Uint64((*[8]byte)(unsafe.Add(p.base, i))[:])
+func (p *pass) word(i int) uint64 { return load(p.base, i) }
+
+func load(base unsafe.Pointer, i int) uint64 {
+	return binary.LittleEndian.Uint64((*[8]byte)(unsafe.Add(base, i))[:])
 }
 
 func (p *pass) raw(from, to int) []byte { return p.text[margin+from : margin+to] }
@@ -123,6 +125,9 @@ func (p *pass) object(o *object, i int) int {
 		return left
 	}
 	p.depth--
+	if o.counted {
+		p.columns.catchUp(o.slot)
+	}
 	var seen [maxFields / 64]uint64
 	last, base, count := o.memory, len(p.names), 0
 	c := p.byte(i)

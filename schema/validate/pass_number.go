@@ -8,6 +8,29 @@ import (
 
 // integer reads an integer into its column.
 func (p *pass) integer(t *task, i int) int {
+	negative := 0
+	if p.byte(i) == '-' {
+		negative = 1
+	}
+	w := p.word(i + negative)
+	magnitude, size := eight(w)
+	end := i + negative + size
+	if c := p.byte(end); size < 8 && size > 0 && c != '.' && c|0x20 != 'e' && (byte(w) != '0' || size == 1 && negative == 0) {
+		v := int64(magnitude)
+		if negative > 0 {
+			v = -v
+		}
+		if r := t.number; r == nil || r.wholly && v >= r.min && v <= r.max {
+			if t.slot >= 0 {
+				p.columns[t.slot].addInt(v)
+			}
+			return end
+		}
+	}
+	return p.oddInteger(t, i)
+}
+
+func (p *pass) oddInteger(t *task, i int) int {
 	end, n := p.number(i)
 	if end < 0 {
 		return left

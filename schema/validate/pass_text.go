@@ -33,19 +33,28 @@ func (p *pass) copy(c *column, i int) (end, size int, ascii bool) {
 	if c.size+p.size-i+spare > len(c.text.values) {
 		p.makeRoom(c, i)
 	}
+	from := unsafe.Add(p.base, i)
 	to := unsafe.Add(unsafe.Pointer(unsafe.SliceData(c.text.values)), c.size)
 	k := 0
+	for {
+		w := load(from, k)
+		binary.LittleEndian.PutUint64((*[8]byte)(unsafe.Add(to, k))[:], w)
+		if m := special(w); m != 0 {
+			k += bits.TrailingZeros64(m) >> 3
+			break
+		}
+		k += 8
+	}
+	if *(*byte)(unsafe.Add(from, k)) == '"' {
+		return i + k + 1, k, true
+	}
+	return p.copyOdd(to, i+k, k)
+}
+
+// copyOdd is copy from a byte on that is special, which is at i and goes to k.
+func (p *pass) copyOdd(to unsafe.Pointer, i, k int) (end, size int, ascii bool) {
 	ascii = true
 	for {
-		w := p.word(i)
-		binary.LittleEndian.PutUint64((*[8]byte)(unsafe.Add(to, k))[:], w)
-		m := special(w)
-		if m == 0 {
-			i, k = i+8, k+8
-			continue
-		}
-		n := bits.TrailingZeros64(m) >> 3
-		i, k = i+n, k+n
 		b := p.byte(i)
 		if b == '"' {
 			return i + 1, k, ascii
@@ -55,23 +64,30 @@ func (p *pass) copy(c *column, i int) (end, size int, ascii bool) {
 			if i, k = p.runes(to, i, k); i < 0 {
 				return left, 0, false
 			}
-			continue
-		}
-		if b != '\\' {
+		} else if b != '\\' {
 			return left, 0, false
-		}
-		if b = simpleEscape[p.byte(i+1)]; b != 0 {
+		} else if b = simpleEscape[p.byte(i+1)]; b != 0 {
 			*(*byte)(unsafe.Add(to, k)) = b
 			i, k = i+2, k+1
-			continue
+		} else {
+			r, after := p.escape(i)
+			if after < 0 {
+				return left, 0, false
+			}
+			ascii = ascii && r < utf8.RuneSelf
+			k += utf8.EncodeRune((*[utf8.UTFMax]byte)(unsafe.Add(to, k))[:], r)
+			i = after
 		}
-		r, end := p.escape(i)
-		if end < 0 {
-			return left, 0, false
+		for {
+			w := p.word(i)
+			binary.LittleEndian.PutUint64((*[8]byte)(unsafe.Add(to, k))[:], w)
+			if m := special(w); m != 0 {
+				n := bits.TrailingZeros64(m) >> 3
+				i, k = i+n, k+n
+				break
+			}
+			i, k = i+8, k+8
 		}
-		ascii = ascii && r < utf8.RuneSelf
-		k += utf8.EncodeRune((*[utf8.UTFMax]byte)(unsafe.Add(to, k))[:], r)
-		i = end
 	}
 }
 
