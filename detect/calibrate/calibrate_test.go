@@ -216,7 +216,7 @@ func TestWeights(t *testing.T) {
 			columns[d][i] = math.Log(rng.Float64())
 		}
 	}
-	for d, w := range Weights(columns, 1000, slices.Repeat([]float64{1 / float64(len(columns))}, len(columns))) {
+	for d, w := range Weights(columns, slices.Repeat([]int{1000}, len(columns)), slices.Repeat([]float64{1 / float64(len(columns))}, len(columns))) {
 		if math.Abs(w-0.25) > 0.02 {
 			t.Errorf("on a clean stream detector %d has weight %.3f", d, w)
 		}
@@ -224,7 +224,7 @@ func TestWeights(t *testing.T) {
 	for i := range n / 50 {
 		columns[2][i] = -12
 	}
-	weights := Weights(columns, 1000, slices.Repeat([]float64{1 / float64(len(columns))}, len(columns)))
+	weights := Weights(columns, slices.Repeat([]int{1000}, len(columns)), slices.Repeat([]float64{1 / float64(len(columns))}, len(columns)))
 	var sum float64
 	for _, w := range weights {
 		sum += w

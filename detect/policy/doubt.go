@@ -23,7 +23,8 @@ import (
 // and which of those look like poison to what the others alone teach. These teach it nothing from then on.
 //
 // They calibrate as before, with the scores that they had when they were held out. So the budget does not depend on whether they
-// are poison: a clean row that was set aside makes p-values larger, if anything.
+// are poison: a clean row that was set aside makes p-values larger, if anything. Therefore rows are set aside only where the
+// detectors then tell more of the stream.
 
 const (
 	doubtful   = 0.04 // share of the reference that is doubted at first: without all of its poison the rest tells better
@@ -126,12 +127,52 @@ func (s *Scorer) examine(sample *detect.Sample, others []aside, a aside, env det
 		return a, nil
 	}
 	a.examined = seen
+	sample = some(sample, enoughBeside, env)
+	env.Shared = &detect.Shared{} // what is made here is not kept with the segment
 	found, err := s.doubted(sample, env)
 	if err != nil {
 		return a, err
 	}
-	a.rows = s.united(found, a.rows)
+	rows := s.united(found, a.rows)
+	if slices.Equal(rows, a.rows) {
+		return a, nil
+	}
+	if tells, err := s.tellMore(sample, rows, env); err != nil || !tells {
+		return a, err
+	}
+	a.rows = rows
 	return a, nil
+}
+
+// tellMore tells whether detectors that do not know some rows of the reference tell more of a sample than those that know all. Without
+// rows that excuse its poison they do. Without clean rows they tell less: what these have in common with the stream's clean rows
+// is excused no longer, and all that calibrates the detectors makes up for that.
+func (s *Scorer) tellMore(sample *detect.Sample, without []int, env detect.Env) (bool, error) {
+	if !s.matters(without) {
+		return true, nil // not yet; with more rows it will be asked again
+	}
+	others, err := s.doubts.without(s, without)
+	if err != nil {
+		return false, err
+	}
+	news := func(f *fitted) float64 {
+		scores := f.score(sample, nil, env)
+		logP := make([]float64, sample.N)
+		f.logP(logP, sample, scores, env.Workers)
+		return calibrate.News(logP, scores.rows)
+	}
+	more := 0.0
+	for i, other := range others {
+		if other != nil {
+			more += news(other) - news(&s.fitted[i])
+		}
+	}
+	return more > 0, nil
+}
+
+// matters tells whether so many rows excuse enough.
+func (s *Scorer) matters(rows []int) bool {
+	return float64(len(rows)) >= max(repeated, fewestAside*float64(s.ref.Sample.N))
 }
 
 // united returns rows with others, unless that are too many.
@@ -192,7 +233,7 @@ func (s *Scorer) withoutDoubts(sample *detect.Sample, before *recollection, env 
 		return nil, nil, a, err
 	}
 	rows := s.agreed(append(others, a))
-	if float64(len(rows)) < max(repeated, fewestAside*float64(s.ref.Sample.N)) {
+	if !s.matters(rows) {
 		return nil, nil, a, nil
 	}
 	models, err := s.doubts.without(s, rows)
@@ -201,8 +242,6 @@ func (s *Scorer) withoutDoubts(sample *detect.Sample, before *recollection, env 
 
 // doubted returns the rows of the reference that look like poison to any detector, by rising number.
 func (s *Scorer) doubted(sample *detect.Sample, env detect.Env) ([]int, error) {
-	sample = some(sample, enoughBeside, env)
-	env.Shared = &detect.Shared{} // what is made here is not kept with the segment
 	ref := s.ref.Sample
 	joint := sample.Join(ref)
 	var first []int
@@ -236,10 +275,10 @@ func (s *Scorer) doubted(sample *detect.Sample, env detect.Env) ([]int, error) {
 			continue
 		}
 		f := &fitted{detector: of.detector, model: model, streams: of.streams}
-		scores, null := f.score(again, nil, env)
+		scores := f.score(again, nil, env)
 		logP := make([]float64, again.N)
-		f.logP(logP, again, scores, null, env.Workers)
-		if calibrate.Unclean(logP[:sample.N], ref.N) > unhidden {
+		f.logP(logP, again, scores, env.Workers)
+		if calibrate.Unclean(logP[:sample.N], scores.rows) > unhidden {
 			return nil, nil
 		}
 		asked++

@@ -295,13 +295,19 @@ func (f *fitted) longest() int {
 // beyond tells whether a stream is too long for the simulations to say what its scores mean.
 func (f *fitted) beyond(n int) bool { return n > f.longest()+f.longest()/2 }
 
-// score scores a sample by what the stream showed before, nil where it showed nothing or that does not matter. It
-// returns with it what ln p of a score is, nil where it depends on the row's class or is in the scores.
+// calibrated are scores with what they mean.
+type calibrated struct {
+	detect.Scores
+	null func(float64) float64 // ln p of a score; nil where it depends on the row's class or is in the scores
+	rows int                   // trusted ones that tell it
+}
+
+// score scores a sample by what the stream showed before, nil where it showed nothing or that does not matter.
 //
 // Scores that are learned from a long stream are calibrated in it: reference rows that the model does not know are put
 // among the stream's, and whatever the stream teaches, and whatever its poison does to clean rows, it does to them. So
 // are all scores that depend on what the stream showed before: reference rows are judged by the same memory.
-func (f *fitted) score(s *detect.Sample, before detect.Memory, env detect.Env) (detect.Scores, func(float64) float64) {
+func (f *fitted) score(s *detect.Sample, before detect.Memory, env detect.Env) calibrated {
 	score := func(m detect.Model, s *detect.Sample) detect.Scores {
 		if before == nil {
 			return m.Score(s, env)
@@ -309,47 +315,43 @@ func (f *fitted) score(s *detect.Sample, before detect.Memory, env detect.Env) (
 		return m.(detect.Remembering).ScoreWith(s, before, env)
 	}
 	if f.parts != nil && (before != nil || f.learned) {
-		if scores, logP := f.among(s, score, env); logP != nil {
-			scores.LogP = logP
-			return scores, nil
+		if among, ok := f.among(s, score, env); ok {
+			return among
 		}
 	}
-	scores := score(f.model, s)
-	if scores.LogP != nil {
-		return scores, nil
-	}
+	out := calibrated{Scores: score(f.model, s), rows: len(f.held)}
 	switch {
-	case len(f.streams) == 0:
-		return scores, nil
+	case out.LogP != nil, len(f.streams) == 0:
+		return out
 	case f.beyond(s.N):
 		null := f.streams[len(f.streams)-1].null
-		aligned := calibrate.Align(null, scores.Value)
-		if aligned.Unclean() < muchPoison || f.parts == nil {
-			return scores, aligned.LogP
+		aligned := calibrate.Align(null, out.Value)
+		if aligned.Unclean() >= muchPoison && f.parts != nil {
+			// Much poison hides how much there is, and does something to clean rows too, most to those that look like it:
+			// reference rows among the stream's tell.
+			if among, ok := f.among(s, score, env); ok {
+				return among
+			}
 		}
-		// Much poison hides how much there is, and does something to clean rows too, most to those that look like it:
-		// reference rows among the stream's tell.
-		if among, logP := f.among(s, score, env); logP != nil {
-			among.LogP = logP
-			return among, nil
-		}
-		return scores, aligned.LogP
+		out.null = aligned.LogP
+		return out
 	}
 	// The longest simulation that is not longer than the stream, or else the shortest there is.
 	at := 0
 	for at+1 < len(f.streams) && f.streams[at+1].length <= s.N {
 		at++
 	}
-	return scores, f.streams[at].null.LogP
+	out.null = f.streams[at].null.LogP
+	return out
 }
 
 // joined names a sample with reference rows behind its own.
 type joined struct{ stream, insert *detect.Sample }
 
-// among scores a sample with reference rows among its own, which tell what its scores mean: ln p, nil where they have no
+// among scores a sample with reference rows among its own, which tell what its scores mean; false where they have no
 // score. A quarter of the reference tells little of the tail; in a short stream, where more of it would change the stream
 // itself, each quarter is put among its rows in turn, and a row's scores under all of them are held against theirs.
-func (f *fitted) among(s *detect.Sample, score func(detect.Model, *detect.Sample) detect.Scores, env detect.Env) (detect.Scores, []float64) {
+func (f *fitted) among(s *detect.Sample, score func(detect.Model, *detect.Sample) detect.Scores, env detect.Env) (calibrated, bool) {
 	parts := f.parts
 	if parts[0].insert.N >= enoughKnown || s.N > longStream*parts[0].insert.N {
 		parts = parts[:1]
@@ -370,15 +372,16 @@ func (f *fitted) among(s *detect.Sample, score func(detect.Model, *detect.Sample
 	}
 	null := calibrate.Fit(known)
 	if null == nil {
-		return all[0], nil
+		return calibrated{}, false
 	}
-	logP := make([]float64, s.N)
-	for row := range logP {
+	out := calibrated{Scores: all[0], rows: null.Rows()}
+	out.LogP = make([]float64, s.N)
+	for row := range out.LogP {
 		for i := range all {
-			logP[row] += null.LogP(all[i].Value[row]) / float64(len(all))
+			out.LogP[row] += null.LogP(all[i].Value[row]) / float64(len(all))
 		}
 	}
-	return all[0], logP
+	return out, true
 }
 
 const (
@@ -398,19 +401,19 @@ func upTo(n int) []int {
 	return rows
 }
 
-// logP writes ln p of the scores of a sample; null is what score returned with them.
-func (f *fitted) logP(out []float64, s *detect.Sample, scores detect.Scores, null func(float64) float64, workers int) {
+// logP writes ln p of the scores of a sample.
+func (f *fitted) logP(out []float64, s *detect.Sample, scores calibrated, workers int) {
 	switch {
 	case scores.LogP != nil:
 		copy(out, scores.LogP)
 		return
-	case null == nil:
+	case scores.null == nil:
 		f.nulls.logP(out, s, scores.Value, workers)
 		return
 	}
 	detect.Rows(s.N, worthwhile, workers, func(from, to int) {
 		for i := from; i < to; i++ {
-			out[i] = null(scores.Value[i])
+			out[i] = scores.null(scores.Value[i])
 		}
 	})
 }

@@ -151,6 +151,7 @@ type Detail struct {
 	Score    []float64 // on the detector's own scale; NaN where it has no opinion
 	LogP     []float64 // ln of the calibrated p-value; 0 where it has no opinion
 	scores   detect.Scores
+	rows     int                // that it is calibrated on
 	null     *calibrate.Null    // of all classes, without a reference
 	model    detect.Remembering // nil where it remembers nothing
 }
@@ -296,8 +297,8 @@ func (s *Scorer) details(ctx context.Context, sample *detect.Sample, before *rec
 			if detail.model, _ = f.model.(detect.Remembering); detail.model != nil {
 				seen = before.of(detail.Detector, detail.model)
 			}
-			var null func(float64) float64
-			detail.scores, null = f.score(sample, seen, env)
+			scores := f.score(sample, seen, env)
+			detail.scores, detail.rows = scores.Scores, scores.rows
 			detail.Score = detail.scores.Value
 			if f != &s.fitted[i] {
 				explain := detail.scores.Explain
@@ -305,7 +306,7 @@ func (s *Scorer) details(ctx context.Context, sample *detect.Sample, before *rec
 					return fmt.Sprintf("%s; not counting %d rows of the reference that look like poison", explain(row), len(without))
 				}
 			}
-			f.logP(detail.LogP, sample, detail.scores, null, env.Workers)
+			f.logP(detail.LogP, sample, scores, env.Workers)
 			out = append(out, detail)
 		}
 		return out, nil
@@ -321,7 +322,7 @@ func (s *Scorer) details(ctx context.Context, sample *detect.Sample, before *rec
 		if model == nil {
 			continue
 		}
-		detail := Detail{Detector: d.Name(), LogP: make([]float64, sample.N)}
+		detail := Detail{Detector: d.Name(), LogP: make([]float64, sample.N), rows: sample.N}
 		var seen detect.Memory
 		if detail.model, _ = model.(detect.Remembering); detail.model != nil {
 			seen = before.of(d.Name(), detail.model)
@@ -356,9 +357,9 @@ func (s *Scorer) details(ctx context.Context, sample *detect.Sample, before *rec
 // decide combines what the detectors said into risks, verdicts and findings.
 func (s *Scorer) decide(d *record.Decision, details []Detail) {
 	budget := s.contract.Detect.Budget
-	logP := make([][]float64, len(details))
+	logP, rows := make([][]float64, len(details)), make([]int, len(details))
 	for i := range details {
-		logP[i] = details[i].LogP
+		logP[i], rows[i] = details[i].LogP, details[i].rows
 	}
 	n := len(d.Risks)
 	combined := make([]float64, n)
@@ -367,7 +368,7 @@ func (s *Scorer) decide(d *record.Decision, details []Detail) {
 	calibrated := n
 	if s.ref != nil {
 		calibrated = s.ref.Sample.N
-		weights = calibrate.Weights(logP, calibrated, prior(details, 1))
+		weights = calibrate.Weights(logP, rows, prior(details, 1))
 		held := make([][]float64, len(s.fitted))
 		for i := range s.fitted {
 			held[i] = s.fitted[i].held
@@ -377,7 +378,7 @@ func (s *Scorer) decide(d *record.Decision, details []Detail) {
 		null = calibrate.Fit(trusted)
 		calibrate.Combine(combined, logP, weights)
 	} else {
-		weights = calibrate.Weights(logP, n, prior(details, odd))
+		weights = calibrate.Weights(logP, rows, prior(details, odd))
 		calibrate.Combine(combined, logP, weights)
 		var scores [][]float64
 		var nulls []*calibrate.Null
