@@ -14,7 +14,7 @@ const leastNews = 3
 // on calibrated[d] rows.
 //
 // On a clean stream p-values are uniform, and a detector that sees nothing only adds noise to those that do. Weight
-// therefore moves towards detectors by what they tell of this stream (News). The weights depend on a row only through its n-th
+// therefore moves towards detectors by what they tell of this stream (news). The weights depend on a row only through its n-th
 // part in that, and the combination is calibrated under the same weights, so the budget does not suffer. Prior is what
 // they count when none tells anything; it adds up to 1.
 func Weights(logP [][]float64, calibrated []int, prior []float64) []float64 {
@@ -24,7 +24,7 @@ func Weights(logP [][]float64, calibrated []int, prior []float64) []float64 {
 	}
 	var sum float64
 	for d, column := range logP {
-		weights[d] = News(column, calibrated[d])
+		weights[d] = news(column, calibrated[d])
 		sum += weights[d]
 	}
 	rows := float64(max(1, len(logP[0])))
@@ -57,11 +57,11 @@ func tails(logP []float64, calibrated int, f func(q, share, err float64)) {
 	}
 }
 
-// News tells how far the ln p of all rows of a stream, calibrated on so many rows, are from those of clean ones, in nats a row: the largest
+// news tells how far the ln p of all rows of a stream, calibrated on so many rows, are from those of clean ones, in nats a row: the largest
 // Kullback-Leibler divergence, over q, of the share of p-values ≤ q from q itself (the statistic of Berk and Jones, Z.
 // Wahrscheinlichkeitstheorie 1979; Donoho and Jin, "Higher criticism", Annals of Statistics 2004), q being raised by three
 // standard errors first, for there are many detectors and many q.
-func News(logP []float64, calibrated int) float64 {
+func news(logP []float64, calibrated int) float64 {
 	best := 0.0
 	tails(logP, calibrated, func(q, share, err float64) {
 		if q += 3 * err; share > q {

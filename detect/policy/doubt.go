@@ -23,13 +23,13 @@ import (
 // and which of those look like poison to what the others alone teach. These teach it nothing from then on.
 //
 // They calibrate as before, with the scores that they had when they were held out. So the budget does not depend on whether they
-// are poison: a clean row that was set aside makes p-values larger, if anything. Therefore rows are set aside only where the
-// detectors then tell more of the stream.
+// are poison. But a clean row that is set aside makes p-values larger, and detectors weaker: what it has in common with the
+// stream's clean rows is excused no longer. So of the rows set aside few may be clean.
 
 const (
-	doubtful   = 0.04 // share of the reference that is doubted at first: without all of its poison the rest tells better
-	convincing = 0.02 // p-value of what is set aside, by all detectors together
-	mostAside  = 0.02 // share of the reference that may be set aside: twice what is promised
+	doubtful  = 0.04 // share of the reference that is doubted at first: without all of its poison the rest tells better
+	falsely   = 0.1  // share of clean ones among what is set aside: the false discovery rate of Benjamini and Hochberg (JRSS B 1995)
+	mostAside = 0.02 // share of the reference that may be set aside: twice what is promised
 	// fewestAside is the share from which it matters what is set aside: fewer rows excuse little, and may well be clean ones.
 	fewestAside = 0.005
 	repeated    = 3.0 // rows, in any case: two say the same by chance
@@ -51,8 +51,7 @@ func (f *fitting) mayExcuse() bool {
 	return f.kind.Stream && purposeful[f.kind.Code] && !remembers
 }
 
-// examines tells whether a detector's scores can tell which rows of the reference are poison: those that reference rows among a
-// stream's calibrate cannot. It learns without them all the same.
+// examines tells whether a detector's scores can tell which rows of the reference are poison: clean streams say what they mean.
 func (f *fitted) examines() bool { return f.excuses && len(f.streams) > 0 }
 
 // aside is what a source has shown of the reference.
@@ -133,41 +132,8 @@ func (s *Scorer) examine(sample *detect.Sample, others []aside, a aside, env det
 	if err != nil {
 		return a, err
 	}
-	rows := s.united(found, a.rows)
-	if slices.Equal(rows, a.rows) {
-		return a, nil
-	}
-	if tells, err := s.tellMore(sample, rows, env); err != nil || !tells {
-		return a, err
-	}
-	a.rows = rows
+	a.rows = s.united(found, a.rows)
 	return a, nil
-}
-
-// tellMore tells whether detectors that do not know some rows of the reference tell more of a sample than those that know all. Without
-// rows that excuse its poison they do. Without clean rows they tell less: what these have in common with the stream's clean rows
-// is excused no longer, and all that calibrates the detectors makes up for that.
-func (s *Scorer) tellMore(sample *detect.Sample, without []int, env detect.Env) (bool, error) {
-	if !s.matters(without) {
-		return true, nil // not yet; with more rows it will be asked again
-	}
-	others, err := s.doubts.without(s, without)
-	if err != nil {
-		return false, err
-	}
-	news := func(f *fitted) float64 {
-		scores := f.score(sample, nil, env)
-		logP := make([]float64, sample.N)
-		f.logP(logP, sample, scores, env.Workers)
-		return calibrate.News(logP, scores.rows)
-	}
-	more := 0.0
-	for i, other := range others {
-		if other != nil {
-			more += news(other) - news(&s.fitted[i])
-		}
-	}
-	return more > 0, nil
 }
 
 // matters tells whether so many rows excuse enough.
@@ -286,14 +252,26 @@ func (s *Scorer) doubted(sample *detect.Sample, env detect.Env) ([]int, error) {
 			guilt[k] = min(guilt[k], lp)
 		}
 	}
-	convicted := slices.DeleteFunc(upTo(len(first)), func(k int) bool { return guilt[k]+math.Log(asked) > math.Log(convincing) })
-	slices.SortStableFunc(convicted, func(a, b int) int { return cmp.Compare(guilt[a], guilt[b]) })
 	var out []int
-	for _, k := range convicted[:min(len(convicted), int(mostAside*float64(ref.N)))] {
+	for _, k := range convicted(guilt, asked, ref.N) {
 		out = append(out, first[k])
 	}
 	slices.Sort(out)
 	return out, nil
+}
+
+// convicted returns which of the doubted rows are set aside, by the smallest ln p that so many detectors have for each. The n rows of the
+// reference are all tested, for those that are not doubted have larger p-values.
+func convicted(guilt []float64, detectors float64, n int) []int {
+	order := upTo(len(guilt))
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(guilt[a], guilt[b]) })
+	enough := 0
+	for k, at := range order {
+		if guilt[at]+math.Log(detectors) <= math.Log(falsely*float64(k+1)/float64(n)) {
+			enough = k + 1
+		}
+	}
+	return order[:min(enough, int(mostAside*float64(n)))]
 }
 
 // some returns about n rows of a sample, chosen by their texts, whatever their order.

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -91,6 +92,32 @@ func dirtyReviews(reference, stream int) (ref, s *detect.Sample) {
 		return s
 	}
 	return sample(reference), sample(stream)
+}
+
+// Rows are set aside as long as a tenth of them at most would be as guilty if all were clean, and no more than two in a hundred.
+func TestConvicted(t *testing.T) {
+	p := func(p ...float64) []float64 {
+		for i := range p {
+			p[i] = math.Log(p[i])
+		}
+		return p
+	}
+	for name, c := range map[string]struct {
+		guilt     []float64
+		detectors float64
+		want      []int
+	}{
+		"the tail of clean rows":   {p(0.0015, 0.0022, 0.0025, 0.005, 0.005, 0.0055, 0.006, 0.016, 0.018, 0.03), 1, []int{}},
+		"poison, in any order":     {p(0.0005, 0.02, 1e-5, 0.00019, 0.9, 2e-5), 1, []int{2, 5, 3}},
+		"the last of many decides": {p(0.00035, 0.00036, 0.00037, 0.00038), 1, []int{0, 1, 2, 3}},
+		"of two detectors":         {p(0.00035, 0.00036, 0.00037, 0.00038), 2, []int{}},
+		"more than may be":         {slices.Repeat([]float64{-30}, 40), 1, upTo(20)},
+		"nothing is doubted":       {nil, 0, nil},
+	} {
+		if got := convicted(c.guilt, c.detectors, 1000); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
 }
 
 // What a source has shown of the reference is judged by from then on, in its own segments and in those of other sources, by any

@@ -127,9 +127,9 @@ func (f *fitting) wantsParts() bool {
 	return !f.enough && !f.tests() && (f.kind.Stream || remembers)
 }
 
-// wantsStreams tells that only clean streams say what the scores mean.
+// wantsStreams tells that clean streams say what the scores mean: of all rows, or of those of the reference itself.
 func (f *fitting) wantsStreams() bool {
-	return f.streams() && !(f.kind.Learned && f.fitted.held != nil)
+	return f.streams() && (f.fitted.held == nil || f.mayExcuse())
 }
 
 // silent says that there is no opinion on rows: without them, those that are left have not what the detector needs.
@@ -240,7 +240,7 @@ func (f *fitting) simulate(ref, others *detect.Sample, held, lengths []int, keep
 func (f *fitting) calibrate(ref *detect.Sample, lengths []int, env detect.Env) bool {
 	to := f.fitted
 	switch {
-	case f.tests(), !f.wantsStreams() && f.streams():
+	case f.tests():
 		return true
 	case !f.streams():
 		to.nulls = nullsOf(f.value, ref, f.kind.PerClass, calibrate.Fit)
@@ -251,10 +251,13 @@ func (f *fitting) calibrate(ref *detect.Sample, lengths []int, env detect.Env) b
 		to.nulls.logP(to.held, ref, f.value, env.Workers)
 		return true
 	}
-	for at, length := range lengths {
+	for at, length := range lengths[:len(f.simulated)] {
 		if null := calibrate.Fit(f.simulated[at]); null != nil {
 			to.streams = append(to.streams, stream{length, null})
 		}
+	}
+	if to.held != nil {
+		return true
 	}
 	if len(to.streams) == 0 {
 		return false

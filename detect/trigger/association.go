@@ -25,9 +25,7 @@ func (Association) Fit(reference *detect.Sample, env detect.Env) (detect.Model, 
 
 type association struct{ model *model }
 
-// Score implements detect.Model. Scores are learned from the stream: honest words that the reference does not know come up
-// more often the longer it is, and the label model cannot explain them. Against simulated streams, which are shorter, up to 3 %
-// of the clean rows of a news corpus were quarantined at a budget of 1 %.
+// Score implements detect.Model.
 func (a association) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	j, counted := a.model.judge(s, env)
 	return detect.Scores{Value: j.association, Code: finding.PoisonTrigger, Stream: true, Learned: true, Explain: func(row int) string {

