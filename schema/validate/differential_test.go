@@ -241,36 +241,17 @@ func (s *Schema) holds(batch arrow.RecordBatch, i int, v *instance) error {
 	return nil
 }
 
-// slowly does what Append does in the plainest way: the text is taken apart first, then the plan walks over it.
-func (d *Decoder) slowly(value []byte) *Refusal {
-	defer d.forget()
-	if r := d.parse(value); r != nil {
-		return r
-	}
-	if root := &d.tape.nodes[0]; root.kind != kindObject {
-		return d.refuse(finding.SchemaType, root)
-	}
-	if r := d.check(); r != nil {
-		for _, slot := range d.schema.top {
-			d.columns.cut(slot, d.rows)
-		}
-		return r
-	}
-	d.rows++
-	d.used += len(value) + len(d.extra)
-	return nil
-}
-
 // tally counts what was compared.
 type tally struct {
 	schemas, compiled, planned, stored int
 	accepted, refused, notJSON         int
 	otherwise, plain, instances        int
+	passed                             int // records that the pass read
 }
 
 func (t *tally) String() string {
-	return fmt.Sprintf("%d schemas, %d of them without conditions, %d judged without the whole record, %d with columns; %d instances, %d accepted, %d refused, %d no strict JSON; %d of %d refused by plans told otherwise",
-		t.schemas, t.compiled, t.planned, t.stored, t.instances, t.accepted, t.refused, t.notJSON, t.otherwise, t.plain)
+	return fmt.Sprintf("%d schemas, %d of them without conditions, %d judged without the whole record, %d with columns; %d instances, %d accepted, %d read in one pass, %d refused, %d no strict JSON; %d of %d refused by plans told otherwise",
+		t.schemas, t.compiled, t.planned, t.stored, t.instances, t.accepted, t.passed, t.refused, t.notJSON, t.otherwise, t.plain)
 }
 
 // differ makes one schema and some values from a seed, and compares everything that can be compared.
@@ -308,6 +289,9 @@ func differ(seed uint64, steered []byte, count *tally) error {
 		count.stored++
 		var opt Options
 		for _, pointer := range slices.Sorted(maps.Keys(s.fields)) {
+			if slices.ContainsFunc(opt.Drop, func(dropped string) bool { return strings.HasPrefix(pointer, dropped+"/") }) {
+				continue // a contract cannot drop what plays a part
+			}
 			if elem := s.fields[pointer].Elem; elem != nil && (elem.ID() == arrow.INT64 || elem.ID() == arrow.FLOAT64) && g.chance(2) {
 				opt.Vectors = append(opt.Vectors, pointer)
 			} else if g.chance(20) {
@@ -321,6 +305,7 @@ func differ(seed uint64, steered []byte, count *tally) error {
 			return different("%v", faults)
 		}
 		fast, slow, clean = stored.NewDecoder(memory.DefaultAllocator), stored.NewDecoder(memory.DefaultAllocator), stored.NewDecoder(memory.DefaultAllocator)
+		clean.pass = nil
 		defer fast.Release()
 		defer slow.Release()
 		defer clean.Release()
@@ -377,9 +362,15 @@ func differ(seed uint64, steered []byte, count *tally) error {
 		if fast == nil {
 			continue
 		}
-		quick, plain := fast.Append(value), slow.slowly(value)
+		if fast.pass != nil { // it never gets a rest here
+			fast.pass.misses, fast.pass.idle = 0, 0
+		}
+		quick, plain := fast.Append(value), slow.append(value)
+		if quick == nil && fast.pass != nil && fast.pass.misses == 0 {
+			count.passed++
+		}
 		if (quick == nil) != (plain == nil) || quick != nil && *quick != *plain {
-			return different("value %s\nAppend says %v, the plain way %v", value, quick, plain)
+			return different("value %s\nAppend says %v, by way of the tape %v", value, quick, plain)
 		}
 		code, fits := finding.Code(""), true
 		if want.valid && want.value.kind == '{' {
@@ -415,7 +406,7 @@ func differ(seed uint64, steered []byte, count *tally) error {
 		return different("refused records left a trace:\n%v\n%v", a, b)
 	}
 	if !array.RecordEqual(a, same) {
-		return different("Append fills columns otherwise than the plain way:\n%v\n%v", a, same)
+		return different("Append fills columns otherwise than by way of the tape:\n%v\n%v", a, same)
 	}
 	for i, v := range kept {
 		if err := stored.holds(a, i, v); err != nil {
@@ -448,7 +439,7 @@ func TestDifferential(t *testing.T) {
 				t.Error(err)
 				fmt.Fprintln(os.Stderr, err)
 			}
-			if seed%20_000 == 0 {
+			if seed%2_000 == 0 {
 				fmt.Fprintf(os.Stderr, "%s, seed %d: %d differences; %s\n", time.Since(start).Round(time.Second), seed, differences, &count)
 			}
 		}
