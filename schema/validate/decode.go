@@ -439,6 +439,9 @@ func (d *Decoder) vector(p *plan, at int) *Refusal {
 			} else if items.checks != nil {
 				code = items.checks.check(t, item)
 			}
+			if code == "" && items.conditions != nil && !d.unmet && !d.schema.whole {
+				d.unmet = !d.meets(items.conditions, i)
+			}
 		}
 		if code != "" {
 			r := d.refuse(code, item)

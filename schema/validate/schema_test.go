@@ -173,7 +173,7 @@ func TestRefusals(t *testing.T) {
 		"pick":{"anyOf":[{"type":"string","maxLength":1},{"type":"array","items":{"type":"integer"}}]},
 		"not":{"not":{"type":"string"}}, "uniq":{"type":"array","uniqueItems":true},
 		"names":{"propertyNames":{"maxLength":3}}, "dep":{"dependentRequired":{"a":["b"]}},
-		"has":{"contains":{"type":"integer"}}, "tuple":{"prefixItems":[{"type":"string"}],"items":false}`
+		"has":{"contains":{"type":"integer"}}, "w":{"type":"array","items":{"type":"number","not":{"minimum":5}}}, "tuple":{"prefixItems":[{"type":"string"}],"items":false}`
 	conditional := fmt.Sprintf(schema, conditions)
 	whole := fmt.Sprintf(schema, conditions+`,"self":{"$dynamicRef":"#"}`)
 	for _, c := range []struct{ record, want string }{
@@ -215,10 +215,15 @@ func TestRefusals(t *testing.T) {
 		{`{"id":"aa","names":{"secret":1}}`, "schema_properties at /names, byte 19"},
 		{`{"id":"aa","dep":{"a":1}}`, "schema_dependency at /dep, byte 17"},
 		{`{"id":"aa","has":["secret"]}`, "schema_items at /has, byte 17"},
+		{`{"id":"aa","w":[1,7]}`, "schema_combination at /w/1, byte 18"},
 		{`{"id":"aa","tuple":["x","secret"]}`, "schema_items at /tuple, byte 19"},
 	} {
 		for _, schema := range []string{plain, conditional, whole} {
-			s := compileText(t, schema, Options{Vectors: []string{"/v"}})
+			vectors := []string{"/v", "/w"}
+			if schema == plain {
+				vectors = vectors[:1]
+			}
+			s := compileText(t, schema, Options{Vectors: vectors})
 			if ok, why := s.Compiled(); ok != (schema != whole) {
 				t.Fatalf("compiled: %t %s", ok, why)
 			}
@@ -244,7 +249,7 @@ func TestRefusals(t *testing.T) {
 
 // conditioned tells whether a record is about a property that the plain schema has not.
 func conditioned(record string) bool {
-	for _, name := range []string{"any", "pick", "not", "uniq", "names", "dep", "has", "tuple"} {
+	for _, name := range []string{"any", "pick", "not", "uniq", "names", "dep", "has", "tuple", "w"} {
 		if strings.Contains(record, `"`+name+`":`) {
 			return true
 		}
