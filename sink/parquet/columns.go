@@ -108,6 +108,45 @@ func (g group) own(column int, mem memory.Allocator) ([]arrow.Array, error) {
 	return chunks, nil
 }
 
+// dictionary returns one of the record's own text columns for a row group, as indexes into the values that it has;
+// nil where these take up more room than the Parquet writer allows a dictionary. The writer takes indexes over as they
+// are, where its own dictionary allocates for every row.
+func (g group) dictionary(column int, mem memory.Allocator) arrow.Array {
+	const room = 1 << 20
+	indexes := make([]int32, 0, g.rows)
+	known := map[string]int32{}
+	var values []string
+	size, nulls := 0, false
+	for _, r := range g.runs {
+		a, ok := r.batch.Records.Column(column).(*array.String)
+		if !ok {
+			return nil
+		}
+		hasNulls := a.NullN() > 0
+		for i := r.from; i < r.to; i++ {
+			if hasNulls && a.IsNull(i) {
+				indexes, nulls = append(indexes, -1), true
+				continue
+			}
+			v := a.Value(i)
+			index, ok := known[v]
+			if !ok {
+				if size += 4 + len(v); size > room {
+					return nil
+				}
+				index = int32(len(values))
+				values = append(values, v)
+				known[v] = index
+			}
+			indexes = append(indexes, index)
+		}
+	}
+	if len(values) == 0 {
+		values = []string{""} // a dictionary page needs an entry for all-null columns too
+	}
+	return indexed(mem, indexes, values, nulls)
+}
+
 func release(arrs []arrow.Array) {
 	for _, a := range arrs {
 		a.Release()
@@ -139,15 +178,15 @@ func (p *provenanceBuilder) columns(g group) ([]arrow.Array, error) {
 }
 
 // indexed makes a dictionary column. A negative index is null.
-func (p *provenanceBuilder) indexed(indexes []int32, values []string, nulls bool) arrow.Array {
-	vb := array.NewStringBuilder(p.mem)
+func indexed(mem memory.Allocator, indexes []int32, values []string, nulls bool) arrow.Array {
+	vb := array.NewStringBuilder(mem)
 	defer vb.Release()
 	for _, v := range values {
 		vb.Append(valid(v))
 	}
 	dict := vb.NewArray()
 	defer dict.Release()
-	ib := array.NewInt32Builder(p.mem)
+	ib := array.NewInt32Builder(mem)
 	defer ib.Release()
 	var present []bool
 	if nulls {
@@ -164,7 +203,7 @@ func (p *provenanceBuilder) indexed(indexes []int32, values []string, nulls bool
 }
 
 func (p *provenanceBuilder) constant(value string, rows int) arrow.Array {
-	return p.indexed(make([]int32, rows), []string{value}, false)
+	return indexed(p.mem, make([]int32, rows), []string{value}, false)
 }
 
 func (p *provenanceBuilder) partitions(rows int) arrow.Array {
@@ -233,7 +272,7 @@ func (p *provenanceBuilder) providers(g group) arrow.Array {
 	if len(values) == 0 {
 		values = []string{""} // a dictionary page needs an entry for all-null columns too
 	}
-	return p.indexed(indexes, values, nulls)
+	return indexed(p.mem, indexes, values, nulls)
 }
 
 func (p *provenanceBuilder) risks(g group) arrow.Array {
@@ -274,7 +313,7 @@ func (p *provenanceBuilder) classifications(g group) arrow.Array {
 			indexes = append(indexes, index[class]-1)
 		}
 	}
-	return p.indexed(indexes, values, false)
+	return indexed(p.mem, indexes, values, false)
 }
 
 func (p *provenanceBuilder) reasons(g group) arrow.Array {

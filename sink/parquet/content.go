@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"hash"
 	"math"
+	"slices"
+	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -17,7 +19,6 @@ import (
 type content struct {
 	names   []string
 	columns []hash.Hash
-	buf     []byte
 }
 
 func newContent(s *arrow.Schema) *content {
@@ -29,23 +30,111 @@ func newContent(s *arrow.Schema) *content {
 	return c
 }
 
-// add appends an array to a column.
+// add appends an array to a column. Different columns may be added to at the same time.
 func (c *content) add(column int, arr arrow.Array) error {
-	value, err := encoder(arr)
+	values, err := c.encoder(column, arr)
 	if err != nil {
-		return fmt.Errorf("column %s: %w", c.names[column], err)
+		return err
 	}
-	const full = 32 << 10
-	h, buf := c.columns[column], c.buf[:0]
-	for i := range arr.Len() {
-		if buf = value(buf, i); len(buf) >= full {
-			h.Write(buf)
-			buf = buf[:0]
-		}
-	}
-	h.Write(buf)
-	c.buf = buf[:0]
+	c.write(column, values, arr.Len())
 	return nil
+}
+
+func (c *content) encoder(column int, arr arrow.Array) (rangeEncoder, error) {
+	values, err := encoder(arr)
+	if err != nil {
+		return nil, fmt.Errorf("column %s: %w", c.names[column], err)
+	}
+	return values, nil
+}
+
+// write appends the values [0, n) to a column.
+func (c *content) write(column int, values rangeEncoder, n int) {
+	buf := contentBuffers.Get().(*[]byte)
+	defer contentBuffers.Put(buf)
+	h := c.columns[column]
+	const full, most = 32 << 10, 512
+	step := 1 // rows at a time: as many as filled the buffer well until now
+	for from := 0; from < n; {
+		to := min(from+step, n)
+		*buf = values((*buf)[:0], from, to)
+		h.Write(*buf)
+		switch {
+		case len(*buf) < full/2:
+			step = min(2*step, most)
+		case len(*buf) > full:
+			step = max(1, step/2)
+		}
+		from = to
+	}
+	if cap(*buf) > 16*full {
+		*buf = nil // of a row that is larger than most
+	}
+}
+
+var contentBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// hashing adds columns to a content while the caller goes on encoding them, on another core where there is one.
+type hashing struct {
+	*content
+	columns chan hashed
+	done    chan struct{}
+	ended   bool
+	err     error
+}
+
+// hashed is a column's next values.
+type hashed struct {
+	column int
+	arr    arrow.Array
+	values rangeEncoder
+}
+
+// ahead is how many arrays may wait for being hashed: the batches of a column or two, which are there anyway until the
+// segment has landed.
+const ahead = 64
+
+func beginContent(s *arrow.Schema) *hashing {
+	h := &hashing{content: newContent(s), columns: make(chan hashed, ahead), done: make(chan struct{})}
+	go func() {
+		defer close(h.done)
+		for one := range h.columns {
+			if h.err == nil {
+				h.err = h.hash(one)
+			}
+			one.arr.Release()
+		}
+	}()
+	return h
+}
+
+// hash is content.write; a panic would end the process here.
+func (h *hashing) hash(one hashed) (err error) {
+	defer guard(&err, "hash column "+h.names[one.column])
+	h.write(one.column, one.values, one.arr.Len())
+	return nil
+}
+
+// add has an array added to a column. Its encoder is made here and not beside the caller: Arrow counts an array's nulls
+// when it is first asked for them, and writes the number down.
+func (h *hashing) add(column int, arr arrow.Array) error {
+	values, err := h.encoder(column, arr)
+	if err != nil {
+		return err
+	}
+	arr.Retain()
+	h.columns <- hashed{column, arr, values}
+	return nil
+}
+
+// end waits until all is added. It may be called again.
+func (h *hashing) end() error {
+	if !h.ended {
+		h.ended = true
+		close(h.columns)
+	}
+	<-h.done
+	return h.err
 }
 
 // sum returns the digest in hex.
@@ -59,24 +148,97 @@ func (c *content) sum() string {
 	return hex.EncodeToString(all.Sum(nil))
 }
 
-// encoder returns what appends value i of arr in canonical form. It is made once for an array, so that nothing is
-// looked up for a value.
-func encoder(arr arrow.Array) (func(buf []byte, i int) []byte, error) {
+// rangeEncoder appends the values [from, to) of an array in canonical form.
+type rangeEncoder func(buf []byte, from, to int) []byte
+
+// encoder returns what appends values of arr in canonical form. It is made once for an array, and called for as many
+// values at a time as may be: nothing is looked up for a value, and those of fixed width are written in one loop.
+func encoder(arr arrow.Array) (rangeEncoder, error) {
+	if arr.NullN() == 0 {
+		switch a := arr.(type) {
+		case *array.Dictionary:
+			indexes, ok := a.Indices().(*array.Int32)
+			if !ok {
+				break
+			}
+			value, err := valueEncoder(a.Dictionary())
+			if err != nil {
+				return nil, err
+			}
+			values := indexes.Int32Values()
+			return func(buf []byte, from, to int) []byte {
+				for _, v := range values[from:to] {
+					buf = value(append(buf, 1), int(v))
+				}
+				return buf
+			}, nil
+		case *array.Int32:
+			return words(arrow.Uint32Traits.CastFromBytes(arrow.Int32Traits.CastToBytes(a.Int32Values()))), nil
+		case *array.Float32:
+			return words(arrow.Uint32Traits.CastFromBytes(arrow.Float32Traits.CastToBytes(a.Float32Values()))), nil
+		case *array.Int64:
+			return longs(arrow.Uint64Traits.CastFromBytes(arrow.Int64Traits.CastToBytes(a.Int64Values()))), nil
+		case *array.Timestamp:
+			return longs(arrow.Uint64Traits.CastFromBytes(arrow.TimestampTraits.CastToBytes(a.TimestampValues()))), nil
+		case *array.Float64:
+			return longs(arrow.Uint64Traits.CastFromBytes(arrow.Float64Traits.CastToBytes(a.Float64Values()))), nil
+		}
+	}
 	plain, err := valueEncoder(arr)
 	if err != nil {
 		return nil, err
 	}
 	if arr.NullN() == 0 {
-		return func(buf []byte, i int) []byte { return plain(append(buf, 1), i) }, nil
+		return func(buf []byte, from, to int) []byte {
+			for i := from; i < to; i++ {
+				buf = plain(append(buf, 1), i)
+			}
+			return buf
+		}, nil
 	}
-	return func(buf []byte, i int) []byte {
-		if arr.IsNull(i) {
-			return append(buf, 0)
+	return func(buf []byte, from, to int) []byte {
+		for i := from; i < to; i++ {
+			if arr.IsNull(i) {
+				buf = append(buf, 0)
+			} else {
+				buf = plain(append(buf, 1), i)
+			}
 		}
-		return plain(append(buf, 1), i)
+		return buf
 	}, nil
 }
 
+// words encodes values of four bytes, none of which is null.
+func words(values []uint32) rangeEncoder {
+	return func(buf []byte, from, to int) []byte {
+		at := len(buf)
+		buf = slices.Grow(buf, (to-from)*5)[:at+(to-from)*5]
+		for _, v := range values[from:to] {
+			one := buf[at : at+5 : at+5]
+			one[0] = 1
+			binary.LittleEndian.PutUint32(one[1:], v)
+			at += 5
+		}
+		return buf
+	}
+}
+
+// longs encodes values of eight bytes, none of which is null.
+func longs(values []uint64) rangeEncoder {
+	return func(buf []byte, from, to int) []byte {
+		at := len(buf)
+		buf = slices.Grow(buf, (to-from)*9)[:at+(to-from)*9]
+		for _, v := range values[from:to] {
+			one := buf[at : at+9 : at+9]
+			one[0] = 1
+			binary.LittleEndian.PutUint64(one[1:], v)
+			at += 9
+		}
+		return buf
+	}
+}
+
+// valueEncoder returns what appends value i of arr, which is not null.
 func valueEncoder(arr arrow.Array) (func(buf []byte, i int) []byte, error) {
 	le := binary.LittleEndian
 	switch a := arr.(type) {
@@ -116,8 +278,13 @@ func valueEncoder(arr arrow.Array) (func(buf []byte, i int) []byte, error) {
 	case *array.Float64:
 		return func(buf []byte, i int) []byte { return le.AppendUint64(buf, math.Float64bits(a.Value(i))) }, nil
 	case *array.String:
+		if a.Len() == 0 {
+			return func(buf []byte, _ int) []byte { return buf }, nil // which has no offsets either
+		}
+		offsets, values := a.ValueOffsets(), a.ValueBytes() // which begin at offsets[0]
+		base := offsets[0]
 		return func(buf []byte, i int) []byte {
-			v := a.Value(i)
+			v := values[offsets[i]-base : offsets[i+1]-base]
 			return append(le.AppendUint32(buf, uint32(len(v))), v...)
 		}, nil
 	case *array.Binary:
@@ -132,7 +299,7 @@ func valueEncoder(arr arrow.Array) (func(buf []byte, i int) []byte, error) {
 		}
 		return func(buf []byte, i int) []byte { return dict(buf, a.GetValueIndex(i)) }, nil
 	case *array.Struct:
-		fields := make([]func([]byte, int) []byte, a.NumField())
+		fields := make([]rangeEncoder, a.NumField())
 		for i := range fields {
 			field, err := encoder(a.Field(i))
 			if err != nil {
@@ -142,7 +309,7 @@ func valueEncoder(arr arrow.Array) (func(buf []byte, i int) []byte, error) {
 		}
 		return func(buf []byte, i int) []byte {
 			for _, field := range fields {
-				buf = field(buf, i)
+				buf = field(buf, i, i+1)
 			}
 			return buf
 		}, nil
@@ -154,10 +321,7 @@ func valueEncoder(arr arrow.Array) (func(buf []byte, i int) []byte, error) {
 		return func(buf []byte, i int) []byte {
 			from, to := a.ValueOffsets(i)
 			buf = le.AppendUint32(buf, uint32(to-from))
-			for j := from; j < to; j++ {
-				buf = values(buf, int(j))
-			}
-			return buf
+			return values(buf, int(from), int(to))
 		}, nil
 	}
 	return nil, fmt.Errorf("no support for columns of type %s", arr.DataType())

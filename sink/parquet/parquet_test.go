@@ -339,13 +339,118 @@ func TestContentKnownAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got []byte
-	for i := range arr.Len() {
-		got = encode(got, i)
-	}
+	got := encode(nil, 0, arr.Len())
 	want := "\x01\x02\x00\x00\x00\x01\x02\x00\x00\x00ab\x00" + "\x00" + "\x01\x00\x00\x00\x00"
 	if string(got) != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// What is encoded many values at a time is what one value after the other is, in whole columns and in slices of them.
+func TestContentManyAtATime(t *testing.T) {
+	seg := segment(everyType, 5, 700)
+	defer seg.Release()
+	for i, field := range everyType.Fields() {
+		whole := seg.Batches[0].Records.Column(i)
+		part := array.NewSlice(whole, 33, 600)
+		for _, arr := range []arrow.Array{whole, part} {
+			one, err := valueEncoder(arr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			many, err := encoder(arr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want, got []byte
+			for j := range arr.Len() {
+				if arr.IsNull(j) {
+					want = append(want, 0)
+				} else {
+					want = one(append(want, 1), j)
+				}
+			}
+			for from := 0; from < arr.Len(); from += 101 {
+				got = many(got, from, min(from+101, arr.Len()))
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("%s: %d bytes differ from %d", field.Name, len(got), len(want))
+			}
+		}
+		part.Release()
+	}
+}
+
+// Texts that repeat go into the file as a dictionary of each row group, with nulls or without, and as they are where
+// the dictionary would be too large, which the sample of the first rows does not tell.
+func TestRepeatingTexts(t *testing.T) {
+	schema := arrow.NewSchema([]arrow.Field{
+		{Name: "few", Type: arrow.BinaryTypes.String},
+		{Name: "nulls", Type: arrow.BinaryTypes.String, Nullable: true},
+		{Name: "later", Type: arrow.BinaryTypes.String, Nullable: true},
+		{Name: "none", Type: arrow.BinaryTypes.String, Nullable: true},
+	}, nil)
+	const n = 9000
+	want := make([][]string, 4)
+	seg := &record.Segment{Source: record.Source{Topic: "t", ID: "AAAAAAAAQACAAAAAAAAAAQ"}, Opened: 1767225599999}
+	for from := 0; from < n; from += 3000 {
+		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+		batch := &record.Batch{}
+		for i := from; i < from+3000; i++ {
+			row := []string{fmt.Sprint("é", i%7), fmt.Sprint(i % 3), fmt.Sprint(i % 5), "null"}
+			if i%4 == 1 {
+				row[1] = "null"
+			}
+			if i > 2000 {
+				row[2] = fmt.Sprint(strings.Repeat("long ", 60), i)
+			}
+			for c, v := range row {
+				want[c] = append(want[c], v)
+				if v == "null" {
+					b.Field(c).AppendNull()
+				} else {
+					b.Field(c).(*array.StringBuilder).Append(v)
+				}
+			}
+			batch.Origins = append(batch.Origins, record.Origin{Offset: int64(i)})
+			batch.Providers = append(batch.Providers, "p")
+			batch.Classifications = append(batch.Classifications, record.Public)
+		}
+		batch.Records = b.NewRecordBatch()
+		b.Release()
+		seg.Batches = append(seg.Batches, batch)
+	}
+	seg.Next = n
+	defer seg.Release()
+	keys := ring(t)
+	dec := decide(seg, func(i int) bool { return i%50 == 3 })
+	data, w := write(t, "accepted/x", seg, dec, finding.Accepted, Options{Keys: keys, GroupRows: 4000})
+	r := open(t, data, "", keys)
+	if digest, rows, err := r.Content(ctx); err != nil || rows != w.Rows || digest != w.Content {
+		t.Errorf("content %s of %d rows, %v; written %s of %d", digest, rows, err, w.Content, w.Rows)
+	}
+	at := -1
+	for batch, err := range r.Rows(ctx, nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for row := range int(batch.NumRows()) {
+			if at++; at%50 == 3 {
+				at++
+			}
+			for c := range want {
+				got := "null"
+				if column := batch.Column(c); column.IsValid(row) {
+					got = column.ValueStr(row)
+				}
+				if got != want[c][at] {
+					t.Fatalf("row %d, column %d: %.20q, want %.20q", at, c, got, want[c][at])
+				}
+			}
+		}
+	}
+	if at != n-1 {
+		t.Errorf("the last row is %d", at)
 	}
 }
 
