@@ -350,3 +350,31 @@ func BenchmarkFit(b *testing.B) {
 		})
 	}
 }
+
+// TestMeanOf: the sum of few digits is that of a sorted sum, to the bit, and what is not of few digits is sorted.
+func TestMeanOf(t *testing.T) {
+	rng := rand.New(rand.NewPCG(25, 26))
+	for range 2000 {
+		values := make([]float32, 1+rng.IntN(70))
+		for i := range values {
+			values[i] = float32(rng.ExpFloat64() * math.Exp(-float64(rng.IntN(3))*10*rng.Float64()))
+		}
+		if rng.IntN(10) == 0 {
+			values[rng.IntN(len(values))] = float32(rng.IntN(2)) * -1e-9
+		}
+		k := max(1, len(values)-rng.IntN(4)+1)
+		sorted := slices.Clone(values)
+		slices.Sort(sorted)
+		sum := 0.0
+		for _, v := range sorted[:min(k, len(sorted))] {
+			sum += max(0, float64(v))
+		}
+		want := sum / float64(min(k, len(sorted)))
+		if got := meanOf(values, k); got != want {
+			t.Fatalf("%d of %v: %v, want %v", k, sorted, got, want)
+		}
+	}
+	if got := meanOf(nil, 3); !math.IsNaN(got) {
+		t.Errorf("the mean of nothing is %v", got)
+	}
+}

@@ -277,8 +277,22 @@ func dot(a, b []float32) float32 {
 	return s0 + s1 + s2 + s3
 }
 
-// meanOf returns the mean of the k smallest values, which it sorts; NaN of none.
+// meanOf returns the mean of the k smallest values, which it may sort; NaN of none. What is below zero counts as zero.
 func meanOf(values []float32, k int) float64 {
+	if few := min(k, len(values)); few > 0 && few >= len(values)-1 {
+		sum, least, most := 0.0, values[0], values[0]
+		for _, v := range values {
+			sum += float64(v)
+			least, most = min(least, v), max(most, v)
+		}
+		// Values of 24 bits that lie less than 20 apart, and at most 128 of them: a sum in float64 is exact, so the order does not matter.
+		if least >= most*0x1p-20 && least > 0 && len(values) <= 128 {
+			if few < len(values) {
+				sum -= float64(most)
+			}
+			return sum / float64(few)
+		}
+	}
 	slices.Sort(values)
 	values = values[:min(k, len(values))]
 	sum := 0.0

@@ -151,17 +151,13 @@ func (ix *cpuIndex) prepare(dst, row []float32) bool {
 		return false
 	}
 	if ix.metric == Cosine {
-		wide := 0.0 // a float32 sum of squares of tiny numbers is too coarse to divide by
-		for _, x := range row {
-			wide += float64(x) * float64(x)
-		}
 		scale := 0.0
-		if wide > 0 {
+		if wide := wideSquares(row); wide > 0 { // a float32 sum of squares of tiny numbers is too coarse to divide by
 			scale = 1 / math.Sqrt(wide)
 		}
-		for i, x := range row {
-			dst[i] = float32(float64(x) * scale)
-		}
+		whole := len(row) &^ 7
+		ix.kernel.unit(dst[:whole], row, scale)
+		unitPortable(dst[whole:len(row)], row[whole:], scale)
 		return true
 	}
 	origin := ix.origin[:len(row)]
@@ -169,6 +165,28 @@ func (ix *cpuIndex) prepare(dst, row []float32) bool {
 		dst[i] = x - origin[i]
 	}
 	return true
+}
+
+// wideSquares returns the sum of squares, added up in eight sums.
+func wideSquares(row []float32) float64 {
+	var s [8]float64
+	for ; len(row) >= 8; row = row[8:] {
+		x := (*[8]float32)(row)
+		a, b, c, d := float64(x[0]), float64(x[1]), float64(x[2]), float64(x[3])
+		e, f, g, h := float64(x[4]), float64(x[5]), float64(x[6]), float64(x[7])
+		s[0] += float64(a * a)
+		s[1] += float64(b * b)
+		s[2] += float64(c * c)
+		s[3] += float64(d * d)
+		s[4] += float64(e * e)
+		s[5] += float64(f * f)
+		s[6] += float64(g * g)
+		s[7] += float64(h * h)
+	}
+	for _, v := range row {
+		s[0] += float64(float64(v) * float64(v))
+	}
+	return (s[0] + s[4]) + (s[1] + s[5]) + ((s[2] + s[6]) + (s[3] + s[7]))
 }
 
 // centre returns the mean of the rows that take part.
@@ -392,10 +410,7 @@ func (s *search) answer(query []float32, index []int32, found Neighbours, q int)
 			ix.kernel.squares(index, ix.width, s.query, ix.raw, s.distance)
 		} else {
 			ix.kernel.dots(index, ix.width, s.query, ix.raw, s.distance)
-			norm := 0.0
-			for _, x := range s.query {
-				norm += x * x
-			}
+			norm := wideSquares(query)
 			for i, p := range index {
 				if squares := norm * ix.norms[p]; squares > 0 {
 					s.distance[i] = max(0, 1-s.distance[i]/math.Sqrt(squares))

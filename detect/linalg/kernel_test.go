@@ -198,3 +198,22 @@ func TestReservoir(t *testing.T) {
 		}
 	}
 }
+
+// TestUnit: every level multiplies alike, to the bit, and writes nothing else.
+func TestUnit(t *testing.T) {
+	rng := rand.New(rand.NewPCG(23, 24))
+	for _, level := range Levels() {
+		for _, n := range []int{0, 8, 16, 384} {
+			src, want, got := make([]float32, n), make([]float32, n), make([]float32, n+1)
+			for i := range src {
+				src[i] = float32(rng.NormFloat64() * math.Exp(40*rng.NormFloat64()))
+			}
+			got[n] = 7
+			unitPortable(want, src, 1e-20/3)
+			level.kernel().unit(got[:n:n], src, 1e-20/3)
+			if !slices.Equal(got[:n], want) || got[n] != 7 {
+				t.Errorf("%s, %d values: %v, want %v", level, n, got, want)
+			}
+		}
+	}
+}

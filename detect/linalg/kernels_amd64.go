@@ -148,3 +148,8 @@ func countAboveAVX2(values []float32, bar float32) int
 //
 //go:noescape
 func markFromAVX2(values []float32, bar float32, marks []uint64)
+
+// unitAVX2 is unitPortable for a multiple of 8 values.
+//
+//go:noescape
+func unitAVX2(dst []float32, src []float32, scale float64)

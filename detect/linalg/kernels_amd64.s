@@ -2040,3 +2040,31 @@ mark:
 done:
 	VZEROUPPER
 	RET
+
+// func unitAVX2(dst []float32, src []float32, scale float64)
+// Requires: AVX
+TEXT ·unitAVX2(SB), NOSPLIT, $0-56
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         dst_len+8(FP), CX
+	MOVQ         src_base+24(FP), DX
+	VBROADCASTSD scale+48(FP), Y0
+	TESTQ        CX, CX
+	JZ           done
+
+some:
+	VCVTPS2PD  (DX), Y1
+	VCVTPS2PD  16(DX), Y2
+	VMULPD     Y0, Y1, Y1
+	VMULPD     Y0, Y2, Y2
+	VCVTPD2PSY Y1, X1
+	VCVTPD2PSY Y2, X2
+	VMOVUPS    X1, (AX)
+	VMOVUPS    X2, 16(AX)
+	ADDQ       $0x20, DX
+	ADDQ       $0x20, AX
+	SUBQ       $0x08, CX
+	JNZ        some
+
+done:
+	VZEROUPPER
+	RET

@@ -19,6 +19,7 @@ func init() {
 		dots:       dotsAVX2,
 		countAbove: countAboveAVX2,
 		markFrom:   markFromAVX2,
+		unit:       unitAVX2,
 	}
 	kernels[AVX2] = &avx2
 	if !cpu.X86.HasAVX512F || !cpu.X86.HasAVX512DQ {

@@ -9,6 +9,7 @@ var kernels = [AVX512 + 1]*kernel{Portable: {
 	dots:       dotsPortable,
 	countAbove: countAbovePortable,
 	markFrom:   markFromPortable,
+	unit:       unitPortable,
 }}
 
 // tilePortable is a [tile] of 1 × 8.
@@ -92,5 +93,11 @@ func markFromPortable(values []float32, bar float32, marks []uint64) {
 			}
 		}
 		marks[w] = mask
+	}
+}
+
+func unitPortable(dst, src []float32, scale float64) {
+	for i, x := range src[:len(dst)] {
+		dst[i] = float32(float64(x) * scale)
 	}
 }

@@ -29,6 +29,7 @@ func main() {
 	}
 	countAbove()
 	markFrom()
+	unit()
 	Generate()
 }
 
@@ -367,6 +368,35 @@ func markFrom() {
 	INCQ(marks)
 	SUBQ(Imm(8), n)
 	JNZ(LabelRef("mark"))
+	Label("done")
+	VZEROUPPER()
+	RET()
+}
+
+func unit() {
+	TEXT("unitAVX2", NOSPLIT, "func(dst, src []float32, scale float64)")
+	Pragma("noescape")
+	Doc("unitAVX2 is unitPortable for a multiple of 8 values.")
+	dst, n, src := base("dst"), Load(Param("dst").Len(), GP64()), base("src")
+	scale := YMM()
+	at, _ := Param("scale").Resolve()
+	VBROADCASTSD(at.Addr, scale)
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	Label("some")
+	low, high := YMM(), YMM()
+	VCVTPS2PD(Mem{Base: src}, low)
+	VCVTPS2PD(Mem{Base: src, Disp: 16}, high)
+	VMULPD(scale, low, low)
+	VMULPD(scale, high, high)
+	VCVTPD2PSY(low, low.AsX())
+	VCVTPD2PSY(high, high.AsX())
+	VMOVUPS(low.AsX(), Mem{Base: dst})
+	VMOVUPS(high.AsX(), Mem{Base: dst, Disp: 16})
+	ADDQ(Imm(32), src)
+	ADDQ(Imm(32), dst)
+	SUBQ(Imm(8), n)
+	JNZ(LabelRef("some"))
 	Label("done")
 	VZEROUPPER()
 	RET()
