@@ -198,6 +198,14 @@ func (c *column) addFloat(v float64) {
 	c.rows++
 }
 
+// floatRoom makes room for n values more and returns it.
+func (c *column) floatRoom(n int) []float64 {
+	if need := c.rows + n; need > len(c.floats.values) {
+		c.floats.grow(c.mem, need, c.hintRows)
+	}
+	return c.floats.values[c.rows : c.rows+n]
+}
+
 func (c *column) addBool(v bool) {
 	c.bit(v)
 	c.rows++
@@ -210,11 +218,12 @@ func (c *column) bit(v bool) {
 	setBit(c.bits.values, c.rows, v)
 }
 
-// vectorRoom makes room for n values more.
-func (c *column) vectorRoom(n int) {
+// vectorRoom makes room for n values more and returns it.
+func (c *column) vectorRoom(n int) []float32 {
 	if need := c.size + n; need > len(c.vectors.values) {
 		c.vectors.grow(c.mem, need, c.hintSize)
 	}
+	return c.vectors.values[c.size : c.size+n]
 }
 
 // columns are all columns of a schema, by slot.
@@ -236,10 +245,7 @@ func (cs columns) addNulls(slot, n int) {
 		}
 		clear(c.ints.values[c.rows : c.rows+n])
 	case storeFloat:
-		if need := c.rows + n; need > len(c.floats.values) {
-			c.floats.grow(c.mem, need, c.hintRows)
-		}
-		clear(c.floats.values[c.rows : c.rows+n])
+		clear(c.floatRoom(n))
 	case storeBool:
 		if need := (c.rows + n + 7) / 8; need > len(c.bits.values) {
 			c.bits.grow(c.mem, need, (c.hintRows+7)/8)

@@ -16,6 +16,7 @@ import (
 // what is behind it; left when the record has to be left.
 type pass struct {
 	*Decoder
+	with    *instructions
 	root    *object
 	columns columns // the Decoder's, at hand
 	follows []int32
@@ -48,7 +49,7 @@ func newPass(d *Decoder) *pass {
 		return nil
 	}
 	return &pass{
-		Decoder: d, root: d.schema.program, columns: d.columns, follows: d.follows,
+		Decoder: d, with: levels[len(levels)-1], root: d.schema.program, columns: d.columns, follows: d.follows,
 		sink: column{mem: memory.NewGoAllocator()}, aside: tape{seed: d.tape.seed},
 	}
 }
@@ -431,6 +432,13 @@ func (p *pass) array(t *task, i int) int {
 		c = p.byte(i)
 	}
 	for c != ']' {
+		if l.plain {
+			child := &p.columns[l.items.slot]
+			n, next := fractions(p, child.floatRoom(p.numbersAhead(i)), &p.with.float64s, i)
+			i = next
+			child.rows += n
+			count += n
+		}
 		if l.items == nil {
 			i = p.skip(i)
 		} else {

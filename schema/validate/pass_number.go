@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/big"
 	"math/bits"
+	"unsafe"
 )
 
 // integer reads an integer into its column.
@@ -71,7 +72,7 @@ func (p *pass) vector(t *task, i int) int {
 	}
 	l := t.list
 	items := l.items
-	room := (p.size-i)/2 + 1 // a number and what separates it from the next one are two bytes at least
+	room := p.numbersAhead(i)
 	if l.maxItems >= 0 {
 		room = min(room, l.maxItems)
 	}
@@ -79,11 +80,14 @@ func (p *pass) vector(t *task, i int) int {
 	if t.slot >= 0 {
 		c = &p.columns[t.slot]
 	}
-	c.vectorRoom(room)
-	values := c.vectors.values[c.size:]
+	values := c.vectorRoom(room)
 	count := 0
 	i = p.space(i)
 	for b := p.byte(i); b != ']'; {
+		if l.plain {
+			n, next := fractions(p, values[count:], &p.with.float32s, i)
+			count, i = count+n, next
+		}
 		if count >= room {
 			return left
 		}
@@ -112,6 +116,72 @@ func (p *pass) vector(t *task, i int) int {
 		c.rows++
 	}
 	return i + 1
+}
+
+// numbersAhead is more than the numbers that an array can have whose items begin at i: a number and what separates it
+// from the next one are two bytes at least.
+func (p *pass) numbersAhead(i int) int { return (p.size-i)/2 + 1 }
+
+// fractions reads numbers as they are in most vectors, a digit, a point and some digits more, for as long as a comma
+// follows. It returns how many these were, and where the next one begins.
+func fractions[T float32 | float64](p *pass, into []T, fast *[2]func(*T, *byte, int) (int, int), i int) (count, end int) {
+	base := p.base
+	for tries := 0; count < len(into); {
+		n, next := someFractions(base, into[count:min(len(into), count+4)], i)
+		count, i = count+n, next
+		if n < 4 {
+			break
+		}
+		// What separates these four will separate the others. Four at a time until something else comes.
+		if f := fast[0]; f != nil && tries < 2 && len(into)-count >= 4 {
+			if *(*byte)(unsafe.Add(base, i-1)) == ' ' {
+				f = fast[1]
+			}
+			groups, size := f(&into[count], (*byte)(unsafe.Add(base, i)), (len(into)-count)/4)
+			count, i = count+4*groups, i+size
+			if groups == 0 {
+				tries++
+			}
+		}
+	}
+	return count, i
+}
+
+func someFractions[T float32 | float64](base unsafe.Pointer, into []T, i int) (count, end int) {
+	for count < len(into) {
+		at := i
+		sign := uint64(0)
+		if *(*byte)(unsafe.Add(base, at)) == '-' {
+			sign = 1
+		}
+		at += int(sign)
+		w := load(base, at)
+		whole := w&0xFF - '0'
+		if whole > 9 || byte(w>>8) != '.' {
+			break
+		}
+		high, n := eight(load(base, at+2))
+		low, more := eight(load(base, at+10))
+		if n < 8 {
+			low, more = 0, 0
+		}
+		mantissa := (whole*tens[n&15]+high)*tens[more&15] + low
+		if n == 0 || more == 8 || mantissa >= 1<<53 {
+			break
+		}
+		at += 2 + n + more
+		if *(*byte)(unsafe.Add(base, at)) != ',' {
+			break
+		}
+		f := float64(int64(mantissa)) / pow10[(n+more)&15]
+		into[count] = T(math.Float64frombits(math.Float64bits(f) | sign<<63))
+		count++
+		i = at + 1
+		if *(*byte)(unsafe.Add(base, i)) == ' ' {
+			i++
+		}
+	}
+	return count, i
 }
 
 // eight makes a number of the first n digits of a word, and tells how many these are: three multiplications, whatever

@@ -145,15 +145,18 @@ func TestPass(t *testing.T) {
 	g := rand.New(rand.NewPCG(5, 6))
 	for _, w := range workloads() {
 		s := compileText(t, w.schema, Options{Vectors: w.vectors})
-		good, bad := newTwins(t, w.name, s), newTwins(t, w.name+" mutated", s)
-		for _, record := range w.records {
-			good.append(record)
-			for range rounds() {
-				bad.append(mutate(g, record))
+		for _, with := range levels {
+			good, bad := newTwins(t, w.name+", "+with.name, s), newTwins(t, w.name+" mutated, "+with.name, s)
+			good.fast.pass.with, bad.fast.pass.with = with, with
+			for _, record := range w.records {
+				good.append(record)
+				for range rounds() {
+					bad.append(mutate(g, record))
+				}
 			}
+			good.end(1)
+			bad.end(0.6)
 		}
-		good.end(1)
-		bad.end(0.6)
 	}
 }
 

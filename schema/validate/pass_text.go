@@ -43,7 +43,10 @@ func (p *pass) copy(c *column, i int) (end, size int, ascii bool) {
 			k += bits.TrailingZeros64(m) >> 3
 			break
 		}
-		k += 8
+		if k += 8; k == 16 && p.with.plain != nil {
+			k += p.with.plain((*byte)(unsafe.Add(to, k)), (*byte)(unsafe.Add(from, k)))
+			break
+		}
 	}
 	if *(*byte)(unsafe.Add(from, k)) == '"' {
 		return i + k + 1, k, true

@@ -44,6 +44,7 @@ type list struct {
 	minItems int
 	maxItems int // -1: no limit
 	stored   bool
+	plain    bool // the items are numbers of which nothing more is demanded, and are stored
 }
 
 // object is an object to the pass.
@@ -165,6 +166,7 @@ func (a *assembler) task(p *plan) task {
 				items.op = opNever
 			}
 			s.list.items = &items
+			s.list.plain = items.number == nil && items.kinds&maskNumber == maskNumber && (p.vector || items.op == opFloat && items.slot >= 0)
 		}
 	}
 	// An enum may leave nothing of what the column is for.

@@ -531,7 +531,7 @@ func (t *tape) cut(i int) (int, finding.Code) {
 	return i, t.unexpected(i)
 }
 
-var tens = [...]uint64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8}
+var tens = [16]uint64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8}
 
 // digits reads decimal digits from i on and appends them to m.
 func digits(src []byte, i int, m uint64) (uint64, int) {
