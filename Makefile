@@ -9,7 +9,7 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 CUDA_HEADERS := .cache/cuda/nvidia_cuda_runtime_cu12-12.8.90/nvidia/cuda_runtime/include
 CUDA := CGO_ENABLED=1 CGO_CFLAGS="-O2 -I$(CURDIR)/$(CUDA_HEADERS)" CGO_LDFLAGS="-L$(CURDIR)/gpukernels/driver/link"
 
-.PHONY: cuda-headers build-cuda test-cuda test-gpu bench-gpu build demo test lint bench bench-peers eval test-services torture ptx ptxas fuzz clean
+.PHONY: cuda-headers build-cuda test-cuda test-gpu bench-gpu build demo test lint bench bench-peers bench-streams eval test-services torture ptx ptxas fuzz clean
 
 build: ## one static binary: bin/taster
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/taster ./cmd/taster
@@ -92,8 +92,16 @@ eval: ## how well detection works on the data that TASTER_EVAL_DATA names; the t
 	TASTER_EVAL_REVISION=$(VERSION) $(GO) run ./cmd/internal/evaluate/table -parts $(PARTS) $(FLAGS) -doc docs/DETECTION.md
 
 PEERS := .cache/peers-$(shell cksum < cmd/internal/bench/peers/requirements.txt | cut -d' ' -f1)
-bench-peers: $(PEERS)/ready ## detectors of vectors beside the same mathematics in scikit-learn, PyOD and FAISS (Python 3 is needed)
+bench-peers: $(PEERS)/ready bench-streams ## detectors of vectors beside the same mathematics in scikit-learn, PyOD and FAISS (Python 3 is needed), and bench-streams
 	GO=$(GO) $(PEERS)/bin/python cmd/internal/bench/peers/peers.py
+
+# A peer that cannot be installed is named by the benchmark, which goes on without it.
+BENTO := $(CURDIR)/.tools/bento-$(shell cksum < cmd/internal/bench/peers/bento/go.sum | cut -d' ' -f1)
+SPARK := $(CURDIR)/.cache/spark-$(shell cksum < cmd/internal/bench/peers/spark.txt | cut -d' ' -f1)
+bench-streams: ## taster backfill beside Bento and Spark on the same file (Python 3 and Java are needed)
+	-test -x $(BENTO) || (cd cmd/internal/bench/peers/bento && CGO_ENABLED=0 $(GO) build -o $(BENTO) .)
+	-test -e $(SPARK)/ready || (rm -rf .cache/spark-* && python3 -m venv $(SPARK) && $(SPARK)/bin/pip install --quiet --disable-pip-version-check -r cmd/internal/bench/peers/spark.txt && touch $(SPARK)/ready)
+	BENTO=$(BENTO) SPARK=$(SPARK)/bin/python $(GO) test -run '^$$' -bench Streams -benchtime $(BENCHTIME) -timeout 2h ./cmd/internal/bench
 
 $(PEERS)/ready: cmd/internal/bench/peers/requirements.txt
 	rm -rf .cache/peers-*

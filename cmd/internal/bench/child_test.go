@@ -159,14 +159,7 @@ func (r *running) within(ctx context.Context) (context.Context, context.CancelCa
 // resident returns this process's resident set in bytes, now and at its largest. Linux begins a child's ru_maxrss with
 // its parent's, which is why the process itself is asked, and its own VmRSS and VmHWM (proc_pid_status(5)) are preferred.
 func resident() (now, peak int64) {
-	if status, err := os.ReadFile("/proc/self/status"); err == nil {
-		for line := range bytes.Lines(status) {
-			for name, to := range map[string]*int64{"VmRSS": &now, "VmHWM": &peak} {
-				if n, _ := fmt.Sscanf(string(line), name+": %d kB", to); n == 1 {
-					*to <<= 10
-				}
-			}
-		}
+	if now, peak := residentOf("self"); peak > 0 {
 		return now, peak
 	}
 	var usage syscall.Rusage
@@ -177,6 +170,22 @@ func resident() (now, peak int64) {
 		return usage.Maxrss, usage.Maxrss // macOS counts bytes, all others KiB
 	}
 	return usage.Maxrss << 10, usage.Maxrss << 10
+}
+
+// residentOf returns the same of any process, and zeros where there is no /proc.
+func residentOf(process string) (now, peak int64) {
+	status, err := os.ReadFile("/proc/" + process + "/status")
+	if err != nil {
+		return 0, 0
+	}
+	for line := range bytes.Lines(status) {
+		for name, to := range map[string]*int64{"VmRSS": &now, "VmHWM": &peak} {
+			if n, _ := fmt.Sscanf(string(line), name+": %d kB", to); n == 1 {
+				*to <<= 10
+			}
+		}
+	}
+	return now, peak
 }
 
 // job returns a job on a workload, with a landing zone of its own.

@@ -49,8 +49,10 @@ func (l *line) report(b *testing.B, prefix string) {
 	b.ReportMetric(l.rate(), prefix+"records/s")
 	b.ReportMetric(l.volume(), prefix+"MB/s")
 	b.ReportMetric(l.micros(), prefix+"cpu-µs/record")
-	b.ReportMetric(l.each(l.Mallocs), prefix+"allocs/record")
-	b.ReportMetric(l.each(l.Heap), prefix+"B/record")
+	if l.Heap > 0 { // known of Go programs only
+		b.ReportMetric(l.each(l.Mallocs), prefix+"allocs/record")
+		b.ReportMetric(l.each(l.Heap), prefix+"B/record")
+	}
 	b.ReportMetric(0, "ns/op")
 	if l.Faster > 0 {
 		b.ReportMetric(l.Faster, prefix+"x-straight")

@@ -149,10 +149,18 @@ const flightSchema = `{"type":"object","additionalProperties":false,"required":[
 "date":{"type":"string"},"delay":{"type":"integer"},"distance":{"type":"integer","minimum":0},
 "origin":{"type":"string","minLength":3,"maxLength":3},"destination":{"type":"string","minLength":3,"maxLength":3}}}`
 
-// threadSchema refers to itself, which no program for columns can follow: replies are left to jsonschema/v5.
+// threadSchema refers to itself.
 const threadSchema = `{"type":"object","required":["id","author","text"],"properties":{
 "id":{"type":"integer","minimum":0},"author":{"type":"string","minLength":1,"maxLength":40},"text":{"type":"string","maxLength":5000},
 "score":{"type":"integer"},"replies":{"type":"array","items":{"$ref":"#"}}}}`
+
+// placeSchema leaves a place of the record to jsonschema/v5, and wholeSchema every record, with keywords that nothing here is
+// compiled for.
+var (
+	placeSchema = strings.Replace(threadSchema, `{"$ref":"#"}`, `{"type":"object","required":["id","text"],"unevaluatedProperties":false,"properties":{
+"id":{"type":"integer"},"author":{"type":"string"},"text":{"type":"string"},"score":{"type":"integer"},"replies":{"type":"array"}}}`, 1)
+	wholeSchema = strings.Replace(threadSchema, `{"$ref":"#"}`, `{"$dynamicRef":"#thread"}},"also":{"$dynamicAnchor":"thread","type":"object"`, 1)
+)
 
 // tweetSchema is wide and nested, with a type for every field, as the search of Twitter's first interface answered.
 var tweetSchema = func() string {
@@ -191,7 +199,7 @@ func forms() []form {
 	g := rand.New(rand.NewPCG(1, 2))
 	flights := form{name: "flights", schema: flightSchema}
 	tweets := form{name: "tweets", schema: tweetSchema}
-	threads := form{name: "threads, with a schema that refers to itself", schema: threadSchema}
+	threads := form{name: "threads", schema: threadSchema}
 	airports := []string{"DTW", "LAS", "SFO", "OAK", "PHX", "JFK"}
 	texts := slices.Collect(reviews(7, 1000))
 	said := func() string { return string(bodyOf(texts[g.IntN(len(texts))])) }
@@ -205,6 +213,7 @@ func forms() []form {
 	return []form{
 		{"reviews", reviewSchema, nil, slices.Collect(reviews(3, 1000))}, flights,
 		{"vectors of 384 floats", vectorSchema, []string{"/embedding"}, slices.Collect(vectors(3, 200))}, tweets, threads,
+		{"threads, a place left", placeSchema, nil, threads.records}, {"threads, all left", wholeSchema, nil, threads.records},
 	}
 }
 
