@@ -169,6 +169,8 @@ func (p *pass) object(o *object, i int) int {
 				}
 			}
 			switch {
+			case f.op == opText && p.byte(i) == '"': // most members are strings
+				i = p.string(&f.task, i+1)
 			case !f.declared:
 				i = p.undeclared(o, f, i)
 			case f.nested:

@@ -55,6 +55,24 @@ func (p *pass) oddInteger(t *task, i int) int {
 
 // float reads a number into its column.
 func (p *pass) float(t *task, i int) int {
+	// Most have few digits, a point and a few more.
+	if w := p.word(i); byte(w)-'1' < 9 || byte(w>>8) == '.' {
+		whole, n := eight(w)
+		at := i + n
+		if n < 8 && n > 0 && p.byte(at) == '.' {
+			part, more := eight(p.word(at + 1))
+			at += 1 + more
+			if more < 8 && more > 0 && p.byte(at)|0x20 != 'e' {
+				f := float64(int64(whole*tens[more]+part)) / pow10[more]
+				if r := t.number; r == nil || f > r.above && f < r.below {
+					if t.slot >= 0 {
+						p.columns[t.slot].addFloat(f)
+					}
+					return at
+				}
+			}
+		}
+	}
 	end, n := p.number(i)
 	if end < 0 || t.number != nil && !t.number.good(&p.aside, &n) {
 		return left

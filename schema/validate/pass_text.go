@@ -16,8 +16,13 @@ func (p *pass) string(t *task, i int) int {
 		c = &p.columns[t.slot]
 	}
 	end, size, ascii := p.copy(c, i)
-	if end < 0 || t.text != nil && !t.text.good(c.text.values[c.size:c.size+size], ascii) {
+	if end < 0 {
 		return left
+	}
+	if r := t.text; r != nil && !(r.lengths && ascii && size >= r.minLength && uint(size) <= uint(r.maxLength)) {
+		if !r.good(c.text.values[c.size:c.size+size], ascii) {
+			return left
+		}
 	}
 	if t.slot >= 0 {
 		c.size += size

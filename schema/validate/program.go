@@ -90,7 +90,8 @@ const unmatchable = 1
 
 // textRules are checks on strings.
 type textRules struct {
-	minLength, maxLength int // in code points; -1: no limit
+	minLength, maxLength int  // in code points; -1: no limit
+	lengths              bool // they are all that is demanded
 	short                []shortText
 	patterns             []matcher
 	rest                 *checks // enums and formats as they are; nil when the above says all
@@ -215,6 +216,8 @@ func (a *assembler) object(p *plan) *object {
 			f.task = a.task(prop.plan)
 		case p.closed:
 			f.op = opNever
+		default:
+			f.op = opJSON
 		}
 		f.nested = o.stored && (f.op == opObject || f.op == opList)
 		f.spell()
@@ -331,6 +334,7 @@ func newTextRules(c *checks) *textRules {
 	if r.minLength <= 0 && r.maxLength < 0 && r.patterns == nil && r.short == nil && r.rest == nil {
 		return nil
 	}
+	r.lengths = r.patterns == nil && r.short == nil && r.rest == nil
 	return r
 }
 
