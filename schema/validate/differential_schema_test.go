@@ -266,8 +266,8 @@ func (g generator) arrays(s map[string]any, depth int) {
 			s["maxContains"] = g.IntN(3)
 		}
 	}
-	if g.chance(12) {
-		s["unevaluatedItems"] = g.schema(depth - 1)
+	if g.chance(8) {
+		s["unevaluatedItems"] = pick[any](g, false, g.schema(depth-1))
 	}
 }
 
@@ -320,9 +320,7 @@ func (g generator) objects(s map[string]any, depth int) {
 		case 4:
 			s[dependentSchemas] = map[string]any{g.name(): g.schema(depth - 1)}
 		case 5:
-			if g.chance(2) {
-				s["unevaluatedProperties"] = g.schema(depth - 1)
-			}
+			s["unevaluatedProperties"] = pick[any](g, false, g.schema(depth-1))
 		}
 	}
 }

@@ -572,11 +572,11 @@ func TestCoverage(t *testing.T) {
 	s := compileText(t, `{
   "type": "object",
   "properties": {
-    "a": {"type": "array", "items": {"type": "string"}, "uniqueItems": true, "unevaluatedItems": false},
+    "a": {"type": "array", "items": {"type": "string"}, "contains": {"minLength": 1}, "unevaluatedItems": false},
     "b/c": {"anyOf": [{"type": "string"}, {"$dynamicRef": "#"}]},
     "d": {"type": "string"}
   },
-  "dependentRequired": {"a": ["d"]},
+  "if": {"required": ["a"]}, "then": {"required": ["d"]},
   "unevaluatedProperties": false
 }`, Options{})
 	var got []string
