@@ -36,6 +36,7 @@ const (
 	jobBackfill = "backfill"
 	jobRun      = "run"
 	jobConsume  = "consume" // from Kafka, and nothing else
+	jobValidate = "validate"
 )
 
 // job is what a child process is to do.
@@ -107,8 +108,8 @@ type running struct {
 	err error
 }
 
-// start begins a job in a child process.
-func start(b *testing.B, j job) *running {
+// start begins a job in a child process, with more in its environment.
+func start(b *testing.B, j job, env ...string) *running {
 	b.Helper()
 	if j.Profile = os.Getenv("PROFILE"); j.Profile != "" {
 		if err := os.MkdirAll(j.Profile, 0o755); err != nil {
@@ -125,7 +126,7 @@ func start(b *testing.B, j job) *running {
 	}
 	var answer bytes.Buffer
 	child := exec.CommandContext(b.Context(), self)
-	child.Env = append(os.Environ(), jobVariable+"="+string(text))
+	child.Env = append(append(os.Environ(), env...), jobVariable+"="+string(text))
 	child.Stdout, child.Stderr = &answer, os.Stderr
 	if err := child.Start(); err != nil {
 		b.Fatal(err)
@@ -210,7 +211,7 @@ func serve(text string) error {
 	app.LimitMemory()
 	m := &meter{profile: j.Profile, name: j.Topic + "-" + j.Label}
 	do := map[string]func(context.Context, *meter) error{
-		jobStraight: j.straight, jobBackfill: j.backfill, jobRun: j.run, jobConsume: j.consume,
+		jobStraight: j.straight, jobBackfill: j.backfill, jobRun: j.run, jobConsume: j.consume, jobValidate: j.validate,
 	}[j.Do]
 	if err := do(context.Background(), m); err != nil {
 		return err
