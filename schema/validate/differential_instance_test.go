@@ -373,6 +373,13 @@ func (f fitter) array(all []map[string]any, depth int) *instance {
 	if depth <= 0 {
 		size = low
 	}
+	fractions := slices.ContainsFunc(all, func(m map[string]any) bool {
+		items, ok := m["items"].(map[string]any)
+		return ok && (items["type"] == "number" || fmt.Sprint(items["type"]) == "[number null]")
+	}) && !f.chance(3)
+	if fractions && f.chance(3) {
+		size = low + f.IntN(40)
+	}
 	for k := range min(size, high) {
 		var at any = true
 		for _, m := range all {
@@ -393,6 +400,9 @@ func (f fitter) array(all []map[string]any, depth int) *instance {
 			at = both(at, contains[f.IntN(len(contains))])
 		}
 		item := f.fit(at, depth-1)
+		if fractions && !f.chance(30) {
+			item = &instance{kind: '0', text: f.fraction()}
+		}
 		for range 3 { // when they must differ
 			if !distinct || !slices.ContainsFunc(out.items, func(v *instance) bool { return v.kind == item.kind && v.text == item.text }) {
 				break
@@ -402,6 +412,11 @@ func (f fitter) array(all []map[string]any, depth int) *instance {
 		out.items = append(out.items, item)
 	}
 	return out
+}
+
+// fraction is a number as most vectors have them.
+func (f fitter) fraction() string {
+	return pick(f.generator, "", "-") + strconv.Itoa(f.IntN(10)) + "." + fmt.Sprintf("%013d", f.Uint64()%1e13)[:1+f.IntN(13)]
 }
 
 // both is the schema that demands what two demand.
@@ -541,10 +556,17 @@ func (f fitter) mutate(v *instance) {
 	}
 }
 
-// write spells v, strangely if at all: odd white space, needless escapes.
-func (f fitter) write(out []byte, v *instance, odd bool) []byte {
+// The ways to write JSON.
+const (
+	compact = iota
+	spaced  // after commas and colons, as Python does
+	odd     // white space of any kind anywhere, needless escapes
+)
+
+// write spells v in one of these ways.
+func (f fitter) write(out []byte, v *instance, way int) []byte {
 	space := func() {
-		for odd && f.chance(6) {
+		for way == odd && f.chance(6) {
 			out = append(out, pick(f.generator, " ", "\n", "\t", "\r", "  ", "         ")...)
 		}
 	}
@@ -559,23 +581,26 @@ func (f fitter) write(out []byte, v *instance, odd bool) []byte {
 	case '0':
 		out = append(out, v.text...)
 	case '"':
-		out = f.quote(out, v.text, odd)
+		out = f.quote(out, v.text, way == odd)
 	default:
 		out = append(out, v.kind)
 		for i, item := range v.items {
 			if i > 0 {
 				out = append(out, ',')
-			}
-			if v.kind == '{' {
-				space()
-				out = f.quote(out, v.keys[i], odd && f.chance(3))
-				space()
-				out = append(out, ':')
-				if !odd && f.chance(2) {
+				if way == spaced {
 					out = append(out, ' ')
 				}
 			}
-			out = f.write(out, item, odd)
+			if v.kind == '{' {
+				space()
+				out = f.quote(out, v.keys[i], way == odd && f.chance(3))
+				space()
+				out = append(out, ':')
+				if way == spaced {
+					out = append(out, ' ')
+				}
+			}
+			out = f.write(out, item, way)
 		}
 		space()
 		out = append(out, v.kind+2)
@@ -584,9 +609,9 @@ func (f fitter) write(out []byte, v *instance, odd bool) []byte {
 	return out
 }
 
-func (f fitter) quote(out []byte, text string, odd bool) []byte {
-	if !odd || f.chance(2) {
-		if odd || f.chance(3) {
+func (f fitter) quote(out []byte, text string, strange bool) []byte {
+	if !strange || f.chance(2) {
+		if strange || f.chance(3) {
 			out, _ = jsontext.AppendQuote(out, text)
 			return out
 		}
@@ -636,7 +661,7 @@ func (f fitter) spoil(text []byte) []byte {
 		if v, err := read(text); err == nil && v.kind == '{' && len(v.keys) > 0 {
 			j := f.IntN(len(v.keys))
 			v.keys, v.items = append(v.keys, v.keys[j]), append(v.items, v.items[f.IntN(len(v.items))])
-			return f.write(nil, v, true)
+			return f.write(nil, v, odd)
 		}
 		return insert(",")
 	case 5:

@@ -66,6 +66,13 @@ func (g generator) hard() json.Number {
 }
 
 func (g generator) text() string {
+	if g.chance(12) { // longer than what is looked at together
+		var long strings.Builder
+		for range g.IntN(30) {
+			long.WriteString(pick(g, "a", "word ", "0123456789abcdef", "é", "\n", "\"", "\\", "日本語", "😀", "\x7f", strings.Repeat("plain text ", 8)))
+		}
+		return long.String()
+	}
 	return pick(g, "", "a", "b", "ab", "abc", "aab", "é", "日本", "x/y", "😀", "a\nb", "2001-02-03", "\x00", "\u2028", "\"\\", "𝒳é",
 		"12345678", "abcdefghijklmnop", strings.Repeat("z", g.IntN(12)), strings.Repeat("é", g.IntN(9)))
 }
@@ -356,7 +363,7 @@ func (g *generator) root(anything bool) []byte {
 	}
 	if g.chance(3) { // what a vector is
 		if properties, ok := s["properties"].(map[string]any); ok {
-			size := g.IntN(4)
+			size := g.IntN(pick(*g, 4, 24))
 			properties["v"] = map[string]any{
 				"type": "array", "items": map[string]any{"type": pick[any](*g, "number", "integer", []any{"number", "null"})}, "minItems": size, "maxItems": size,
 			}

@@ -315,7 +315,7 @@ func differ(seed uint64, steered []byte, count *tally) error {
 	for range 24 {
 		v := f.fit(f.whole, 5)
 		for range 8 {
-			if text := f.write(nil, v, false); expect(rules, text).valid || g.chance(8) {
+			if text := f.write(nil, v, compact); expect(rules, text).valid || g.chance(8) {
 				break
 			}
 			v = f.fit(f.whole, 5)
@@ -323,7 +323,7 @@ func differ(seed uint64, steered []byte, count *tally) error {
 		for g.chance(3) {
 			f.mutate(v)
 		}
-		value := f.write(nil, v, g.chance(3))
+		value := f.write(nil, v, g.IntN(odd+1))
 		if g.chance(6) {
 			value = f.spoil(value)
 		}
@@ -363,6 +363,7 @@ func differ(seed uint64, steered []byte, count *tally) error {
 			continue
 		}
 		if fast.pass != nil { // it never gets a rest here
+			fast.pass.with = levels[g.IntN(len(levels))]
 			fast.pass.misses, fast.pass.idle = 0, 0
 		}
 		quick, plain := fast.Append(value), slow.append(value)
