@@ -183,15 +183,30 @@ func someFractions[T float32 | float64](base unsafe.Pointer, into []T, i int) (c
 		if n < 8 {
 			low, more = 0, 0
 		}
-		mantissa := (whole*tens[n&15]+high)*tens[more&15] + low
-		if n == 0 || more == 8 || mantissa >= 1<<53 {
+		if n == 0 {
 			break
 		}
-		at += 2 + n + more
+		mantissa := (whole*tens[n&15]+high)*tens[more&15] + low
+		places := n + more
+		if more == 8 { // all the digits of a double
+			if low, more = eight(load(base, at+18)); more == 8 || mantissa > fits[more&15] {
+				break
+			}
+			mantissa, places = mantissa*tens[more&15]+low, places+more
+		}
+		at += 2 + places
 		if *(*byte)(unsafe.Add(base, at)) != ',' {
 			break
 		}
-		f := float64(int64(mantissa)) / pow10[(n+more)&15]
+		var f float64
+		if mantissa < 1<<53 && places <= 22 {
+			f = float64(int64(mantissa)) / pow10[places]
+		} else {
+			var ok bool
+			if f, ok = nearest(mantissa, -places); !ok {
+				break
+			}
+		}
 		into[count] = T(math.Float64frombits(math.Float64bits(f) | sign<<63))
 		count++
 		i = at + 1
@@ -214,8 +229,16 @@ func eight(w uint64) (value uint64, n int) {
 	return (w&0x000000FF000000FF*0x000F424000000064 + w>>16&0x000000FF000000FF*0x0000271000000001) >> 32, n
 }
 
-// number reads the number at i, as tape.number does. Integers of 19 digits, numbers of more than 19 and far exponents
-// are read by that itself.
+// fits is the largest mantissa that some digits more can be appended to within 64 bits, by their number.
+var fits = func() (table [16]uint64) {
+	for n := range 9 {
+		table[n] = math.MaxUint64/tens[n] - 1
+	}
+	return table
+}()
+
+// number reads the number at i, as tape.number does. What has more digits than 64 bits, and far exponents, are read by
+// that itself.
 func (p *pass) number(i int) (end int, n node) {
 	start := i
 	negative := 0
@@ -229,9 +252,11 @@ func (p *pass) number(i int) (end int, n node) {
 		return left, n
 	}
 	i += count
+	over := false
 	for more := count; more == 8; i += more {
 		var next uint64
 		next, more = eight(p.word(i))
+		over = over || mantissa > fits[more&15]
 		mantissa = mantissa*tens[more&15] + next
 		count += more
 	}
@@ -242,7 +267,7 @@ func (p *pass) number(i int) (end int, n node) {
 		if negative > 0 {
 			n.bits = -mantissa
 		}
-		if count > 18 || negative > 0 && mantissa == 0 {
+		if over || mantissa >= 1<<63 || negative > 0 && mantissa == 0 {
 			return p.oddNumber(start)
 		}
 		return i, n
@@ -254,13 +279,13 @@ func (p *pass) number(i int) (end int, n node) {
 		for more := 8; more == 8; i += more {
 			var next uint64
 			next, more = eight(p.word(i))
+			over = over || mantissa > fits[more&15]
 			mantissa = mantissa*tens[more&15] + next
 		}
 		if i == from {
 			return left, n
 		}
 		exponent = from - i
-		count -= exponent
 		c = p.byte(i)
 	}
 	if c|0x20 == 'e' {
@@ -280,7 +305,7 @@ func (p *pass) number(i int) (end int, n node) {
 			exponent += int(e)
 		}
 	}
-	if count > 19 {
+	if over {
 		return p.oddNumber(start)
 	}
 	var f float64
