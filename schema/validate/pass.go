@@ -17,7 +17,7 @@ import (
 type pass struct {
 	*Decoder
 	with    *instructions
-	root    *object
+	root    *program
 	columns columns // the Decoder's, at hand
 	follows []int32
 
@@ -83,7 +83,7 @@ func (p *pass) read(value []byte) bool {
 	p.extra, p.path = p.extra[:0], p.path[:0]
 
 	if i := p.space(0); p.byte(i) == '{' {
-		if i = p.object(p.root, i+1); i >= 0 && p.space(i) == p.size {
+		if i = p.object(p.root.object, i+1); i >= 0 && p.space(i) == p.size && p.meets(p.root.conditions, 0, p.size) {
 			p.addExtra()
 			p.misses = max(0, p.misses-1)
 			return true
@@ -332,10 +332,27 @@ func (p *pass) value(t *task, i int) int {
 		}
 	case opJSON:
 		return p.any(t, i)
+	case opMeet:
+		end := p.value(&t.meet.task, i)
+		if end < 0 || !p.meets(t.meet.conditions, i, end) {
+			return left
+		}
+		return end
 	case opNever:
 		return left
 	}
 	return p.null(t, i)
+}
+
+// meets tells whether a value that was read meets conditions.
+func (p *pass) meets(conditions []condition, from, to int) bool {
+	if len(conditions) == 0 {
+		return true
+	}
+	defer p.forget()
+	p.seen = p.seen[:0]
+	code, _ := p.tape.parse(p.raw(from, to), p.schema.limits.Depth)
+	return code == "" && p.Decoder.meets(conditions, 0)
 }
 
 func (p *pass) null(t *task, i int) int {

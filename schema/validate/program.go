@@ -24,6 +24,7 @@ const (
 	opList             // an array
 	opVector           // an array of numbers, as float32
 	opJSON             // several kinds, or one without a type of its own: checked, and kept as it came
+	opMeet             // any of these, and conditions
 	opNever            // nothing that the pass can accept
 )
 
@@ -36,6 +37,13 @@ type task struct {
 	number *numberRules
 	object *object
 	list   *list
+	meet   *meeting
+}
+
+// meeting is a value that has to meet conditions, too: it is taken apart for that by the tape.
+type meeting struct {
+	task
+	conditions []condition
 }
 
 // list is an array to the pass.
@@ -113,13 +121,19 @@ type numberRules struct {
 }
 
 // assemble makes the program of a whole schema; nil when the pass cannot help.
-func assemble(p *plan) *object {
+func assemble(p *plan) *program {
 	a := assembler{}
 	o := a.object(p)
 	if a.failed || p.types&p.holds&maskObject == 0 || p.checks != nil && p.checks.enums != nil {
 		return nil
 	}
-	return o
+	return &program{o, p.conditions}
+}
+
+// program is what the pass does with a record.
+type program struct {
+	*object
+	conditions []condition
 }
 
 type assembler struct{ failed bool }
@@ -189,7 +203,15 @@ func (a *assembler) task(p *plan) task {
 	if missing {
 		s.op = opNever
 	}
+	if len(p.conditions) > 0 {
+		return task{op: opMeet, slot: p.slot, meet: &meeting{s, p.conditions}}
+	}
 	return s
+}
+
+// nested tells whether unknown members may be met, and kept, within what t reads.
+func (t *task) nested() bool {
+	return t.op == opObject || t.op == opList || t.op == opMeet && t.meet.nested()
 }
 
 // object makes the program of an object.
@@ -219,7 +241,7 @@ func (a *assembler) object(p *plan) *object {
 		default:
 			f.op = opJSON
 		}
-		f.nested = o.stored && (f.op == opObject || f.op == opList)
+		f.nested = o.stored && f.task.nested()
 		f.spell()
 		o.fields = append(o.fields, f)
 		if prop.required {

@@ -46,7 +46,7 @@ type Schema struct {
 	layouts []layout // by slot; the last one is taster_extra
 	top     []int    // slots of the columns
 	columns *arrow.Schema
-	program *object // nil when the pass has nothing to offer
+	program *program // nil when the pass has nothing to offer
 	fields  map[string]Field
 	files   []File
 
@@ -232,7 +232,7 @@ func (s *Schema) store(docs *documents, path string, opt Options) []Fault {
 		Metadata: arrow.NewMetadata([]string{MetaJSON}, []string{"true"}),
 	})
 	s.columns = arrow.NewSchema(fields, nil)
-	if s.compiled && len(st.faults) == 0 {
+	if !s.whole && len(st.faults) == 0 {
 		s.program = assemble(s.plan)
 	}
 	for _, doc := range docs.list {
