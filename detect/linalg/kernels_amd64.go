@@ -153,3 +153,38 @@ func markFromAVX2(values []float32, bar float32, marks []uint64)
 //
 //go:noescape
 func unitAVX2(dst []float32, src []float32, scale float64)
+
+// columns2AVX512 is columnsPortable for 2 columns.
+//
+//go:noescape
+func columns2AVX512(query []float64, points []float64, out []float64)
+
+// columns4AVX512 is columnsPortable for 4 columns.
+//
+//go:noescape
+func columns4AVX512(query []float64, points []float64, out []float64)
+
+// columns8AVX512 is columnsPortable for 8 columns.
+//
+//go:noescape
+func columns8AVX512(query []float64, points []float64, out []float64)
+
+// columns16AVX512 is columnsPortable for 16 columns.
+//
+//go:noescape
+func columns16AVX512(query []float64, points []float64, out []float64)
+
+// kthAVX512 is kthPortable, of another bar that leaves as many where there is a choice.
+//
+//go:noescape
+func kthAVX512(values []float64, k int, slack int) (bar float64, surplus int)
+
+// upToAVX512 is upToPortable.
+//
+//go:noescape
+func upToAVX512(values []float64, bar float64, out []float64) int
+
+// rootsAVX512 is rootsPortable.
+//
+//go:noescape
+func rootsAVX512(values []float64, bar float64) (sum float64, least float64, some float64, most float64)

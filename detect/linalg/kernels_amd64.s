@@ -2068,3 +2068,395 @@ some:
 done:
 	VZEROUPPER
 	RET
+
+// func columns2AVX512(query []float64, points []float64, out []float64)
+// Requires: AVX, AVX512F
+TEXT ·columns2AVX512(SB), NOSPLIT, $0-72
+	MOVQ         query_base+0(FP), AX
+	MOVQ         points_base+24(FP), CX
+	MOVQ         out_base+48(FP), DX
+	MOVQ         out_len+56(FP), BX
+	VBROADCASTSD (AX), Z0
+	VBROADCASTSD 8(AX), Z1
+	TESTQ        BX, BX
+	JZ           done
+
+points:
+	VMOVUPD (CX), Z2
+	VSUBPD  Z0, Z2, Z2
+	VMULPD  Z2, Z2, Z2
+	VMOVUPD 64(CX), Z3
+	VSUBPD  Z1, Z3, Z3
+	VMULPD  Z3, Z3, Z3
+	VADDPD  Z3, Z2, Z2
+	VMOVUPD Z2, (DX)
+	ADDQ    $0x00000080, CX
+	ADDQ    $0x40, DX
+	SUBQ    $0x08, BX
+	JNZ     points
+
+done:
+	VZEROUPPER
+	RET
+
+// func columns4AVX512(query []float64, points []float64, out []float64)
+// Requires: AVX, AVX512F
+TEXT ·columns4AVX512(SB), NOSPLIT, $0-72
+	MOVQ         query_base+0(FP), AX
+	MOVQ         points_base+24(FP), CX
+	MOVQ         out_base+48(FP), DX
+	MOVQ         out_len+56(FP), BX
+	VBROADCASTSD (AX), Z0
+	VBROADCASTSD 8(AX), Z1
+	VBROADCASTSD 16(AX), Z2
+	VBROADCASTSD 24(AX), Z3
+	TESTQ        BX, BX
+	JZ           done
+
+points:
+	VMOVUPD (CX), Z4
+	VSUBPD  Z0, Z4, Z4
+	VMULPD  Z4, Z4, Z4
+	VMOVUPD 128(CX), Z5
+	VSUBPD  Z2, Z5, Z5
+	VMULPD  Z5, Z5, Z5
+	VADDPD  Z5, Z4, Z4
+	VMOVUPD 64(CX), Z5
+	VSUBPD  Z1, Z5, Z5
+	VMULPD  Z5, Z5, Z5
+	VMOVUPD 192(CX), Z6
+	VSUBPD  Z3, Z6, Z6
+	VMULPD  Z6, Z6, Z6
+	VADDPD  Z6, Z5, Z5
+	VADDPD  Z5, Z4, Z4
+	VMOVUPD Z4, (DX)
+	ADDQ    $0x00000100, CX
+	ADDQ    $0x40, DX
+	SUBQ    $0x08, BX
+	JNZ     points
+
+done:
+	VZEROUPPER
+	RET
+
+// func columns8AVX512(query []float64, points []float64, out []float64)
+// Requires: AVX, AVX512F
+TEXT ·columns8AVX512(SB), NOSPLIT, $0-72
+	MOVQ         query_base+0(FP), AX
+	MOVQ         points_base+24(FP), CX
+	MOVQ         out_base+48(FP), DX
+	MOVQ         out_len+56(FP), BX
+	VBROADCASTSD (AX), Z0
+	VBROADCASTSD 8(AX), Z1
+	VBROADCASTSD 16(AX), Z2
+	VBROADCASTSD 24(AX), Z3
+	VBROADCASTSD 32(AX), Z4
+	VBROADCASTSD 40(AX), Z5
+	VBROADCASTSD 48(AX), Z6
+	VBROADCASTSD 56(AX), Z7
+	TESTQ        BX, BX
+	JZ           done
+
+points:
+	VMOVUPD (CX), Z8
+	VSUBPD  Z0, Z8, Z8
+	VMULPD  Z8, Z8, Z8
+	VMOVUPD 256(CX), Z9
+	VSUBPD  Z4, Z9, Z9
+	VMULPD  Z9, Z9, Z9
+	VADDPD  Z9, Z8, Z8
+	VMOVUPD 128(CX), Z9
+	VSUBPD  Z2, Z9, Z9
+	VMULPD  Z9, Z9, Z9
+	VMOVUPD 384(CX), Z10
+	VSUBPD  Z6, Z10, Z10
+	VMULPD  Z10, Z10, Z10
+	VADDPD  Z10, Z9, Z9
+	VADDPD  Z9, Z8, Z8
+	VMOVUPD 64(CX), Z9
+	VSUBPD  Z1, Z9, Z9
+	VMULPD  Z9, Z9, Z9
+	VMOVUPD 320(CX), Z10
+	VSUBPD  Z5, Z10, Z10
+	VMULPD  Z10, Z10, Z10
+	VADDPD  Z10, Z9, Z9
+	VMOVUPD 192(CX), Z10
+	VSUBPD  Z3, Z10, Z10
+	VMULPD  Z10, Z10, Z10
+	VMOVUPD 448(CX), Z11
+	VSUBPD  Z7, Z11, Z11
+	VMULPD  Z11, Z11, Z11
+	VADDPD  Z11, Z10, Z10
+	VADDPD  Z10, Z9, Z9
+	VADDPD  Z9, Z8, Z8
+	VMOVUPD Z8, (DX)
+	ADDQ    $0x00000200, CX
+	ADDQ    $0x40, DX
+	SUBQ    $0x08, BX
+	JNZ     points
+
+done:
+	VZEROUPPER
+	RET
+
+// func columns16AVX512(query []float64, points []float64, out []float64)
+// Requires: AVX, AVX512F
+TEXT ·columns16AVX512(SB), NOSPLIT, $0-72
+	MOVQ         query_base+0(FP), AX
+	MOVQ         points_base+24(FP), CX
+	MOVQ         out_base+48(FP), DX
+	MOVQ         out_len+56(FP), BX
+	VBROADCASTSD (AX), Z0
+	VBROADCASTSD 8(AX), Z1
+	VBROADCASTSD 16(AX), Z2
+	VBROADCASTSD 24(AX), Z3
+	VBROADCASTSD 32(AX), Z4
+	VBROADCASTSD 40(AX), Z5
+	VBROADCASTSD 48(AX), Z6
+	VBROADCASTSD 56(AX), Z7
+	VBROADCASTSD 64(AX), Z8
+	VBROADCASTSD 72(AX), Z9
+	VBROADCASTSD 80(AX), Z10
+	VBROADCASTSD 88(AX), Z11
+	VBROADCASTSD 96(AX), Z12
+	VBROADCASTSD 104(AX), Z13
+	VBROADCASTSD 112(AX), Z14
+	VBROADCASTSD 120(AX), Z15
+	TESTQ        BX, BX
+	JZ           done
+
+points:
+	VMOVUPD (CX), Z16
+	VSUBPD  Z0, Z16, Z16
+	VMULPD  Z16, Z16, Z16
+	VMOVUPD 512(CX), Z17
+	VSUBPD  Z8, Z17, Z17
+	VMULPD  Z17, Z17, Z17
+	VADDPD  Z17, Z16, Z16
+	VMOVUPD 256(CX), Z17
+	VSUBPD  Z4, Z17, Z17
+	VMULPD  Z17, Z17, Z17
+	VMOVUPD 768(CX), Z18
+	VSUBPD  Z12, Z18, Z18
+	VMULPD  Z18, Z18, Z18
+	VADDPD  Z18, Z17, Z17
+	VADDPD  Z17, Z16, Z16
+	VMOVUPD 128(CX), Z17
+	VSUBPD  Z2, Z17, Z17
+	VMULPD  Z17, Z17, Z17
+	VMOVUPD 640(CX), Z18
+	VSUBPD  Z10, Z18, Z18
+	VMULPD  Z18, Z18, Z18
+	VADDPD  Z18, Z17, Z17
+	VMOVUPD 384(CX), Z18
+	VSUBPD  Z6, Z18, Z18
+	VMULPD  Z18, Z18, Z18
+	VMOVUPD 896(CX), Z19
+	VSUBPD  Z14, Z19, Z19
+	VMULPD  Z19, Z19, Z19
+	VADDPD  Z19, Z18, Z18
+	VADDPD  Z18, Z17, Z17
+	VADDPD  Z17, Z16, Z16
+	VMOVUPD 64(CX), Z17
+	VSUBPD  Z1, Z17, Z17
+	VMULPD  Z17, Z17, Z17
+	VMOVUPD 576(CX), Z18
+	VSUBPD  Z9, Z18, Z18
+	VMULPD  Z18, Z18, Z18
+	VADDPD  Z18, Z17, Z17
+	VMOVUPD 320(CX), Z18
+	VSUBPD  Z5, Z18, Z18
+	VMULPD  Z18, Z18, Z18
+	VMOVUPD 832(CX), Z19
+	VSUBPD  Z13, Z19, Z19
+	VMULPD  Z19, Z19, Z19
+	VADDPD  Z19, Z18, Z18
+	VADDPD  Z18, Z17, Z17
+	VMOVUPD 192(CX), Z18
+	VSUBPD  Z3, Z18, Z18
+	VMULPD  Z18, Z18, Z18
+	VMOVUPD 704(CX), Z19
+	VSUBPD  Z11, Z19, Z19
+	VMULPD  Z19, Z19, Z19
+	VADDPD  Z19, Z18, Z18
+	VMOVUPD 448(CX), Z19
+	VSUBPD  Z7, Z19, Z19
+	VMULPD  Z19, Z19, Z19
+	VMOVUPD 960(CX), Z20
+	VSUBPD  Z15, Z20, Z20
+	VMULPD  Z20, Z20, Z20
+	VADDPD  Z20, Z19, Z19
+	VADDPD  Z19, Z18, Z18
+	VADDPD  Z18, Z17, Z17
+	VADDPD  Z17, Z16, Z16
+	VMOVUPD Z16, (DX)
+	ADDQ    $0x00000400, CX
+	ADDQ    $0x40, DX
+	SUBQ    $0x08, BX
+	JNZ     points
+
+done:
+	VZEROUPPER
+	RET
+
+// func kthAVX512(values []float64, k int, slack int) (bar float64, surplus int)
+// Requires: AVX, AVX2, AVX512DQ, AVX512F, CMOV, POPCNT, SSE2
+TEXT ·kthAVX512(SB), NOSPLIT, $0-56
+	MOVQ      values_base+0(FP), AX
+	MOVQ      values_len+8(FP), CX
+	MOVQ      k+24(FP), DX
+	MOVQ      slack+32(FP), BX
+	ADDQ      DX, BX
+	VMOVDQU64 (AX), Z0
+	VMOVDQA64 Z0, Z1
+	XORQ      SI, SI
+
+range:
+	VMOVDQU64     (AX)(SI*8), Z2
+	VPMINUQ       Z2, Z0, Z0
+	VPMAXUQ       Z2, Z1, Z1
+	ADDQ          $0x08, SI
+	CMPQ          SI, CX
+	JLT           range
+	VEXTRACTI64X4 $0x01, Z0, Y3
+	VPMINUQ       Z3, Z0, Z0
+	VEXTRACTI128  $0x01, Y0, X3
+	VPMINUQ       Z3, Z0, Z0
+	VPERMILPD     $0x01, X0, X3
+	VPMINUQ       Z3, Z0, Z0
+	VMOVQ         X0, R8
+	VEXTRACTI64X4 $0x01, Z1, Y3
+	VPMAXUQ       Z3, Z1, Z1
+	VEXTRACTI128  $0x01, Y1, X3
+	VPMAXUQ       Z3, Z1, Z1
+	VPERMILPD     $0x01, X1, X3
+	VPMAXUQ       Z3, Z1, Z1
+	VMOVQ         X1, R9
+	DECQ          R8
+	MOVQ          CX, R13
+
+halve:
+	MOVQ         R9, R12
+	SUBQ         R8, R12
+	CMPQ         R12, $0x01
+	JBE          done
+	SHRQ         $0x01, R12
+	ADDQ         R8, R12
+	VPBROADCASTQ R12, Z0
+	XORQ         R10, R10
+	XORQ         SI, SI
+	MOVQ         CX, DI
+
+count:
+	VPCMPUQ $0x05, (AX)(SI*8), Z0, K1
+	KMOVB   K1, R11
+	POPCNTQ R11, R11
+	ADDQ    R11, R10
+	ADDQ    $0x08, SI
+	SUBQ    $0x08, DI
+	JNZ     count
+	CMPQ    R10, DX
+	CMOVQLT R12, R8
+	CMOVQGE R12, R9
+	CMOVQGE R10, R13
+	JLT     halve
+	CMPQ    R10, BX
+	JGT     halve
+
+done:
+	SUBQ  DX, R13
+	VMOVQ R9, X0
+	MOVSD X0, bar+40(FP)
+	MOVQ  R13, surplus+48(FP)
+	VZEROUPPER
+	RET
+
+// func upToAVX512(values []float64, bar float64, out []float64) int
+// Requires: AVX, AVX512DQ, AVX512F, POPCNT
+TEXT ·upToAVX512(SB), NOSPLIT, $0-64
+	MOVQ         values_base+0(FP), AX
+	MOVQ         out_base+32(FP), CX
+	MOVQ         values_len+8(FP), DX
+	VBROADCASTSD bar+24(FP), Z0
+	XORQ         BX, BX
+	TESTQ        DX, DX
+	JZ           done
+
+pack:
+	VMOVUPD       (AX), Z1
+	VCMPPD        $0x12, Z0, Z1, K1
+	VCOMPRESSPD.Z Z1, K1, Z1
+	VMOVUPD       Z1, (CX)(BX*8)
+	KMOVB         K1, SI
+	POPCNTQ       SI, SI
+	ADDQ          SI, BX
+	ADDQ          $0x40, AX
+	SUBQ          $0x08, DX
+	JNZ           pack
+
+done:
+	MOVQ BX, ret+56(FP)
+	VZEROUPPER
+	RET
+
+// func rootsAVX512(values []float64, bar float64) (sum float64, least float64, some float64, most float64)
+// Requires: AVX, AVX512DQ, AVX512F, SSE2
+TEXT ·rootsAVX512(SB), NOSPLIT, $0-64
+	MOVQ         values_base+0(FP), AX
+	MOVQ         values_len+8(FP), CX
+	VBROADCASTSD bar+24(FP), Z0
+	VXORPD       Z1, Z1, Z1
+	VXORPD       Z5, Z5, Z5
+	VXORPD       Z4, Z4, Z4
+	MOVQ         $0x7ff0000000000000, DX
+	VPBROADCASTQ DX, Z2
+	VMOVAPD      Z2, Z3
+	TESTQ        CX, CX
+	JZ           done
+
+root:
+	VMOVUPD   (AX), Z6
+	VCMPPD    $0x12, Z0, Z6, K1
+	VSQRTPD   Z6, Z6
+	VCVTPD2PS Z6, Y6
+	VCVTPS2PD Y6, Z6
+	VADDPD    Z6, Z1, K1, Z1
+	VMINPD    Z6, Z2, K1, Z2
+	VMAXPD    Z6, Z4, K1, Z4
+	VCMPPD    $0x1e, Z5, Z6, K1, K1
+	VMINPD    Z6, Z3, K1, Z3
+	ADDQ      $0x40, AX
+	SUBQ      $0x08, CX
+	JNZ       root
+
+done:
+	VEXTRACTF64X4 $0x01, Z1, Y0
+	VADDPD        Y0, Y1, Y1
+	VEXTRACTF128  $0x01, Y1, X0
+	VADDPD        X0, X1, X1
+	VPERMILPD     $0x01, X1, X0
+	VADDPD        X0, X1, X1
+	MOVSD         X1, sum+32(FP)
+	VEXTRACTF64X4 $0x01, Z2, Y0
+	VMINPD        Y0, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X0
+	VMINPD        X0, X2, X2
+	VPERMILPD     $0x01, X2, X0
+	VMINPD        X0, X2, X2
+	MOVSD         X2, least+40(FP)
+	VEXTRACTF64X4 $0x01, Z3, Y0
+	VMINPD        Y0, Y3, Y3
+	VEXTRACTF128  $0x01, Y3, X0
+	VMINPD        X0, X3, X3
+	VPERMILPD     $0x01, X3, X0
+	VMINPD        X0, X3, X3
+	MOVSD         X3, some+48(FP)
+	VEXTRACTF64X4 $0x01, Z4, Y0
+	VMAXPD        Y0, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X0
+	VMAXPD        X0, X4, X4
+	VPERMILPD     $0x01, X4, X0
+	VMAXPD        X0, X4, X4
+	MOVSD         X4, most+56(FP)
+	VZEROUPPER
+	RET

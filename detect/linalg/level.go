@@ -58,7 +58,8 @@ type kernel struct {
 	countAbove    func(values []float32, bar float32) int
 	markFrom      func(values []float32, bar float32, marks []uint64)
 	// unit sets dst[i] to src[i] times scale, multiplied in float64; len(dst) is a multiple of 8.
-	unit func(dst, src []float32, scale float64)
+	unit   func(dst, src []float32, scale float64)
+	narrow *narrowKernel // nil: an index is as fast
 }
 
 // tile computes a piece of a product, a panel wide: dst[r*dstStride+c] = from[r*fromStride+c] + Σ a[r*stride+i]·b[i*cols+c] over

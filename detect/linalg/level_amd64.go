@@ -30,5 +30,8 @@ func init() {
 	avx512.tiles = []tile{1: tileAVX5121, tileAVX5122, tileAVX5123, tileAVX5124, tileAVX5125, tileAVX5126, tileAVX5127, tileAVX5128,
 		tileAVX5129, tileAVX51210, tileAVX51211, tileAVX51212}
 	avx512.squares, avx512.dots = squaresAVX512, dotsAVX512
+	avx512.narrow = &narrowKernel{kth: kthAVX512, upTo: upToAVX512, roots: rootsAVX512, columns: [mostColumns + 1]func(query, points, out []float64){
+		2: columns2AVX512, 4: columns4AVX512, 8: columns8AVX512, 16: columns16AVX512,
+	}}
 	kernels[AVX512] = &avx512
 }

@@ -22,6 +22,8 @@
 // that are spare lie as near within 2·d·2⁻²⁴·‖q‖‖p‖ of squared distance, lengths taken from the points' mean; for cosine within d·2⁻²⁴. Other engines may
 // differ by rounding, and exchange neighbours whose distances differ by less.
 //
+// [Narrow] answers for points of few columns and many neighbours, by every distance in float64.
+//
 // What it does not do: approximate search, and products wider than float32.
 package linalg
 

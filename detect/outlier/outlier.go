@@ -24,7 +24,7 @@
 // all of them 0.811; at a quarter of the weight 0.852, 0.845, 0.849 and 0.848. Each alone: 0.808, 0.775, 0.591, 0.754. Anomalies of real sets lie
 // where few rows are, whether in a tail or not.
 //
-// Cost: fixed per row, whatever the reference: 640 distances. Evidence: the distance against the typical one, and the
+// Cost: fixed per row, whatever the reference: 640 distances, those of up to sixteen features all in float64 (linalg.Narrow). Evidence: the distance against the typical one, and the
 // features that make it up, with value, median and distance from it in MADs.
 package outlier
 
@@ -50,7 +50,7 @@ const (
 
 // Detector finds outliers among the features. The zero value computes on the CPU.
 type Detector struct {
-	Engine linalg.Engine // nil: the CPU; a device that gets lost is replaced by it
+	Engine linalg.Engine // nil: the CPU, which a few features never leave; a device that gets lost is replaced by it
 }
 
 // Name implements [detect.Detector].
@@ -95,6 +95,7 @@ func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, e
 	if m.index, err = linalg.Resilient(d.Engine).Load(m.points, linalg.L2); err != nil {
 		return nil, fmt.Errorf("outlier: %w", err)
 	}
+	m.narrow, _ = linalg.NewNarrow(m.points, linalg.Best)
 
 	own := make([]float64, len(rows))
 	if err := m.distances(own, m.points); err != nil {
@@ -121,6 +122,7 @@ type model struct {
 	features []feature
 	points   linalg.Matrix // the subsample, scaled
 	index    linalg.Index
+	narrow   *linalg.Narrow // nil: the index answers
 	k        int
 	typical  float64 // median mean distance of the subsample's own rows
 	tail     float64 // their 99 % quantile in units of the median: what a surprise is worth
@@ -136,30 +138,44 @@ func (m *model) scale(dst []float32, row []float64) {
 // distances sets dst to the mean distance of each query to its k nearest points. A point that is the query itself, which
 // it is where the reference is judged against itself, is not its neighbour.
 func (m *model) distances(dst []float64, queries linalg.Matrix) error {
+	same := float32(1e-3 * math.Sqrt(float64(queries.Cols)))
+	if m.narrow != nil {
+		sums := make([]linalg.Sum, len(dst))
+		if err := m.narrow.Sums(sums, queries, m.k+1); err != nil {
+			return err
+		}
+		for q, s := range sums {
+			dst[q] = mean(s.Count, s.Total, s.Nearest, s.Farthest, same)
+		}
+		return nil
+	}
 	found, err := m.index.Nearest(queries, m.k+1, 1)
 	if err != nil {
 		return err
 	}
-	same := float32(1e-3 * math.Sqrt(float64(queries.Cols)))
 	for q := range dst {
 		_, distance := found.Of(q)
-		if len(distance) < 2 {
-			dst[q] = math.NaN()
-			continue
-		}
-		sum, nearest, farthest := 0.0, distance[0], distance[0]
+		sum, nearest, farthest := 0.0, float32(math.MaxFloat32), float32(0)
 		for _, d := range distance {
 			sum += float64(d)
 			nearest, farthest = min(nearest, d), max(farthest, d)
 		}
-		if nearest <= same {
-			sum -= float64(nearest)
-		} else {
-			sum -= float64(farthest)
-		}
-		dst[q] = max(0, sum) / float64(len(distance)-1)
+		dst[q] = mean(len(distance), sum, nearest, farthest, same)
 	}
 	return nil
+}
+
+// mean is that of so many distances less one: the nearest, where it is the query itself, or else the farthest.
+func mean(count int, sum float64, nearest, farthest, same float32) float64 {
+	if count < 2 {
+		return math.NaN()
+	}
+	if nearest <= same {
+		sum -= float64(nearest)
+	} else {
+		sum -= float64(farthest)
+	}
+	return max(0, sum) / float64(count-1)
 }
 
 // Score implements [detect.Model].

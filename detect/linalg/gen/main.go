@@ -30,6 +30,12 @@ func main() {
 	countAbove()
 	markFrom()
 	unit()
+	for _, width := range []int{2, 4, 8, 16} {
+		columns(width)
+	}
+	kth()
+	upTo()
+	roots()
 	Generate()
 }
 
@@ -398,6 +404,209 @@ func unit() {
 	SUBQ(Imm(8), n)
 	JNZ(LabelRef("some"))
 	Label("done")
+	VZEROUPPER()
+	RET()
+}
+
+// scalar spreads a float64 argument over a register.
+func scalar(name string) VecVirtual {
+	v := ZMM()
+	at, _ := Param(name).Resolve()
+	VBROADCASTSD(at.Addr, v)
+	return v
+}
+
+// columns writes squared distances of eight points at a time, added up as halves does: first those of columns half the width apart.
+func columns(width int) {
+	TEXT(fmt.Sprintf("columns%dAVX512", width), NOSPLIT, "func(query, points, out []float64)")
+	Pragma("noescape")
+	Doc(fmt.Sprintf("columns%dAVX512 is columnsPortable for %d columns.", width, width))
+	query, points, out, n := base("query"), base("points"), base("out"), Load(Param("out").Len(), GP64())
+	q := make([]VecVirtual, width)
+	for c := range q {
+		q[c] = ZMM()
+		VBROADCASTSD(Mem{Base: query, Disp: 8 * c}, q[c])
+	}
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	Label("points")
+	var square func(c, step int) VecVirtual // of columns c, c + step, c + 2·step …
+	square = func(c, step int) VecVirtual {
+		if step == width {
+			d := ZMM()
+			VMOVUPD(Mem{Base: points, Disp: 64 * c}, d)
+			VSUBPD(q[c], d, d)
+			VMULPD(d, d, d)
+			return d
+		}
+		a, b := square(c, 2*step), square(c+step, 2*step)
+		VADDPD(b, a, a)
+		return a
+	}
+	VMOVUPD(square(0, 1), Mem{Base: out})
+	ADDQ(U32(uint32(64*width)), points)
+	ADDQ(Imm(64), out)
+	SUBQ(Imm(8), n)
+	JNZ(LabelRef("points"))
+	Label("done")
+	VZEROUPPER()
+	RET()
+}
+
+// reduce folds a register of eight unsigned numbers.
+func reduce(all VecVirtual, pick func(m, x, y Op)) GPVirtual {
+	other := ZMM()
+	VEXTRACTI64X4(Imm(1), all, other.AsY())
+	pick(other, all, all)
+	VEXTRACTI128(Imm(1), all.AsY(), other.AsX())
+	pick(other, all, all)
+	VPERMILPD(Imm(1), all.AsX(), other.AsX())
+	pick(other, all, all)
+	r := GP64()
+	VMOVQ(all.AsX(), r)
+	return r
+}
+
+// kth bisects the numbers that stand for the values, which are not negative. Fewer than k are at most lo, and k or more at most hi. To look where
+// a straight line between the counts has k saves no time.
+func kth() {
+	TEXT("kthAVX512", NOSPLIT, "func(values []float64, k, slack int) (bar float64, surplus int)")
+	Pragma("noescape")
+	Doc("kthAVX512 is kthPortable, of another bar that leaves as many where there is a choice.")
+	values, n := base("values"), Load(Param("values").Len(), GP64())
+	k, most := Load(Param("k"), GP64()).(GPVirtual), Load(Param("slack"), GP64()).(GPVirtual)
+	ADDQ(k, most)
+	small, large, v := ZMM(), ZMM(), ZMM()
+	VMOVDQU64(Mem{Base: values}, small)
+	VMOVDQA64(small, large)
+	at, left := GP64(), GP64()
+	XORQ(at, at)
+	Label("range")
+	VMOVDQU64(Mem{Base: values, Index: at, Scale: 8}, v)
+	VPMINUQ(v, small, small)
+	VPMAXUQ(v, large, large)
+	ADDQ(Imm(8), at)
+	CMPQ(at, n)
+	JLT(LabelRef("range"))
+	lo := reduce(small, func(m, x, y Op) { VPMINUQ(m, x, y) })
+	hi := reduce(large, func(m, x, y Op) { VPMAXUQ(m, x, y) })
+	DECQ(lo)
+	count, bits, middle, upTo := GP64(), GP64(), GP64(), GP64()
+	MOVQ(n, upTo) // values at most hi
+	Label("halve")
+	MOVQ(hi, middle)
+	SUBQ(lo, middle)
+	CMPQ(middle, Imm(1))
+	JBE(LabelRef("done"))
+	SHRQ(Imm(1), middle)
+	ADDQ(lo, middle)
+	bar, mask := ZMM(), K()
+	VPBROADCASTQ(middle, bar)
+	XORQ(count, count)
+	XORQ(at, at)
+	MOVQ(n, left)
+	Label("count")
+	VPCMPUQ(Imm(5), Mem{Base: values, Index: at, Scale: 8}, bar, mask) // bar is not less
+	KMOVB(mask, bits.As32())
+	POPCNTQ(bits, bits)
+	ADDQ(bits, count)
+	ADDQ(Imm(8), at)
+	SUBQ(Imm(8), left)
+	JNZ(LabelRef("count"))
+	CMPQ(count, k)
+	CMOVQLT(middle, lo)
+	CMOVQGE(middle, hi)
+	CMOVQGE(count, upTo)
+	JLT(LabelRef("halve"))
+	CMPQ(count, most)
+	JGT(LabelRef("halve"))
+	Label("done")
+	SUBQ(k, upTo)
+	result := XMM()
+	VMOVQ(hi, result)
+	Store(result, ReturnIndex(0))
+	Store(upTo, ReturnIndex(1))
+	VZEROUPPER()
+	RET()
+}
+
+// upTo packs in a register what is kept of eight values, and writes over what lies behind it.
+func upTo() {
+	TEXT("upToAVX512", NOSPLIT, "func(values []float64, bar float64, out []float64) int")
+	Pragma("noescape")
+	Doc("upToAVX512 is upToPortable.")
+	values, out, n := base("values"), base("out"), Load(Param("values").Len(), GP64())
+	bar := scalar("bar")
+	kept, bits := GP64(), GP64()
+	XORQ(kept, kept)
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	Label("pack")
+	v, mask := ZMM(), K()
+	VMOVUPD(Mem{Base: values}, v)
+	VCMPPD(Imm(18), bar, v, mask)
+	VCOMPRESSPD_Z(v, mask, v)
+	VMOVUPD(v, Mem{Base: out, Index: kept, Scale: 8})
+	KMOVB(mask, bits.As32())
+	POPCNTQ(bits, bits)
+	ADDQ(bits, kept)
+	ADDQ(Imm(64), values)
+	SUBQ(Imm(8), n)
+	JNZ(LabelRef("pack"))
+	Label("done")
+	Store(kept, ReturnIndex(0))
+	VZEROUPPER()
+	RET()
+}
+
+// roots keeps sums, and the smallest and largest roots, in eight lanes.
+func roots() {
+	TEXT("rootsAVX512", NOSPLIT, "func(values []float64, bar float64) (sum, least, some, most float64)")
+	Pragma("noescape")
+	Doc("rootsAVX512 is rootsPortable.")
+	values, n := base("values"), Load(Param("values").Len(), GP64())
+	bar := scalar("bar")
+	sum, least, some, most, zero := ZMM(), ZMM(), ZMM(), ZMM(), ZMM()
+	VXORPD(sum, sum, sum)
+	VXORPD(zero, zero, zero)
+	VXORPD(most, most, most)
+	infinity := GP64()
+	MOVQ(Imm(0x7ff0000000000000), infinity)
+	VPBROADCASTQ(infinity, least)
+	VMOVAPD(least, some)
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	Label("root")
+	v, kept, positive := ZMM(), K(), K()
+	VMOVUPD(Mem{Base: values}, v)
+	VCMPPD(Imm(18), bar, v, kept)
+	VSQRTPD(v, v)
+	short := YMM()
+	VCVTPD2PS(v, short)
+	VCVTPS2PD(short, v)
+	VADDPD(v, sum, kept, sum)
+	VMINPD(v, least, kept, least)
+	VMAXPD(v, most, kept, most)
+	VCMPPD(Imm(30), zero, v, kept, positive)
+	VMINPD(v, some, positive, some)
+	ADDQ(Imm(64), values)
+	SUBQ(Imm(8), n)
+	JNZ(LabelRef("root"))
+	Label("done")
+	for i, all := range []VecVirtual{sum, least, some, most} {
+		pick := [](func(m, x, y Op)){
+			func(m, x, y Op) { VADDPD(m, x, y) }, func(m, x, y Op) { VMINPD(m, x, y) },
+			func(m, x, y Op) { VMINPD(m, x, y) }, func(m, x, y Op) { VMAXPD(m, x, y) },
+		}[i]
+		other := ZMM()
+		VEXTRACTF64X4(Imm(1), all, other.AsY())
+		pick(other.AsY(), all.AsY(), all.AsY())
+		VEXTRACTF128(Imm(1), all.AsY(), other.AsX())
+		pick(other.AsX(), all.AsX(), all.AsX())
+		VPERMILPD(Imm(1), all.AsX(), other.AsX())
+		pick(other.AsX(), all.AsX(), all.AsX())
+		Store(all.AsX(), ReturnIndex(i))
+	}
 	VZEROUPPER()
 	RET()
 }

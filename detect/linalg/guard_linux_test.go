@@ -1,0 +1,51 @@
+package linalg
+
+import (
+	"math"
+	"syscall"
+	"testing"
+	"unsafe"
+)
+
+// atBorder returns n zeros that end where the process may not read on.
+func atBorder(t *testing.T, n int) []float64 {
+	t.Helper()
+	page := syscall.Getpagesize()
+	size := (8*n + page - 1) / page * page
+	all, err := syscall.Mmap(-1, 0, size+page, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Munmap(all); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := syscall.Mprotect(all[size:], syscall.PROT_NONE); err != nil {
+		t.Fatal(err)
+	}
+	return unsafe.Slice((*float64)(unsafe.Pointer(&all[size-8*n])), n)
+}
+
+// TestNarrowKernelsStayInside: who reads or writes behind a slice dies.
+func TestNarrowKernelsStayInside(t *testing.T) {
+	for _, k := range narrowKernels() {
+		for _, n := range []int{8, 16, 64, 640} {
+			for _, width := range []int{2, 4, 8, 16} {
+				query, points, out, kept := atBorder(t, width), atBorder(t, n*width), atBorder(t, n), atBorder(t, n+eight)
+				for i := range points {
+					points[i] = float64(i % 7)
+				}
+				k.columns[width](query, points, out)
+				for _, count := range []int{1, n / 2, n} {
+					bar, _ := k.kth(out, count, 0)
+					k.upTo(out, bar, kept)
+					k.roots(out, bar)
+				}
+				if got := k.upTo(out, math.Inf(1), kept); got != n {
+					t.Fatalf("%d of %d values are finite", got, n)
+				}
+			}
+		}
+	}
+}
