@@ -23,6 +23,7 @@
 package files
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -60,6 +61,12 @@ type Item struct {
 type reader interface {
 	next() (value []byte, code finding.Code, err error)
 	skip(rows int64) error // at the beginning only
+}
+
+// runner is a reader that gives rows away where they lie in memory, which it does not use again: at least one, and more
+// while they take up less than size bytes, or as it suits it. An error comes without a row.
+type runner interface {
+	run(size int, yield func(value []byte, code finding.Code)) error
 }
 
 // File is an open input. It is used by one goroutine at a time.
@@ -170,17 +177,55 @@ func (f *File) Next() (Item, error) {
 	}
 	value, code, err := f.rows.next()
 	if err != nil {
-		f.err = err
-		if !errors.Is(err, ErrEnd) {
-			f.err = f.located(err)
-		} else if err := f.unchanged(); err != nil {
-			f.err = fmt.Errorf("%s: %w", f.path, err)
-		}
-		return Item{}, f.err
+		return Item{}, f.stop(err)
 	}
 	m := record.Message{Offset: f.offset, Timestamp: f.timestamp, Value: value}
 	f.offset++
 	return Item{m, code}, nil
+}
+
+// Run appends rows that follow each other, some size bytes of them and one at least, to into. Their values stay as they
+// are: they are the caller's. Behind the last row it returns ErrEnd, or why the file cannot be read on, beside the rows
+// before that. It may take turns with Next.
+func (f *File) Run(into []Item, size int) ([]Item, error) {
+	if f.err != nil {
+		return into, f.err
+	}
+	yield := func(value []byte, code finding.Code) {
+		into = append(into, Item{record.Message{Offset: f.offset, Timestamp: f.timestamp, Value: value}, code})
+		f.offset++
+	}
+	if rows, ok := f.rows.(runner); ok {
+		if err := rows.run(size, yield); err != nil {
+			return into, f.stop(err)
+		}
+		return into, nil
+	}
+	slab := make([]byte, 0, size)
+	for {
+		value, code, err := f.rows.next()
+		if err != nil {
+			return into, f.stop(err)
+		}
+		if len(slab)+len(value) > cap(slab) {
+			yield(bytes.Clone(value), code) // the last of the run
+			return into, nil
+		}
+		at := len(slab)
+		slab = append(slab, value...)
+		yield(slab[at:len(slab):len(slab)], code)
+	}
+}
+
+// stop keeps and returns why no more rows can be had.
+func (f *File) stop(err error) error {
+	f.err = err
+	if !errors.Is(err, ErrEnd) {
+		f.err = f.located(err)
+	} else if err := f.unchanged(); err != nil {
+		f.err = fmt.Errorf("%s: %w", f.path, err)
+	}
+	return f.err
 }
 
 func (f *File) located(err error) error { return fmt.Errorf("%s, row %d: %w", f.path, f.offset, err) }

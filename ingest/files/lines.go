@@ -11,10 +11,11 @@ import (
 
 // window is what lies in memory of a stream: it is widened until a row is in it, and moved on behind the row.
 type window struct {
-	src  io.Reader
-	buf  []byte
-	r, w int
-	err  error // why no more can be read; io.EOF at the end
+	src   io.Reader
+	buf   []byte
+	r, w  int
+	given bool  // what lies before r is somebody else's, and stays as it is
+	err   error // why no more can be read; io.EOF at the end
 }
 
 const firstWindow = 256 << 10
@@ -41,17 +42,17 @@ func (w *window) more() bool {
 		return false
 	}
 	if w.r == w.w && len(w.buf) > 4*firstWindow {
-		w.buf, w.r, w.w = make([]byte, firstWindow), 0, 0 // a huge row has passed
+		w.renew(firstWindow) // a huge row has passed
 	}
 	if w.w == len(w.buf) {
-		if w.r > len(w.buf)/2 {
-			w.w = copy(w.buf, w.bytes())
-		} else {
-			wider := make([]byte, min(2*len(w.buf), longest+firstWindow))
-			w.w = copy(wider, w.bytes())
-			w.buf = wider
+		switch {
+		case w.r <= len(w.buf)/2:
+			w.renew(min(2*len(w.buf), longest+firstWindow))
+		case w.given:
+			w.renew(len(w.buf))
+		default:
+			w.r, w.w = 0, copy(w.buf, w.bytes())
 		}
-		w.r = 0
 	}
 	for tries := 0; ; tries++ {
 		n, err := w.src.Read(w.buf[w.w:])
@@ -67,6 +68,13 @@ func (w *window) more() bool {
 			return false
 		}
 	}
+}
+
+// renew goes on in another buffer.
+func (w *window) renew(size int) {
+	buf := make([]byte, size)
+	w.w = copy(buf, w.bytes())
+	w.buf, w.r, w.given = buf, 0, false
 }
 
 // line returns the next line without its end and moves behind it. Of a line that does not fit into the window only
@@ -130,16 +138,44 @@ func (l *lines) next() ([]byte, finding.Code, error) {
 		if err != nil {
 			return nil, "", err
 		}
-		if n := len(line); n > 0 && line[n-1] == '\r' {
-			line = line[:n-1]
+		if line, code, ok := l.row(line); ok {
+			return line, code, nil
 		}
-		switch {
-		case blank(line):
-			continue
-		case l.limit > 0 && len(line) > l.limit, len(line) >= longest:
-			return line, finding.TooLarge, nil
+	}
+}
+
+// row returns what of a line is the row; ok is false for a blank one.
+func (l *lines) row(line []byte) (value []byte, code finding.Code, ok bool) {
+	if n := len(line); n > 0 && line[n-1] == '\r' {
+		line = line[:n-1]
+	}
+	switch {
+	case blank(line):
+		return nil, "", false
+	case l.limit > 0 && len(line) > l.limit, len(line) >= longest:
+		return line, finding.TooLarge, true
+	}
+	return line, "", true
+}
+
+// run gives the lines away that the window holds, where they lie.
+func (l *lines) run(_ int, yield func([]byte, finding.Code)) error {
+	value, code, err := l.next()
+	if err != nil {
+		return err
+	}
+	for {
+		yield(value[:len(value):len(value)], code)
+		for ok := false; !ok; {
+			all := l.bytes()
+			i := bytes.IndexByte(all, '\n')
+			if i < 0 {
+				l.given = true
+				return nil
+			}
+			l.r += i + 1
+			value, code, ok = l.row(all[:i])
 		}
-		return line, "", nil
 	}
 }
 

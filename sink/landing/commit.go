@@ -11,6 +11,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/tasterhq/taster/schema/contract"
@@ -38,12 +39,7 @@ func (z *Zone) Commit(ctx context.Context, seg *record.Segment, dec *record.Deci
 	}
 	m := z.draft(seg, dec, c, prev)
 	killpoint.Reach("files_begun")
-	made, err := z.writeFiles(ctx, m, seg, dec, c)
-	if err == nil {
-		var learned []string
-		learned, err = z.writeLearned(ctx, m, dec, c)
-		made = append(made, learned...)
-	}
+	made, err := z.writeObjects(ctx, m, seg, dec, c)
 	if err != nil {
 		// The manifest was not tried, and nobody but this call would ever write it.
 		return Head{}, errors.Join(err, z.drop(ctx, made))
@@ -143,6 +139,19 @@ func (z *Zone) draft(seg *record.Segment, dec *record.Decision, c *contract.Cont
 	return m
 }
 
+// writeObjects writes all that the manifest will list, each on its own: waiting for a disk or a store takes as long as
+// for the slowest of them. It returns the names of all objects that may be there, also with an error, and all have
+// been written or given up by then: none turns up after its name was dropped.
+func (z *Zone) writeObjects(ctx context.Context, m *manifest.Manifest, seg *record.Segment, dec *record.Decision, c *contract.Contract) (made []string, err error) {
+	var learned []string
+	var learning error
+	var all sync.WaitGroup
+	all.Go(func() { learned, learning = z.writeLearned(ctx, m, dec, c) })
+	made, err = z.writeFiles(ctx, m, seg, dec, c)
+	all.Wait()
+	return append(made, learned...), errors.Join(err, learning)
+}
+
 // writeFiles writes a file for each verdict that has rows and adds it to the manifest. It returns the names of all
 // files that may be there, also with an error.
 func (z *Zone) writeFiles(ctx context.Context, m *manifest.Manifest, seg *record.Segment, dec *record.Decision, c *contract.Contract) (made []string, err error) {
@@ -150,19 +159,28 @@ func (z *Zone) writeFiles(ctx context.Context, m *manifest.Manifest, seg *record
 		Keys: z.opt.Keys, External: z.opt.External, Restricted: c.Restricted, Classification: c.Classification,
 		GroupRows: z.opt.GroupRows, GroupBytes: z.opt.GroupBytes,
 	}
-	for _, v := range finding.Verdicts {
+	var files [len(finding.Verdicts)]manifest.File
+	var faults [len(finding.Verdicts)]error
+	var all sync.WaitGroup
+	for i, v := range finding.Verdicts {
 		if m.Counts.Of(v) == 0 {
 			continue
 		}
 		name := manifest.NewFileName(v, seg.Source, m.Opened, m.First, m.Next, randomHex(8)).String()
 		made = append(made, name)
-		file, err := z.writeFile(ctx, name, seg, dec, v, opt)
-		if err != nil {
-			return made, fmt.Errorf("write %s: %w", name, err)
-		}
-		m.Files = append(m.Files, file)
+		all.Go(func() {
+			if files[i], faults[i] = z.writeFile(ctx, name, seg, dec, v, opt); faults[i] != nil {
+				faults[i] = fmt.Errorf("write %s: %w", name, faults[i])
+			}
+		})
 	}
-	return made, nil
+	all.Wait()
+	for _, file := range files {
+		if file.Name != "" {
+			m.Files = append(m.Files, file)
+		}
+	}
+	return made, errors.Join(faults[:]...)
 }
 
 // writeFile writes a file, and then its sidecar where key material is external. Both are durable when it returns.

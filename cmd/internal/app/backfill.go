@@ -139,60 +139,44 @@ const run = 256 << 10
 // feedMessages hands a file's records over until it ends or stop says so.
 func feedMessages(ctx context.Context, p *pipeline.Pipeline, src record.Source, f *files.File, stop func() bool, progress func(int64)) (int64, error) {
 	var read int64
+	var items []files.Item
 	var messages []record.Message
-	var slab []byte
-	keep := func(b []byte) []byte {
-		if b == nil {
-			return nil
-		}
-		at := len(slab)
-		slab = append(slab, b...)
-		return slab[at:len(slab):len(slab)]
-	}
 	flush := func() error {
-		if len(messages) == 0 {
+		n := int64(len(messages))
+		if n == 0 {
 			return nil
 		}
-		n := int64(len(messages))
 		if err := p.Messages(ctx, src, messages, messages[n-1].Offset+1); err != nil {
 			return err
 		}
 		read += n
 		progress(n)
-		messages, slab = messages[:0], nil
+		messages = messages[:0]
 		return nil
 	}
 	for !stop() {
-		item, err := f.Next()
-		if errors.Is(err, files.ErrEnd) {
-			return read, flush()
-		}
-		if err != nil {
-			return read, errors.Join(err, flush())
-		}
-		if item.Code != "" {
+		var ended error
+		items, ended = f.Run(items[:0], run)
+		for i := range items {
+			if items[i].Code == "" {
+				messages = append(messages, items[i].Message)
+				continue
+			}
 			if err := flush(); err != nil {
 				return read, err
 			}
-			m := item.Message
-			m.Value = keep(m.Value)
-			if err := p.Refuse(ctx, src, m, item.Code); err != nil {
+			if err := p.Refuse(ctx, src, items[i].Message, items[i].Code); err != nil {
 				return read, err
 			}
-			slab = nil
 			read++
 			progress(1)
-			continue
 		}
-		if len(slab)+len(item.Message.Value) > cap(slab) {
-			if err := flush(); err != nil {
-				return read, err
+		if err := flush(); err != nil || ended != nil {
+			if errors.Is(ended, files.ErrEnd) {
+				ended = nil
 			}
-			slab = make([]byte, 0, max(run, len(item.Message.Value)))
+			return read, errors.Join(ended, err)
 		}
-		m := item.Message
-		m.Value = keep(m.Value)
-		messages = append(messages, m)
 	}
 	return read, nil
 }
