@@ -49,26 +49,27 @@ func (Detector) Name() string { return "activation" }
 
 // Fit implements [detect.Detector].
 func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, error) {
-	m := &model{engine: linalg.Resilient(d.Engine)}
-	var ok bool
-	var err error
-	if m.Known, ok, err = whitening.Learn(m.engine, reference, env.Workers); err != nil {
+	engine := linalg.Resilient(d.Engine)
+	known, err := whitening.Learn(engine, reference, env)
+	if err != nil {
 		return nil, fmt.Errorf("activation: %w", err)
 	}
-	if !ok {
+	if known == nil {
 		return nil, nil
 	}
-	for class, rows := range m.Trusted {
+	m := &model{Known: known, engine: engine, trusted: map[string]linalg.Matrix{}}
+	for class, rows := range known.Trusted {
 		centred := linalg.Matrix{Rows: rows.Rows, Cols: rows.Cols, Data: append([]float32(nil), rows.Data...)}
 		whitening.Centre(centred)
-		m.Trusted[class] = centred
+		m.trusted[class] = centred
 	}
 	return m, nil
 }
 
 type model struct {
-	whitening.Known // with the trusted rows about their class's centre
-	engine          linalg.Engine
+	*whitening.Known
+	engine  linalg.Engine
+	trusted map[string]linalg.Matrix // the trusted rows about their class's centre
 }
 
 // Score implements [detect.Model].
@@ -77,16 +78,16 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	for i := range value {
 		value[i] = math.NaN()
 	}
-	groups := whitening.Groups(m.Vectors, s, env.Workers)
+	groups := m.Groups(s, env)
 	whole := uint64(0)
 	for _, g := range groups {
 		whole += g.Fingerprint()
 	}
-	sides := m.Sides(s, groups)
+	sides := m.Sides(s, len(groups), env)
 	detect.Each(len(groups), env.Workers, func(i int) {
 		c := &class{model: m, Group: groups[i], self: whole == m.Whole, rng: rand.New(rand.NewPCG(env.Seed, 0x616374))}
 		if !c.self {
-			c.trusted = m.Trusted[c.Class]
+			c.trusted = m.trusted[c.Class]
 		}
 		c.others = sides.Others(i, m.Vectors.Dim())
 		c.score(s, max(1, env.Workers/len(groups)), value, why)

@@ -58,20 +58,19 @@ func (Detector) Name() string { return "spectral" }
 
 // Fit implements [detect.Detector].
 func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, error) {
-	m := &model{engine: linalg.Resilient(d.Engine)}
-	var ok bool
-	var err error
-	if m.Known, ok, err = whitening.Learn(m.engine, reference, env.Workers); err != nil {
+	engine := linalg.Resilient(d.Engine)
+	known, err := whitening.Learn(engine, reference, env)
+	if err != nil {
 		return nil, fmt.Errorf("spectral: %w", err)
 	}
-	if !ok {
+	if known == nil {
 		return nil, nil
 	}
-	return m, nil
+	return &model{known, engine}, nil
 }
 
 type model struct {
-	whitening.Known
+	*whitening.Known
 	engine linalg.Engine
 }
 
@@ -81,7 +80,7 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	for i := range value {
 		value[i] = math.NaN()
 	}
-	groups := whitening.Groups(m.Vectors, s, env.Workers)
+	groups := m.Groups(s, env)
 	halves := m.halves(s, groups, env)
 	detect.Each(len(halves), env.Workers, func(i int) {
 		halves[i].score(s, max(1, env.Workers/len(halves)), value, why)
@@ -118,16 +117,17 @@ func (m *model) rest(s *detect.Sample, g whitening.Group, value []float64) {
 // halves cuts every class of the sample that is large enough in two, each to be judged by what the other shows.
 func (m *model) halves(s *detect.Sample, all []whitening.Group, env detect.Env) []*half {
 	var groups []whitening.Group
+	var places []int // of groups among all
 	whole := uint64(0)
-	for _, g := range all {
+	for i, g := range all {
 		whole += g.Fingerprint()
 		if len(g.Rows) >= whitening.MinRows {
-			groups = append(groups, g)
+			groups, places = append(groups, g), append(places, i)
 		}
 	}
 	spaces := []whitening.Map{m.Space}
 	own := whole == m.Whole // the reference is the very sample
-	sides := m.Sides(s, groups)
+	sides := m.Sides(s, len(groups), env)
 	known := m.Classes
 	if m.Rows < enough && !own {
 		for _, g := range groups {
@@ -141,7 +141,7 @@ func (m *model) halves(s *detect.Sample, all []whitening.Group, env detect.Env) 
 	}
 	var halves []*half
 	for i, g := range groups {
-		h := half{model: m, class: g.Class, spaces: spaces, others: sides.Others(i, m.Vectors.Dim())}
+		h := half{model: m, class: g.Class, spaces: spaces, others: sides.Others(places[i], m.Vectors.Dim())}
 		if !own {
 			h.trusted = m.Trusted[g.Class]
 		}

@@ -1,6 +1,9 @@
 package whitening
 
 import (
+	"fmt"
+	"slices"
+
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/embedding"
 	"github.com/tasterhq/taster/detect/linalg"
@@ -25,16 +28,36 @@ type Known struct {
 	Whole   uint64                   // fingerprint of all of the reference, to recognise it
 }
 
-// Learn keeps what classes of a reference with labels and embeddings show; ok is false where it has not both, or too few rows.
-func Learn(engine linalg.Engine, reference *detect.Sample, workers int) (k Known, ok bool, err error) {
+// learned names what is known of a reference by an engine of a kind.
+type learned struct {
+	reference *detect.Sample
+	engine    string
+}
+
+// Learn keeps what classes of a reference with labels and embeddings show, once for all detectors that share; nil where it has not both, or too
+// few rows.
+func Learn(engine linalg.Engine, reference *detect.Sample, env detect.Env) (*Known, error) {
+	type result struct {
+		known *Known
+		err   error
+	}
+	r := detect.Once(env, learned{reference, fmt.Sprintf("%T", engine)}, func() result {
+		k, err := learn(engine, reference, env.Workers)
+		return result{k, err}
+	})
+	return r.known, r.err
+}
+
+func learn(engine linalg.Engine, reference *detect.Sample, workers int) (*Known, error) {
 	if reference.Label == nil || reference.Embedding == nil {
-		return k, false, nil
+		return nil, nil
 	}
+	k := &Known{Trusted: map[string]linalg.Matrix{}}
+	var ok bool
 	if k.Vectors, ok = embedding.NewVectors(reference); !ok {
-		return k, false, nil
+		return nil, nil
 	}
-	k.Trusted = map[string]linalg.Matrix{}
-	groups := Groups(k.Vectors, reference, workers)
+	groups := groups(k.Vectors, reference, workers)
 	for _, g := range groups {
 		k.Whole += g.Fingerprint()
 		rows := Vectors(k.Vectors, reference, g.Rows[:min(len(g.Rows), max(minTrusted, maxReference/len(groups)))])
@@ -44,30 +67,56 @@ func Learn(engine linalg.Engine, reference *detect.Sample, workers int) (k Known
 			k.Trusted[g.Class] = rows
 		}
 	}
-	k.Space, ok, err = Fit(engine, k.Classes)
-	return k, ok, err
+	var err error
+	if k.Space, ok, err = Fit(engine, k.Classes); !ok || err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// seen names what is made of a sample's vectors.
+type seen struct {
+	known  *Known
+	sample *detect.Sample
+}
+
+// Groups returns the groups of a sample that the vectors fit, by class number, those without rows left out. They may not be changed.
+func (k *Known) Groups(s *detect.Sample, env detect.Env) []Group {
+	return detect.Once(env, seen{k, s}, func() []Group { return groups(k.Vectors, s, env.Workers) })
 }
 
 // Sides holds rows of every class of a sample, each about its own centre, for the others to be compared with.
 type Sides []linalg.Matrix
 
-// Sides returns those of groups; a group below MinRows has none.
-func (k Known) Sides(s *detect.Sample, groups []Group) Sides {
-	out := make(Sides, len(groups))
-	for i, g := range groups {
-		if len(g.Rows) >= MinRows {
-			out[i] = Vectors(k.Vectors, s, g.Rows[:min(len(g.Rows), max(MinRows, maxOthers/max(1, len(groups)-1)))])
-			Centre(out[i])
-		}
+// Sides returns those of the sample's groups, so many of which are compared; a group below MinRows has none. They may not be changed.
+func (k *Known) Sides(s *detect.Sample, compared int, env detect.Env) Sides {
+	type key struct {
+		seen
+		compared int
 	}
-	return out
+	return detect.Once(env, key{seen{k, s}, compared}, func() Sides {
+		groups := k.Groups(s, env)
+		out := make(Sides, len(groups))
+		detect.Each(len(groups), env.Workers, func(i int) {
+			if g := groups[i]; len(g.Rows) >= MinRows {
+				out[i] = Vectors(k.Vectors, s, g.Rows[:min(len(g.Rows), max(MinRows, maxOthers/max(1, compared-1)))])
+				Centre(out[i])
+			}
+		})
+		return out
+	})
 }
 
-// Others returns the rows of all groups but one, until there are enough.
+// Others returns the rows of all groups but one, until there are enough. They may not be changed.
 func (s Sides) Others(group, dim int) linalg.Matrix {
 	out := linalg.Matrix{Cols: dim}
 	for i, other := range s {
-		if i != group && out.Rows < maxOthers {
+		switch {
+		case i == group || other.Rows == 0 || out.Rows >= maxOthers:
+		case out.Rows == 0:
+			out = other
+			out.Data = slices.Clip(out.Data)
+		default:
 			out.Data = append(out.Data, other.Data...)
 			out.Rows += other.Rows
 		}

@@ -45,8 +45,8 @@ type Group struct {
 	Hash  []uint64 // of each of Rows, rising
 }
 
-// Groups returns the groups of a sample that v fits, by class number, those without rows left out.
-func Groups(v embedding.Vectors, s *detect.Sample, workers int) []Group {
+// groups returns the groups of a sample that v fits, by class number, those without rows left out.
+func groups(v embedding.Vectors, s *detect.Sample, workers int) []Group {
 	if !v.Fits(s) || s.Label == nil {
 		return nil
 	}
