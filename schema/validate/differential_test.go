@@ -254,28 +254,34 @@ func (t *tally) String() string {
 		t.schemas, t.compiled, t.planned, t.stored, t.instances, t.accepted, t.passed, t.refused, t.notJSON, t.otherwise, t.plain)
 }
 
-// differ makes one schema and some values from a seed, and compares everything that can be compared.
-func differ(seed uint64, steered []byte, count *tally) error {
-	g := newGenerator(seed, steered)
-	anything := seed%3 == 0
-	schema := g.root(anything)
-	different := func(format string, a ...any) error {
-		return fmt.Errorf("seed %d: schema %s\n%s", seed, schema, fmt.Sprintf(format, a...))
-	}
-	rules, err := compileReference(schema)
-	if err != nil {
-		return nil // a $ref to itself; the planner must not be worse off
+// trial compares what becomes of messages with what is expected, for one schema.
+type trial struct {
+	what              string
+	count             *tally
+	rules             *jsonschema.Schema
+	checks            *Schema // for CheckJSON
+	checker           *Decoder
+	stored            *Schema  // the same with vectors and dropped fields, which CheckJSON is not for
+	fast, slow, clean *Decoder // as always; by way of the tape; the same, of good messages only. nil: the schema has no columns
+	kept              []*instance
+}
+
+func (r *trial) different(format string, a ...any) error {
+	return fmt.Errorf("%s\n%s", r.what, fmt.Sprintf(format, a...))
+}
+
+// newTrial compiles a schema; nil when jsonschema/v5 cannot.
+func newTrial(what string, schema []byte, count *tally, options func(map[string]Field) Options) (*trial, error) {
+	r := &trial{what: fmt.Sprintf("%s: schema %s", what, schema), count: count}
+	var err error
+	if r.rules, err = compileReference(schema); err != nil {
+		return nil, nil // a $ref to itself; the planner must not be worse off
 	}
 	s, docs, err := compileMemory(schema, Options{})
 	if err != nil {
-		return different("%v", err)
+		return nil, r.different("%v", err)
 	}
-	decoder := json.NewDecoder(bytes.NewReader(schema))
-	decoder.UseNumber()
-	f := fitter{generator: g}
-	if err := decoder.Decode(&f.whole); err != nil {
-		return different("%v", err)
-	}
+	r.checks, r.checker = s, s.newChecker()
 	count.schemas++
 	if s.compiled {
 		count.compiled++
@@ -283,39 +289,147 @@ func differ(seed uint64, steered []byte, count *tally) error {
 	if !s.whole {
 		count.planned++
 	}
-	var fast, slow, clean *Decoder
-	stored := s // with vectors and dropped fields, which CheckJSON is not for
-	if len(s.store(docs, "s.json", Options{})) == 0 {
-		count.stored++
-		var opt Options
-		for _, pointer := range slices.Sorted(maps.Keys(s.fields)) {
+	if len(s.store(docs, "s.json", Options{})) > 0 {
+		return r, nil
+	}
+	count.stored++
+	opt := options(s.fields)
+	if r.stored, docs, err = compileMemory(schema, opt); err != nil {
+		return nil, r.different("%v", err)
+	}
+	if faults := r.stored.store(docs, "s.json", opt); len(faults) > 0 {
+		return nil, r.different("%v", faults)
+	}
+	r.fast, r.slow, r.clean = r.stored.NewDecoder(memory.DefaultAllocator), r.stored.NewDecoder(memory.DefaultAllocator), r.stored.NewDecoder(memory.DefaultAllocator)
+	r.clean.pass = nil
+	return r, nil
+}
+
+// try compares one message.
+func (r *trial) try(value []byte, with *instructions) error {
+	// What is behind the message in memory is none of its business.
+	value = slices.Clip(append(make([]byte, 0, len(value)+16), value...))
+	r.count.instances++
+	want := expect(r.rules, value)
+	got := r.checks.CheckJSON(value)
+	if (got == nil) != want.valid {
+		return r.different("value %s\ngot %v, want valid: %t", value, got, want.valid)
+	}
+	if r.checker.parse(value) == nil && r.checker.check() == nil && r.checker.unmet {
+		return r.different("value %s\na condition of the plan is not met, and jsonschema/v5 finds the value valid", value)
+	}
+	if want.code != "" && (got.Code != want.code || got.At != want.at) {
+		return r.different("value %s\ngot %v, want %s at byte %d", value, got, want.code, want.at)
+	}
+	switch {
+	case want.value == nil:
+		r.count.notJSON++
+		if strings.HasPrefix(string(got.Code), "schema_") {
+			return r.different("value %s\ngot %v of what is no strict JSON", value, got)
+		}
+	case got == nil:
+		r.count.accepted++
+	default:
+		r.count.refused++
+	}
+	if got != nil && want.value != nil && want.code == "" && r.checks.compiled {
+		r.count.plain++
+		if told := r.checks.reference(&r.checker.tape); told.Code != got.Code || told.Field != got.Field || told.At != got.At {
+			r.count.otherwise++
+		}
+	}
+	if r.fast == nil {
+		return nil
+	}
+	if r.fast.pass != nil { // it never gets a rest here
+		r.fast.pass.misses, r.fast.pass.idle, r.fast.pass.with = 0, 0, with
+	}
+	quick, plain := r.fast.Append(value), r.slow.append(value)
+	if quick == nil && r.fast.pass != nil && r.fast.pass.misses == 0 {
+		r.count.passed++
+	}
+	if (quick == nil) != (plain == nil) || quick != nil && *quick != *plain {
+		return r.different("value %s\nAppend says %v, by way of the tape %v", value, quick, plain)
+	}
+	code, fits := finding.Code(""), true
+	if want.valid && want.value.kind == '{' {
+		columns := row{schema: r.stored}
+		code, fits = columns.fits(arrow.Field{Type: arrow.StructOf(r.stored.columns.Fields()...)}, want.value)
+	}
+	switch {
+	case !want.valid && quick == nil || want.valid && want.value.kind == '{' && fits != (quick == nil):
+		return r.different("value %s\nAppend says %v; valid: %t, fits: %t (%s)", value, quick, want.valid, fits, code)
+	case quick == nil:
+		if again := r.clean.Append(value); again != nil {
+			return r.different("%v", again)
+		}
+		r.kept = append(r.kept, want.value)
+	}
+	if quick != nil && !fits && quick.Code != code && quick.Code != finding.NumberRange && quick.Code != finding.VectorValue {
+		return r.different("value %s\nAppend says %v, want %s", value, quick, code)
+	}
+	return nil
+}
+
+// end compares the columns.
+func (r *trial) end() error {
+	if r.fast == nil {
+		return nil
+	}
+	a, b, same := r.fast.Take(), r.clean.Take(), r.slow.Take()
+	defer a.Release()
+	defer b.Release()
+	defer same.Release()
+	for i, c := range a.Columns() {
+		if err := wellFormed(c); err != nil {
+			return r.different("column %s: %v", a.ColumnName(i), err)
+		}
+	}
+	if !array.RecordEqual(a, b) {
+		return r.different("refused records left a trace:\n%v\n%v", a, b)
+	}
+	if !array.RecordEqual(a, same) {
+		return r.different("Append fills columns otherwise than by way of the tape:\n%v\n%v", a, same)
+	}
+	for i, v := range r.kept {
+		if err := r.stored.holds(a, i, v); err != nil {
+			return r.different("value %s\nrow %d: %v", v.raw, i, err)
+		}
+	}
+	r.kept = r.kept[:0]
+	return nil
+}
+
+// differ makes one schema and some values from a seed, and compares everything that can be compared.
+func differ(seed uint64, steered []byte, count *tally) error {
+	g := newGenerator(seed, steered)
+	schema := g.root(seed%3 == 0)
+	r, err := newTrial(fmt.Sprintf("seed %d", seed), schema, count, func(fields map[string]Field) (opt Options) {
+		for _, pointer := range slices.Sorted(maps.Keys(fields)) {
 			if slices.ContainsFunc(opt.Drop, func(dropped string) bool { return strings.HasPrefix(pointer, dropped+"/") }) {
 				continue // a contract cannot drop what plays a part
 			}
-			if elem := s.fields[pointer].Elem; elem != nil && (elem.ID() == arrow.INT64 || elem.ID() == arrow.FLOAT64) && g.chance(2) {
+			if elem := fields[pointer].Elem; elem != nil && (elem.ID() == arrow.INT64 || elem.ID() == arrow.FLOAT64) && g.chance(2) {
 				opt.Vectors = append(opt.Vectors, pointer)
 			} else if g.chance(20) {
 				opt.Drop = append(opt.Drop, pointer)
 			}
 		}
-		if stored, docs, err = compileMemory(schema, opt); err != nil {
-			return different("%v", err)
-		}
-		if faults := stored.store(docs, "s.json", opt); len(faults) > 0 {
-			return different("%v", faults)
-		}
-		fast, slow, clean = stored.NewDecoder(memory.DefaultAllocator), stored.NewDecoder(memory.DefaultAllocator), stored.NewDecoder(memory.DefaultAllocator)
-		clean.pass = nil
-		defer fast.Release()
-		defer slow.Release()
-		defer clean.Release()
+		return opt
+	})
+	if r == nil || err != nil {
+		return err
 	}
-	var kept []*instance
-	checker := s.newChecker()
+	decoder := json.NewDecoder(bytes.NewReader(schema))
+	decoder.UseNumber()
+	f := fitter{generator: g}
+	if err := decoder.Decode(&f.whole); err != nil {
+		return r.different("%v", err)
+	}
 	for range 24 {
 		v := f.fit(f.whole, 5)
 		for range 8 {
-			if text := f.write(nil, v, compact); expect(rules, text).valid || g.chance(8) {
+			if text := f.write(nil, v, compact); expect(r.rules, text).valid || g.chance(8) {
 				break
 			}
 			v = f.fit(f.whole, 5)
@@ -327,94 +441,11 @@ func differ(seed uint64, steered []byte, count *tally) error {
 		if g.chance(6) {
 			value = f.spoil(value)
 		}
-		// What is behind the message in memory is none of its business.
-		value = slices.Clip(append(make([]byte, 0, len(value)+16), value...))
-		count.instances++
-
-		want := expect(rules, value)
-		got := s.CheckJSON(value)
-		if (got == nil) != want.valid {
-			return different("value %s\ngot %v, want valid: %t", value, got, want.valid)
-		}
-		if checker.parse(value) == nil && checker.check() == nil && checker.unmet {
-			return different("value %s\na condition of the plan is not met, and jsonschema/v5 finds the value valid", value)
-		}
-		if want.code != "" && (got.Code != want.code || got.At != want.at) {
-			return different("value %s\ngot %v, want %s at byte %d", value, got, want.code, want.at)
-		}
-		switch {
-		case want.value == nil:
-			count.notJSON++
-			if strings.HasPrefix(string(got.Code), "schema_") {
-				return different("value %s\ngot %v of what is no strict JSON", value, got)
-			}
-		case got == nil:
-			count.accepted++
-		default:
-			count.refused++
-		}
-		if got != nil && want.value != nil && want.code == "" && s.compiled {
-			count.plain++
-			if slow := s.reference(&checker.tape); slow.Code != got.Code || slow.Field != got.Field || slow.At != got.At {
-				count.otherwise++
-			}
-		}
-		if fast == nil {
-			continue
-		}
-		if fast.pass != nil { // it never gets a rest here
-			fast.pass.with = levels[g.IntN(len(levels))]
-			fast.pass.misses, fast.pass.idle = 0, 0
-		}
-		quick, plain := fast.Append(value), slow.append(value)
-		if quick == nil && fast.pass != nil && fast.pass.misses == 0 {
-			count.passed++
-		}
-		if (quick == nil) != (plain == nil) || quick != nil && *quick != *plain {
-			return different("value %s\nAppend says %v, by way of the tape %v", value, quick, plain)
-		}
-		code, fits := finding.Code(""), true
-		if want.valid && want.value.kind == '{' {
-			r := row{schema: stored}
-			code, fits = r.fits(arrow.Field{Type: arrow.StructOf(stored.columns.Fields()...)}, want.value)
-		}
-		switch {
-		case !want.valid && quick == nil || want.valid && want.value.kind == '{' && fits != (quick == nil):
-			return different("value %s\nAppend says %v; valid: %t, fits: %t (%s)", value, quick, want.valid, fits, code)
-		case quick == nil:
-			if again := clean.Append(value); again != nil {
-				return different("%v", again)
-			}
-			kept = append(kept, want.value)
-		}
-		if quick != nil && !fits && quick.Code != code && quick.Code != finding.NumberRange && quick.Code != finding.VectorValue {
-			return different("value %s\nAppend says %v, want %s", value, quick, code)
+		if err := r.try(value, levels[g.IntN(len(levels))]); err != nil {
+			return err
 		}
 	}
-	if fast == nil {
-		return nil
-	}
-	a, b, same := fast.Take(), clean.Take(), slow.Take()
-	defer a.Release()
-	defer b.Release()
-	defer same.Release()
-	for i, c := range a.Columns() {
-		if err := wellFormed(c); err != nil {
-			return different("column %s: %v", a.ColumnName(i), err)
-		}
-	}
-	if !array.RecordEqual(a, b) {
-		return different("refused records left a trace:\n%v\n%v", a, b)
-	}
-	if !array.RecordEqual(a, same) {
-		return different("Append fills columns otherwise than by way of the tape:\n%v\n%v", a, same)
-	}
-	for i, v := range kept {
-		if err := stored.holds(a, i, v); err != nil {
-			return different("value %s\nrow %d: %v", v.raw, i, err)
-		}
-	}
-	return nil
+	return r.end()
 }
 
 // TestDifferential compares verdicts, reasons and columns with jsonschema/v5 and jsontext, on schemas and instances that
@@ -473,6 +504,35 @@ func FuzzDifferential(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, seed uint64, steered []byte) {
 		if err := differ(seed, steered, &tally{}); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// FuzzRecord compares what becomes of any bytes, for schemas of ordinary traffic.
+func FuzzRecord(f *testing.F) {
+	var trials []*trial
+	for k, w := range append(workloads(), threads(), workload{name: "everything", schema: everything, vectors: []string{"/v"}}) {
+		for _, record := range w.records[:min(3, len(w.records))] {
+			f.Add(byte(k), record)
+		}
+		r, err := newTrial(w.name, []byte(w.schema), &tally{}, func(map[string]Field) Options { return Options{Vectors: w.vectors} })
+		if err != nil || r == nil {
+			f.Fatal(w.name, err)
+		}
+		trials = append(trials, r)
+	}
+	for _, text := range recordSeeds(f) {
+		f.Add(byte(len(trials)-1), text)
+	}
+	f.Fuzz(func(t *testing.T, which byte, record []byte) {
+		r := trials[int(which)%len(trials)]
+		for _, with := range levels {
+			if err := r.try(record, with); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := r.end(); err != nil {
 			t.Fatal(err)
 		}
 	})

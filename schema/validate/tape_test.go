@@ -293,8 +293,15 @@ func FuzzTape(f *testing.F) {
 	})
 }
 
-// seeds adds the committed examples; a folder without any would make a fuzz test that starts from nothing.
+// seeds adds the committed examples.
 func seeds(f *testing.F) {
+	for _, text := range recordSeeds(f) {
+		f.Add(text)
+	}
+}
+
+// recordSeeds are the committed examples; a folder without any would make a fuzz test that starts from nothing.
+func recordSeeds(f *testing.F) (texts [][]byte) {
 	files, err := filepath.Glob(filepath.Join("testdata", "records", "*"))
 	if err != nil || len(files) == 0 {
 		f.Fatal("no seeds in testdata/records")
@@ -304,6 +311,7 @@ func seeds(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(text)
+		texts = append(texts, text)
 	}
+	return texts
 }
