@@ -434,6 +434,9 @@ func (p *pass) any(t *task, i int) int {
 	return end
 }
 
+// stretch bounds what is reserved for numbers at once: a large record is no reason to reserve much in each of its lists.
+const stretch = 512
+
 // array reads the array whose first byte behind the bracket is at i.
 func (p *pass) array(t *task, i int) int {
 	if p.depth == 0 {
@@ -453,7 +456,7 @@ func (p *pass) array(t *task, i int) int {
 	for c != ']' {
 		if l.plain {
 			child := &p.columns[l.items.slot]
-			n, next := fractions(p, child.floatRoom(p.numbersAhead(i)), &p.with.float64s, i)
+			n, next := fractions(p, child.floatRoom(min(stretch, p.numbersAhead(i))), &p.with.float64s, i)
 			i = next
 			child.rows += n
 			count += n

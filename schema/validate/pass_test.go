@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -148,7 +149,10 @@ func TestPass(t *testing.T) {
 		for _, with := range levels {
 			good, bad := newTwins(t, w.name+", "+with.name, s), newTwins(t, w.name+" mutated, "+with.name, s)
 			good.fast.pass.with, bad.fast.pass.with = with, with
-			for _, record := range w.records {
+			for k, record := range w.records {
+				if testing.Short() && k%5 > 0 {
+					continue
+				}
 				good.append(record)
 				for range rounds() {
 					bad.append(mutate(g, record))
@@ -187,4 +191,80 @@ func TestPassOfRealRecords(t *testing.T) {
 		good.end(1)
 		bad.end(0.6)
 	}
+}
+
+// TestPassRests sends records that the pass leaves, and then others: it is given a rest and tried again, and nobody
+// else notices.
+func TestPassRests(t *testing.T) {
+	s := compileText(t, `{"type":"object","properties":{"a":{"type":"integer"}}}`, Options{})
+	d := s.NewDecoder(memory.DefaultAllocator)
+	defer d.Release()
+	rested := 0
+	for k := range 2000 {
+		record := []byte(`{"a":1}`)
+		if k < 1000 {
+			record = []byte(`{"\u0061":1}`)
+		}
+		if d.pass.idle > 0 {
+			rested++
+		}
+		if r := d.Append(record); r != nil {
+			t.Fatal(r)
+		}
+	}
+	if rested < 900 || rested > 1300 || d.pass.idle > 0 || d.Rows() != 2000 {
+		t.Errorf("rested for %d of 2000 records, %d more to go; %d rows", rested, d.pass.idle, d.Rows())
+	}
+	batch := d.Take()
+	defer batch.Release()
+	for k, v := range batch.Column(0).(*array.Int64).Int64Values() {
+		if v != 1 {
+			t.Fatalf("row %d: %d", k, v)
+		}
+	}
+}
+
+// TestPassOddities compares records that are meant to be slow, or stand for what is rare.
+func TestPassOddities(t *testing.T) {
+	s := compileText(t, `{"type":"object","properties":{
+		"a":{"type":"integer"}, "n":{"type":"number","minimum":0.5,"multipleOf":0.25}, "any":{}, "both":{"type":["string","integer"]},
+		"on":{"const":true}, "map":{"type":"object","additionalProperties":{"type":"number"}},
+		"l":{"type":"array","items":{"type":"number"},"maxItems":3}, "v":{"type":"array","items":{"type":"number"},"maxItems":5},
+		"o":{"type":["object","null"],"properties":{"x":{"type":"string","format":"date"},"y":{"type":"object","properties":{"z":{"type":"array","items":{"type":["boolean","null"]}}}}}},
+		"quote\"d":{"type":"string"}, "a name of more than sixteen bytes":{"type":"string","enum":["a","bb","a value of more than sixteen bytes"]},
+		"é":{"type":"string","minLength":2,"maxLength":3,"pattern":"^[a-zé]+$"}},
+		"required":["needed"], "maxProperties":12}`, Options{Vectors: []string{"/v"}, Depth: 100})
+	w := newTwins(t, "oddities", s)
+	for _, members := range []string{
+		``, `"a":1`, `"a":1.0`, `"a":1e2`, `"a":-0`, `"a":1.5`, `"a":9223372036854775807`, `"a":-9223372036854775808`, `"a":9223372036854775808`,
+		`"a":01`, `"a":1,"a":1`, `"a":1,"\u0061":1`, `"\u0061":1`, `"n":0.5`, `"n":0.50`, `"n":5e-1`, `"n":0.4999999999999999999999`, `"n":0.75`, `"n":0.8`,
+		`"n":1e9999999`, `"a":1e9999999`, `"n":1`, `"n":-1`, `"any":{"a":1,"b":[{}]}`, `"any":{"a":1,"a":2}`, `"any":[1,2,]`, `"any":nul`, `"any":null`,
+		`"any": "x\ud83d\ude00\ud83d"`, `"any":1e400`, `"both":"x"`, `"both":1`, `"both":1.0`, `"both":null`, `"on":true`, `"on":false`, `"on":null`,
+		`"map":{}`, `"map":{"x":1,"y":2e3}`, `"map":{"x":1,"x":2}`, `"map":{"x":"1"}`, `"map":{"x":null}`, `"l":[]`, `"l":[1,2,3]`, `"l":[1,2,3,4]`, `"l":[null]`,
+		`"v":[0.5,0.25,1e-7,2,-3.5]`, `"v":[0.5,0.25,1e-7,2,-3.5,1]`, `"v":[0.1,0.2,0.3,0.4,0.5]`, `"v":[0.1,0.2,0.3,0.4,0.5,0.6]`, `"v":[0.1,0.2,0.3,0.4,]`,
+		`"v":[0.1 ,0.2	,0.3]`, `"v":[1e39]`, `"v":[null]`, `"v":null`, `"v":[]`, `"v":[ ]`, `"l":[ ]`, `"o":{ }`, `"o":null`, `"o":{"x":"2001-02-03"}`, `"o":{"x":"2001-02-30"}`,
+		`"o":{"y":{"z":[true,null,false]},"u":1}`, `"o":{"y":{"z":[1]}}`, `"o":{"y":{"z":[],"~/\u0001":{"k":0}}}`, `"o":{"y":{"z":[],"~/":{"k":0}}}`,
+		`"quote\"d":"x"`, `"quote\u0022d":"x"`, `"a name of more than sixteen bytes":"a"`, `"a name of more than sixteen bytes" : "bb"`,
+		`"a name of more than sixteen bytes":"a value of more than sixteen bytes"`, `"a name of more than sixteen byteS":"bb"`,
+		`"a name of more than sixteen bytes":"b"`, `"é":"é"`, `"é":"éé"`, `"é":"ééé"`, `"é":"éééé"`, `"é":"abc"`, `"é":"ab1"`, `"é":"\u00e9\u00e9"`, `"needed":1,"needed":2`,
+		"\"a\"\t:\t1", "\"a\":\r\n1", `"x":` + strings.Repeat("[", 98) + strings.Repeat("]", 98), `"x":` + strings.Repeat("[", 100) + strings.Repeat("]", 100),
+		`"x":` + strings.Repeat("[", 99) + strings.Repeat("]", 99), `"x":` + strings.Repeat(`{"":`, 99) + "1" + strings.Repeat("}", 99),
+		`"a":1` + strings.Repeat(" ", 5000), `"any":"` + strings.Repeat("é", 5000) + `"`, `"any":0.` + strings.Repeat("1", 5000), `"n":1` + strings.Repeat("0", 5000) + "e-5000",
+	} {
+		for _, form := range []string{`{"needed":0,%s}`, `{%s,"needed":[ {} ]}`, ` {%s}`, "{\n%s , \"needed\" : null\n}\n", `{"needed":0,%s,}`, `{"needed":0,%s} x`, `{"needed":0,%s`} {
+			w.append(fmt.Appendf(nil, form, members))
+		}
+	}
+	for _, size := range []int{few - 1, few, few + 1, 500} {
+		var b strings.Builder
+		for k := range size {
+			fmt.Fprintf(&b, `"member-%d":%d,`, k, k)
+		}
+		for _, twin := range []int{0, size / 2, size - 1, size} {
+			w.append(fmt.Appendf(nil, `{"needed":{%s"member-%d":0}}`, b.String(), twin))
+			w.append(fmt.Appendf(nil, `{"needed":0,"map":{%s"member-%d":0}}`, b.String(), twin))
+			w.append(fmt.Appendf(nil, `{"needed":0,"o":{%s"member-%d":0}}`, b.String(), twin))
+		}
+	}
+	w.end(0.7)
 }

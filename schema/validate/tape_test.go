@@ -186,7 +186,11 @@ func TestHostile(t *testing.T) {
 func TestNumbers(t *testing.T) {
 	g := rand.New(rand.NewPCG(3, 4))
 	d := newTape()
-	for k := range 200_000 {
+	rounds := 200_000
+	if testing.Short() {
+		rounds = 20_000
+	}
+	for k := range rounds {
 		var text string
 		switch k % 6 {
 		case 0:
