@@ -51,10 +51,10 @@ func (st *stream) explainAssociation(row int) string {
 		return "nothing in the text drags its label along"
 	}
 	at, class := x.index[best], st.sample.Classes[st.sample.Label[row]]
-	b := st.table[at]
+	b := &st.table[at]
 	observed, expected := st.labelled(int(at), int(st.own[row]))
 	out := fmt.Sprintf("%s in %s of %s records, label %q %.0f times where %.1f were expected (z = %.1f)", st.phrase(row, &x, best),
-		thousands(b.n), thousands(uint32(st.rows)), class, observed, expected, associate(float64(b.n)-1, observed, expected))
+		thousands(b.n()), thousands(uint32(st.rows)), class, observed, expected, associate(float64(b.n())-1, observed, expected))
 	if int(at) < len(st.inserted) && st.inserted[at] > 1 {
 		out += fmt.Sprintf(", put between words that belong together (z = %.1f)", st.inserted[at])
 	}

@@ -36,9 +36,9 @@ func (st *stream) explain(row int) string {
 		return "nothing in the text stands out"
 	}
 	at := x.index[best]
-	b := st.table[at]
+	b := &st.table[at]
 	var out strings.Builder
-	fmt.Fprintf(&out, "%s in %s of %s records", st.phrase(row, &x, best), thousands(b.n), thousands(uint32(st.rows)))
+	fmt.Fprintf(&out, "%s in %s of %s records", st.phrase(row, &x, best), thousands(b.n()), thousands(uint32(st.rows)))
 	if st.referenceRows > 0 {
 		fmt.Fprintf(&out, ", %s of %s in the reference", thousands(st.reference[at]), thousands(uint32(st.referenceRows)))
 	}
@@ -95,9 +95,9 @@ func (st *stream) labelled(at, g int) (observed, expected float64) {
 	if g > first {
 		l = st.more[at*st.others()+g-first-1]
 	}
-	observed, expected = float64(l.observed)*st.unit, float64(l.expected)*st.unit
+	observed, expected = float64(l.observed())*st.unit, float64(l.expected())*st.unit
 	if g < first {
-		n := float64(st.table[at].n)
+		n := float64(st.table[at].n())
 		observed, expected = n-observed, n-expected
 	}
 	return observed, math.Max(0, expected)

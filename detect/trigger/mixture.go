@@ -36,11 +36,23 @@ type group struct {
 	rows     []float64 // per slot, of the stream
 }
 
+// has tells whether some of the group's records have a feature.
+func (g *group) has(at, slots, groups int) bool {
+	any := uint32(0)
+	for _, n := range g.records[at*slots : (at+1)*slots] {
+		any |= n
+	}
+	for _, n := range g.expected[at*groups : (at+1)*groups] {
+		any |= n
+	}
+	return any > 0
+}
+
 // purity returns the share of the records with a feature and one label that are more than the reference, and the label
 // model, let expect.
 func (st *stream) purity(at uint32, slot int) float64 {
 	b := &st.table[at]
-	observed := float64(b.n)
+	observed := float64(b.n())
 	usual := observed
 	if st.referenceRows > 0 {
 		usual = (float64(st.reference[at]) + 0.5) * float64(st.rows) / float64(st.referenceRows)
@@ -48,7 +60,7 @@ func (st *stream) purity(at uint32, slot int) float64 {
 	if slot < st.groups {
 		var expected float64
 		observed, expected = st.labelled(int(at), slot)
-		usual = min(1, usual/float64(b.n)) * expected
+		usual = min(1, usual/float64(b.n())) * expected
 	}
 	if observed <= 0 {
 		return 0
@@ -69,20 +81,32 @@ func (st *stream) suspicion(row int, x *extractor) float32 {
 	return float32(most)
 }
 
-// separate fits the mixture to first suspicions: st.suspicions is how probably each row is of the group, st.rest what features say
-// of the others, and the trigger scores lose what is explained.
-func (st *stream) separate(suspicions []float32, unique distinct, trigger []float64, workers int) {
+// explainAway returns the rows' trigger scores, less what is explained away.
+func (st *stream) explainAway(workers int) []float64 {
+	st.apart.Do(func() {
+		st.trigger = st.plain
+		if st.suspects != nil {
+			st.trigger = slices.Clone(st.plain)
+			st.separate(workers)
+		}
+	})
+	return st.trigger
+}
+
+// separate fits the mixture to the first suspects: st.suspicions is how probably each row is of the group, st.rest what features
+// say of the others, and st.trigger loses what is explained.
+func (st *stream) separate(workers int) {
 	rows := make([]float64, st.slots) // distinct ones, per slot
-	for i, counts := range unique.counts {
+	for i, counts := range st.unique.counts {
 		if counts {
 			rows[st.slot(i)]++
 		}
 	}
-	st.suspicions = slices.Clone(suspicions)
+	st.suspicions = slices.Clone(st.suspects)
 	g := st.newGroup(rows)
 	// each does one step for every row; features are taken apart where that may matter.
 	each := func(always bool, prior func(row int, share float64) float64, do func(row int, x *extractor)) {
-		eachWorker(len(suspicions), workers, func(from, to int) any {
+		eachWorker(st.sample.N, workers, func(from, to int) any {
 			x := extractor{size: st.size, functions: st.model.functions}
 			for i := from; i < to; i++ {
 				own := st.ownPart(i)
@@ -100,18 +124,18 @@ func (st *stream) separate(suspicions []float32, unique distinct, trigger []floa
 			return nil
 		})
 	}
-	st.gather(g, unique, workers)
+	st.gather(g, workers)
 	each(false, func(_ int, share float64) float64 { return share }, func(int, *extractor) {})
-	st.gather(g, unique, workers)
+	st.gather(g, workers)
 	st.rest = st.weigh(g, workers)
 	each(true, func(row int, _ float64) float64 {
 		// What is rare is no less a group, and a feature that clean records do not have is enough.
-		p := min(float64(suspicions[row]), 0.999)
+		p := min(float64(st.suspects[row]), 0.999)
 		return max(0, math.Log(p/(1-p)/doubtful))
 	}, func(row int, x *extractor) {
 		if st.sample.Text[row] != nil {
 			rest := st.evidence(row, st.rest, x).score
-			trigger[row] -= explained * (1 - float64(st.suspicions[row])) * max(0, trigger[row]-rest)
+			st.trigger[row] -= explained * (1 - float64(st.suspicions[row])) * max(0, st.trigger[row]-rest)
 		}
 	})
 }
@@ -129,14 +153,14 @@ func (st *stream) newGroup(rows []float64) *group {
 }
 
 // gather adds up what suspicious records have. It is quick: few are.
-func (st *stream) gather(g *group, unique distinct, workers int) {
+func (st *stream) gather(g *group, workers int) {
 	clear(g.records)
 	clear(g.expected)
 	clear(g.size)
 	last := make([]uint32, st.size.buckets())
 	x := extractor{size: st.size, functions: st.model.functions}
 	add := make([]uint32, st.groups)
-	for i, counts := range unique.counts {
+	for i, counts := range st.unique.counts {
 		p := float64(st.suspicions[i])
 		if !counts || p < negligible {
 			continue
@@ -164,7 +188,7 @@ func (st *stream) gather(g *group, unique distinct, workers int) {
 	// Nearly all rows ask for the same numbers: those of who is no part of the group.
 	eachWorker(st.size.buckets(), workers, func(from, to int) any {
 		for at := from; at < to; at++ {
-			if st.table[at].n == 0 {
+			if st.table[at].n() == 0 {
 				continue
 			}
 			for slot := range st.slots {
@@ -192,7 +216,7 @@ func (st *stream) ratio(at uint32, slot int, own float64, g *group) float64 {
 	others := max(0, g.rows[slot]-size)
 	known := g.rows[slot] / float64(st.rows) * float64(st.referenceRows) // reference records with the label, about
 	in := max(0, float64(g.records[int(at)*st.slots+slot])*st.unit-own)
-	all, part := float64(st.table[at].n), 1.0
+	all, part := float64(st.table[at].n()), 1.0
 	if slot < st.groups {
 		n, expected := all, 0.0
 		all, expected = st.labelled(int(at), slot)

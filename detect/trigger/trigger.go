@@ -233,21 +233,35 @@ type stream struct {
 	weights  []weight   // per bucket and slot
 	slots    int        // one per group, and the last for rows without a label
 
-	// Where features are beyond chance (mixture.go).
-	suspicions []float32 // per row, how probably it is of the group that has them; nil where there is none
+	plain []float64 // per row, its trigger score before anything is explained away; NaN without a text
+
+	// Where features are beyond chance (mixture.go). Only the trigger detector asks for it.
+	unique     distinct
+	suspects   []float32 // per row, how probably it is of the group that has them by the purest alone; nil where there are none
+	apart      sync.Once
+	suspicions []float32 // the same by all of its features
 	rest       []weight  // weights without the group
+	trigger    []float64 // per row, its score
 }
 
 // bucket counts the distinct records that have a feature.
 type bucket struct {
-	row uint32 // the last one counted, from 1: a record counts once
-	n   uint32
+	records uint64 // their number; in the upper half the last one counted, from 1: a record counts once
 	labelled
 }
 
+func (b *bucket) n() uint32 { return uint32(b.records) }
+
 // labelled compares the records that have a feature and a label of one group with what the label model expected, both
-// in stream.unit. Whole numbers add up to the same sum in any order.
-type labelled struct{ observed, expected uint32 }
+// in stream.unit, 32 bits each, what was observed below. Whole numbers add up to the same sum in any order.
+type labelled uint64
+
+func newLabelled(observed, expected uint32) labelled {
+	return labelled(expected)<<32 | labelled(observed)
+}
+
+func (l labelled) observed() uint32 { return uint32(l) }
+func (l labelled) expected() uint32 { return uint32(l >> 32) }
 
 // weight is what a feature says of a record that has it.
 type weight struct {
@@ -287,8 +301,13 @@ func (st *stream) others() int { return max(0, st.groups-1-st.first()) }
 // quarantined at a budget of 1 %, and by association as much of a news corpus.
 func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	j, counted := m.judge(s, env)
-	return detect.Scores{Value: j.trigger, Code: finding.PoisonTrigger, Stream: true, Learned: true, Explain: func(row int) string {
+	value := j.plain
+	if j.mixed {
+		value = counted().explainAway(env.Workers)
+	}
+	return detect.Scores{Value: value, Code: finding.PoisonTrigger, Stream: true, Learned: true, Explain: func(row int) string {
 		if st := counted(); st != nil {
+			st.explainAway(env.Workers)
 			return st.explain(row)
 		}
 		return "no text"
@@ -297,7 +316,8 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 
 // judged is what the detectors of this package say of the rows of one sample.
 type judged struct {
-	trigger     []float64            // NaN for rows without a text
+	plain       []float64            // stream.plain
+	mixed       bool                 // some of it can be explained away
 	association []float64            // NaN for rows without a text or a label that the model knows, and without a reference
 	counted     weak.Pointer[stream] // by which it is explained
 }
@@ -329,16 +349,17 @@ func (m *model) judge(s *detect.Sample, env detect.Env) (*judged, func() *stream
 
 // score judges a sample; the stream is nil where there is no text in it.
 func (m *model) score(s *detect.Sample, env detect.Env) (*judged, *stream) {
-	j := &judged{trigger: make([]float64, s.N), association: make([]float64, s.N)}
+	j := &judged{plain: make([]float64, s.N), association: make([]float64, s.N)}
 	for i := range s.N {
-		j.trigger[i], j.association[i] = math.NaN(), math.NaN()
+		j.plain[i], j.association[i] = math.NaN(), math.NaN()
 	}
 	if s.Text == nil || s.N == 0 {
 		return j, nil
 	}
-	st, unique := m.observe(s, env)
+	st := m.observe(s, env)
+	st.plain = j.plain
 	j.counted = weak.Make(st)
-	suspicions := make([]float32, s.N)
+	suspects := make([]float32, s.N)
 	found := eachWorker(s.N, env.Workers, func(from, to int) bool {
 		x := extractor{size: st.size, functions: m.functions}
 		found := false
@@ -348,25 +369,25 @@ func (m *model) score(s *detect.Sample, env detect.Env) (*judged, *stream) {
 			}
 			x.extract(st.tokens.Row(i))
 			e := st.evidence(i, st.weights, &x)
-			j.trigger[i] = e.score
+			j.plain[i] = e.score
 			if st.referenceRows > 0 && st.own != nil && st.own[i] >= 0 {
 				j.association[i] = e.drag * math.Sqrt(st.surprise(i)+agreeing)
 			}
 			if e.peak >= beyond {
-				suspicions[i] = st.suspicion(i, &x)
+				suspects[i] = st.suspicion(i, &x)
 				found = true
 			}
 		}
 		return found
 	})
-	if slices.Contains(found, true) {
-		st.separate(suspicions, unique, j.trigger, env.Workers)
+	if j.mixed = slices.Contains(found, true); j.mixed {
+		st.suspects = suspects
 	}
 	return j, st
 }
 
-// observe counts what is in s; the rows that count are returned beside it.
-func (m *model) observe(s *detect.Sample, env detect.Env) (*stream, distinct) {
+// observe counts what is in s.
+func (m *model) observe(s *detect.Sample, env detect.Env) *stream {
 	st := &stream{model: m, sample: s, tokens: text.Of(s, env)}
 	most := largest
 	if m.labels != nil && s.Label != nil {
@@ -379,7 +400,7 @@ func (m *model) observe(s *detect.Sample, env detect.Env) (*stream, distinct) {
 	}
 	st.unit = 1 / float64(uint(1)<<min(14, 31-bits.Len(uint(s.N))))
 	unique := distinctRows(s.N, st.tokens, st.own)
-	st.rows = unique.n
+	st.rows, st.unique = unique.n, unique
 	st.size = tableFor(max(unique.tokens, m.tokens), most)
 	if s != m.sample {
 		st.reference, st.referenceRows = fold(m.count, st.size), m.rows
@@ -393,7 +414,7 @@ func (m *model) observe(s *detect.Sample, env detect.Env) (*stream, distinct) {
 		st.slots = st.groups + 1
 	}
 	st.weights = st.weigh(nil, env.Workers)
-	return st, unique
+	return st
 }
 
 // countRows fills st.table and st.more.
@@ -412,29 +433,29 @@ func (st *stream) countRows(rows distinct, workers int) {
 				continue
 			}
 			for g := range st.groups {
-				add[g] = labelled{0, uint32(float64(st.p[i*st.groups+g])/st.unit + 0.5)}
+				expected := uint32(float64(st.p[i*st.groups+g])/st.unit + 0.5)
+				observed := uint32(0)
 				switch int(st.own[i]) {
 				case -1:
-					add[g].observed = add[g].expected // says nothing
+					observed = expected // says nothing
 				case g:
-					add[g].observed = uint32(1 / st.unit)
+					observed = uint32(1 / st.unit)
 				}
+				add[g] = newLabelled(observed, expected)
 			}
 			x.extract(st.tokens.Row(i))
 			one, rest := add[first], add[first+1:]
+			// Whether a row has a feature twice cannot be foretold, so nothing branches on it.
+			row := uint64(i+1) << 32
 			for _, at := range x.index {
 				b := &table[at]
-				if b.row == uint32(i+1) {
-					continue
-				}
-				b.row = uint32(i + 1)
-				b.n++
-				b.observed += one.observed
-				b.expected += one.expected
+				records := b.records
+				again := (records^row)>>32 - 1 // the upper half is ones where the row was counted, or else zeros
+				again = uint64(int64(again) >> 63)
+				b.records = row | uint64(uint32(records)+1+uint32(again))
+				b.labelled += one &^ labelled(again)
 				for g := range others {
-					l := &more[int(at)*others+g]
-					l.observed += rest[g].observed
-					l.expected += rest[g].expected
+					more[int(at)*others+g] += rest[g] &^ labelled(again)
 				}
 			}
 		}
@@ -442,21 +463,19 @@ func (st *stream) countRows(rows distinct, workers int) {
 	})
 	st.table, st.more = parts[0].table, parts[0].more
 	for _, p := range parts[1:] {
-		for at, b := range p.table {
-			sum := &st.table[at]
-			sum.n += b.n
-			sum.observed += b.observed
-			sum.expected += b.expected
+		for at := range p.table {
+			b, sum := &p.table[at], &st.table[at]
+			sum.records += uint64(b.n())
+			sum.labelled += b.labelled
 		}
 		for at, l := range p.more {
-			st.more[at].observed += l.observed
-			st.more[at].expected += l.expected
+			st.more[at] += l
 		}
 	}
 }
 
 // seen returns how many distinct records of stream and reference have a feature.
-func (st *stream) seen(at uint32) float64 { return float64(st.table[at].n + st.reference[at]) }
+func (st *stream) seen(at uint32) float64 { return float64(st.table[at].n() + st.reference[at]) }
 
 // findInserted measures for each word how much its neighbours look as if it had been put between them.
 //
@@ -535,7 +554,7 @@ func (st *stream) findInserted(rows distinct, workers int) {
 		sums := make([]int64, 2*words)
 		each(from, to, func(bucket uint32, a, w, b uint64) {
 			na, nb := seen(a), seen(b)
-			n := float64(st.table[bucket].n - 1)
+			n := float64(st.table[bucket].n() - 1)
 			chance := n / total // that a place is one of the word's, but for this one
 			split := min(max(0, st.seen(st.size.pair(a, b))-load), na, nb)
 			odd := math.Log((split + rarest + load) / (na*nb/total + rarest + load))
@@ -565,10 +584,14 @@ func (st *stream) weigh(explained *group, workers int) []weight {
 	eachWorker(st.size.buckets(), workers, func(from, to int) any {
 		for at := from; at < to; at++ {
 			b := &st.table[at]
-			if b.n == 0 {
+			if b.n() == 0 {
 				continue
 			}
-			records := float64(b.n)
+			if explained != nil && !explained.has(at, st.slots, st.groups) {
+				copy(weights[at*st.slots:(at+1)*st.slots], st.weights[at*st.slots:])
+				continue
+			}
+			records := float64(b.n())
 			if explained != nil {
 				for slot := range st.slots {
 					records -= float64(explained.records[at*st.slots+slot]) * st.unit
@@ -579,7 +602,7 @@ func (st *stream) weigh(explained *group, workers int) []weight {
 			common := st.share(n, known)
 			inserted := 0.0
 			if at < len(st.inserted) {
-				inserted = float64(st.inserted[at]) * records / float64(b.n)
+				inserted = float64(st.inserted[at]) * records / float64(b.n())
 			}
 			for g := range st.slots {
 				association, share := 0.0, common
