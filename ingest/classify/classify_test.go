@@ -45,3 +45,19 @@ func TestRows(t *testing.T) {
 		}
 	}
 }
+
+// A batch is one allocation, and a look for each restricted column.
+func TestRowsAllocateOnce(t *testing.T) {
+	const rows = 4000
+	b := array.NewStringBuilder(memory.DefaultAllocator)
+	for range rows {
+		b.Append("x")
+	}
+	schema := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.BinaryTypes.String}}, nil)
+	rec := array.NewRecordBatch(schema, []arrow.Array{b.NewArray()}, rows)
+	defer rec.Release()
+	c := New(&contract.Contract{Classification: record.Internal, Restricted: []string{"/id"}})
+	if n := testing.AllocsPerRun(10, func() { c.Rows(rec, nil) }); n > 8 {
+		t.Errorf("%v allocations for %d rows", n, rows)
+	}
+}

@@ -283,6 +283,27 @@ func TestCleanColumnsAreTheSameColumns(t *testing.T) {
 	}
 }
 
+// A batch in which nothing is found costs no allocation for a row.
+func TestNothingFoundAllocatesNothing(t *testing.T) {
+	const rows = 4000
+	b := array.NewStringBuilder(memory.DefaultAllocator)
+	for i := range rows {
+		b.Append("Bought in 2023 for 49.90, the lid closes well, – " + strings.Repeat("x", i%50))
+	}
+	schema := arrow.NewSchema([]arrow.Field{{Name: "body", Type: arrow.BinaryTypes.String}}, nil)
+	rec := array.NewRecordBatch(schema, []arrow.Array{b.NewArray()}, rows)
+	defer rec.Release()
+	s := rules(redactAll, contract.Clean)
+	s.Apply(rec) // which makes its scratch
+	if n := testing.AllocsPerRun(10, func() {
+		if _, found := s.Apply(rec); len(found) > 0 {
+			t.Errorf("%d rows hold something", len(found))
+		}
+	}); n > 20 {
+		t.Errorf("%v allocations for %d rows", n, rows)
+	}
+}
+
 func BenchmarkApplyNothingFound(b *testing.B) {
 	const rows = 2000
 	text := array.NewStringBuilder(memory.DefaultAllocator)

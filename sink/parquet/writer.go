@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"slices"
 	"strings"
@@ -225,7 +226,11 @@ func newFile(ctx context.Context, out io.Writer, name string, schema *arrow.Sche
 		pq.WithEncryptionProperties(encryption),
 	}
 	for i := range own {
-		props = encodings(props, schema.Field(i).Name, sample(i))
+		if field := schema.Field(i); field.Type == text {
+			props = append(props, pq.WithDictionaryFor(field.Name, true), pq.WithStatsFor(field.Name, false))
+		} else {
+			props = encodings(props, field.Name, sample(i))
+		}
 	}
 	for _, f := range schema.Fields()[own:] {
 		switch f.Type.ID() {
@@ -326,7 +331,8 @@ func repeats(arr arrow.Array) bool {
 	if err != nil || arr.Len() == 0 {
 		return false
 	}
-	seen := map[string]struct{}{}
+	seen := make(map[uint64]struct{}, sample)
+	seed := maphash.MakeSeed()
 	var buf []byte
 	n := 0
 	for i := 0; i < arr.Len() && n < sample; i++ {
@@ -338,7 +344,7 @@ func repeats(arr arrow.Array) bool {
 		if len(buf) > 256 {
 			return false
 		}
-		seen[string(buf)] = struct{}{}
+		seen[maphash.Bytes(seed, buf)] = struct{}{}
 	}
 	return len(seen) <= n/4
 }
