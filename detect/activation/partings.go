@@ -60,7 +60,7 @@ func (c *class) part(s *detect.Sample, workers int, value []float64, why []reaso
 	x := raw
 	if !c.self {
 		var err error
-		if x, err = c.model.Space.Round(raw); err != nil {
+		if x, err = c.model.Space.Round(nil, raw); err != nil {
 			return
 		}
 	}

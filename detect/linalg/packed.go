@@ -130,11 +130,16 @@ func Gram(dst, x Matrix, kept Operand) error {
 	return nil
 }
 
-// mirror copies rows first to end, columns from to to, to where they lie on the other side of the diagonal.
+// mirror copies rows first to end, columns from to to, to where they lie on the other side of the diagonal: whole lines of the cache at a time,
+// since rows that are a power of two apart fall on each other's place there.
 func mirror(k *kernel, m Matrix, first, end, from, to int) {
-	rows, cols := (end-first)&^7, (to-from)&^7
-	for r := first; r < first+rows; r += 8 {
-		k.transpose(cols/8, m.Data[r*m.Cols+from:], m.Cols, m.Data[from*m.Cols+r:], m.Cols)
+	const line = aligned
+	rows, cols := (end-first)/line*line, (to-from)/line*line
+	for c := from; c < from+cols; c += line {
+		for r := first; r < first+rows; r += line {
+			k.transpose(line/8, m.Data[r*m.Cols+c:], m.Cols, m.Data[c*m.Cols+r:], m.Cols)
+			k.transpose(line/8, m.Data[(r+8)*m.Cols+c:], m.Cols, m.Data[c*m.Cols+r+8:], m.Cols)
+		}
 	}
 	for r := first; r < end; r++ {
 		c := from + cols

@@ -5,7 +5,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
-	"sync"
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/linalg"
@@ -34,7 +33,10 @@ func (h *half) score(s *detect.Sample, workers int, value []float64, why []reaso
 	if len(h.learn) < whitening.MinRows/4 || len(h.judge) < whitening.MinRows/4 {
 		return
 	}
-	u, err := h.find(whitening.Vectors(h.model.Vectors, s, h.learn[:min(learned, len(h.learn))]))
+	learn := h.learn[:min(learned, len(h.learn))]
+	room := vectors.Take(len(learn) * h.model.Vectors.Dim())
+	u, err := h.find(whitening.Gather(*room, h.model.Vectors, s, learn))
+	vectors.Give(room)
 	if err != nil || u.Rows == 0 {
 		return
 	}
@@ -83,8 +85,10 @@ func (h *half) project(u, rows linalg.Matrix) linalg.Matrix {
 func (h *half) find(rows linalg.Matrix) (linalg.Matrix, error) {
 	engine := h.model.engine
 	all := linalg.Matrix{Cols: rows.Cols}
+	room := vectors.Take(len(rows.Data))
+	defer vectors.Give(room)
 	for _, space := range h.spaces {
-		x, err := space.Round(rows)
+		x, err := space.Round(*room, rows)
 		if err != nil {
 			return all, err
 		}
@@ -182,19 +186,15 @@ func spread(values []float32) (median, scale float64) {
 	return float64(middle), max(1.4826*float64(deviation), 1e-9, 1e-6*math.Abs(float64(middle)))
 }
 
-// grams holds what was allocated for products of all rows of a half with each other.
-var grams sync.Pool
+// Room for the vectors of a half, and for products of all of them with each other.
+var vectors, grams whitening.Scratch
 
 // companions returns the directions of rows that have the most company far out on them; all is x, kept for products.
 func companions(all linalg.Operand, x linalg.Matrix) (linalg.Matrix, error) {
 	company := make([]float64, x.Rows)
-	room, _ := grams.Get().(*[]float32)
-	if room == nil || cap(*room) < x.Rows*x.Rows {
-		one := make([]float32, x.Rows*x.Rows)
-		room = &one
-	}
-	defer grams.Put(room)
-	g := linalg.Matrix{Rows: x.Rows, Cols: x.Rows, Data: (*room)[:x.Rows*x.Rows]}
+	room := grams.Take(x.Rows * x.Rows)
+	defer grams.Give(room)
+	g := linalg.Matrix{Rows: x.Rows, Cols: x.Rows, Data: *room}
 	if err := linalg.Gram(g, x, all); err != nil {
 		return linalg.Matrix{}, err
 	}

@@ -19,6 +19,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"sync"
 
 	"gonum.org/v1/gonum/mat"
 
@@ -135,16 +136,38 @@ type Map struct {
 	lower, across linalg.Operand // W and its transpose, kept where products are made
 }
 
-// Round returns rows after the map.
-func (m Map) Round(rows linalg.Matrix) (linalg.Matrix, error) { return times(rows, m.lower) }
+// Round returns rows after the map, in scratch where that has the room.
+func (m Map) Round(scratch []float32, rows linalg.Matrix) (linalg.Matrix, error) {
+	return times(scratch, rows, m.lower)
+}
 
 // Back returns directions as they are before the map: u·(W·v) = (Wᵀ·u)·v, so vectors need not be made round to be judged by them.
-func (m Map) Back(u linalg.Matrix) (linalg.Matrix, error) { return times(u, m.across) }
+func (m Map) Back(u linalg.Matrix) (linalg.Matrix, error) { return times(nil, u, m.across) }
 
-func times(rows linalg.Matrix, square linalg.Operand) (linalg.Matrix, error) {
-	out := linalg.Matrix{Rows: rows.Rows, Cols: rows.Cols, Data: make([]float32, len(rows.Data))}
+func times(scratch []float32, rows linalg.Matrix, square linalg.Operand) (linalg.Matrix, error) {
+	if cap(scratch) < len(rows.Data) {
+		scratch = make([]float32, len(rows.Data))
+	}
+	out := linalg.Matrix{Rows: rows.Rows, Cols: rows.Cols, Data: scratch[:len(rows.Data)]}
 	return out, square.Product(out, rows)
 }
+
+// Scratch keeps what was allocated for many values and is given back.
+type Scratch struct{ pool sync.Pool }
+
+// Take returns room for n values, which may be anything.
+func (s *Scratch) Take(n int) *[]float32 {
+	room, _ := s.pool.Get().(*[]float32)
+	if room == nil || cap(*room) < n {
+		one := make([]float32, n)
+		return &one
+	}
+	*room = (*room)[:n]
+	return room
+}
+
+// Give gives room back, to which nothing may refer any more.
+func (s *Scratch) Give(room *[]float32) { s.pool.Put(room) }
 
 // Fit estimates the map from the vectors of some classes, a matrix each, of which it takes the first rows in proportion; ok is
 // false where they are too few.
