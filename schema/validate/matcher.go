@@ -12,6 +12,8 @@ type matcher struct {
 	expression *regexp.Regexp
 	next       []uint8 // by state and byte; nil when there is no automaton
 	final      []bool  // by state: the text may end here
+	prefix     string  // how every text begins that matches, and the state behind it
+	behind     int
 }
 
 // The first states of every automaton.
@@ -40,8 +42,28 @@ func newMatcher(expression *regexp.Regexp) matcher {
 	b := automaton{program: program}
 	if len(program.Inst) <= maxThreads && b.build() {
 		p.next, p.final = b.next, b.final
+		p.begin()
 	}
 	return p
+}
+
+// begin finds the prefix: as long as all bytes but one are hopeless, and the text may not end.
+func (p *matcher) begin() {
+	p.behind = beginning
+	for !p.final[p.behind] && len(p.prefix) < maxStates {
+		only, ways := 0, 0
+		for c, to := range p.next[p.behind<<7:][:128] {
+			if to != hopeless {
+				only = c
+				ways++
+			}
+		}
+		if ways != 1 {
+			return
+		}
+		p.prefix += string(rune(only))
+		p.behind = int(p.next[p.behind<<7|only])
+	}
 }
 
 // match tells whether the pattern is found in text, which is ASCII where ascii says so.
@@ -49,8 +71,11 @@ func (p *matcher) match(text []byte, ascii bool) bool {
 	if !ascii || p.next == nil {
 		return p.expression.Match(text)
 	}
-	state := beginning
-	for _, c := range text {
+	if len(text) < len(p.prefix) || string(text[:len(p.prefix)]) != p.prefix {
+		return false
+	}
+	state := p.behind
+	for _, c := range text[len(p.prefix):] {
 		state = int(p.next[state<<7|int(c&0x7F)])
 		if state <= hopeless {
 			break

@@ -41,6 +41,14 @@ func (p *pass) copy(c *column, i int) (end, size int, ascii bool) {
 	from := unsafe.Add(p.base, i)
 	to := unsafe.Add(unsafe.Pointer(unsafe.SliceData(c.text.values)), c.size)
 	k := 0
+	if plain := p.with.plain; plain != nil {
+		// Also of short strings, as then it does not have to be foretold how many words they have.
+		k = plain((*byte)(to), (*byte)(from))
+		if *(*byte)(unsafe.Add(from, k)) == '"' {
+			return i + k + 1, k, true
+		}
+		return p.copyOdd(to, i+k, k)
+	}
 	for {
 		w := load(from, k)
 		binary.LittleEndian.PutUint64((*[8]byte)(unsafe.Add(to, k))[:], w)
@@ -48,10 +56,7 @@ func (p *pass) copy(c *column, i int) (end, size int, ascii bool) {
 			k += bits.TrailingZeros64(m) >> 3
 			break
 		}
-		if k += 8; k == 16 && p.with.plain != nil {
-			k += p.with.plain((*byte)(unsafe.Add(to, k)), (*byte)(unsafe.Add(from, k)))
-			break
-		}
+		k += 8
 	}
 	if *(*byte)(unsafe.Add(from, k)) == '"' {
 		return i + k + 1, k, true
