@@ -114,14 +114,77 @@ func compare(a, b record.Source) int {
 // Prune leaves the suspects that have the most against them, at most MostSuspects, and of equal ones the latest.
 func (s *State) Prune() {
 	if len(s.Suspects) > MostSuspects {
-		slices.SortFunc(s.Suspects, func(a, b Suspect) int {
-			return cmp.Or(cmp.Compare(b.Weight, a.Weight), cmp.Compare(b.Offset, a.Offset), cmp.Compare(a.Detector, b.Detector))
+		bar := heaviest(s.Suspects, MostSuspects)
+		var equal []Suspect
+		more := 0
+		for _, c := range s.Suspects {
+			switch cmp.Compare(c.Weight, bar) {
+			case 1:
+				more++
+			case 0:
+				equal = append(equal, c)
+			}
+		}
+		slices.SortFunc(equal, func(a, b Suspect) int {
+			return cmp.Or(cmp.Compare(b.Offset, a.Offset), cmp.Compare(a.Detector, b.Detector))
 		})
-		s.Suspects = s.Suspects[:MostSuspects:MostSuspects]
+		kept := make([]Suspect, 0, MostSuspects)
+		for _, c := range s.Suspects {
+			if cmp.Compare(c.Weight, bar) > 0 {
+				kept = append(kept, c)
+			}
+		}
+		s.Suspects = append(kept, equal[:MostSuspects-more]...)
 	}
 	slices.SortFunc(s.Suspects, func(a, b Suspect) int {
 		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Detector, b.Detector))
 	})
+}
+
+// heaviest returns the k-th largest weight, in the order of cmp.Compare. Suspects are many and hardly one in ten is kept, so they are not sorted.
+func heaviest(suspects []Suspect, k int) float32 {
+	const digit = 11
+	var lead, mask uint32 // what is known of it, and where
+	for shift := 32 - digit; ; shift = max(0, shift-digit) {
+		var count [1 << digit]int
+		for i := range suspects {
+			if n := place(suspects[i].Weight); n&mask == lead {
+				count[n>>shift&(1<<digit-1)]++
+			}
+		}
+		at := len(count) - 1
+		for ; count[at] < k; at-- {
+			k -= count[at]
+		}
+		lead |= uint32(at) << shift
+		mask |= (1<<digit - 1) << shift
+		if shift == 0 {
+			return weightAt(lead)
+		}
+	}
+}
+
+// place numbers weights in their order, NaN first.
+func place(w float32) uint32 {
+	n := math.Float32bits(w + 0) // −0 is 0
+	switch {
+	case w != w:
+		return 0
+	case n>>31 == 0:
+		return n | 1<<31
+	}
+	return ^n
+}
+
+// weightAt is the inverse of place.
+func weightAt(place uint32) float32 {
+	switch {
+	case place == 0:
+		return float32(math.NaN())
+	case place>>31 == 1:
+		return math.Float32frombits(place &^ (1 << 31))
+	}
+	return math.Float32frombits(^place)
 }
 
 // Sort brings sections and recalled records into the order in which they are kept.

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"math"
 	"math/rand/v2"
@@ -132,4 +133,38 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("what was decoded cannot be read again: %v", err)
 		}
 	})
+}
+
+// TestPruneKeepsTheHeaviest compares with a sort of all of them.
+func TestPruneKeepsTheHeaviest(t *testing.T) {
+	rng := rand.New(rand.NewPCG(11, 12))
+	odd := []float32{0, float32(math.Copysign(0, -1)), float32(math.NaN()), -1, float32(math.Inf(1)), float32(math.Inf(-1)), 1e-45}
+	for trial := range 8 {
+		s := &State{}
+		for i := range MostSuspects + rng.IntN(MostSuspects) {
+			weight := float32(math.Exp(rng.NormFloat64()))
+			if trial%2 == 0 {
+				weight = float32(rng.IntN(5)) // most are equal
+			}
+			if rng.IntN(50) == 0 {
+				weight = odd[rng.IntN(len(odd))]
+			}
+			s.Suspects = append(s.Suspects, Suspect{Offset: int64(rng.IntN(2 * MostSuspects)), Detector: string(rune('a' + i%3)), Weight: weight, Keys: []uint32{uint32(i)}})
+		}
+		want := slices.Clone(s.Suspects)
+		slices.SortStableFunc(want, func(a, b Suspect) int {
+			return cmp.Or(cmp.Compare(b.Weight, a.Weight), cmp.Compare(b.Offset, a.Offset), cmp.Compare(a.Detector, b.Detector))
+		})
+		want = want[:min(len(want), MostSuspects)]
+		order := func(a, b Suspect) int {
+			return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Detector, b.Detector), cmp.Compare(a.Weight, b.Weight))
+		}
+		slices.SortFunc(want, order)
+		s.Prune()
+		got := slices.Clone(s.Suspects)
+		slices.SortFunc(got, order)
+		if !slices.EqualFunc(got, want, func(a, b Suspect) bool { return order(a, b) == 0 }) {
+			t.Fatalf("trial %d: others are kept than a sort keeps", trial)
+		}
+	}
 }

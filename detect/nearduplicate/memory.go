@@ -84,18 +84,6 @@ func places(key uint32) [depth]int {
 	return [depth]int{int(key % tableSize), tableSize + int(key/tableSize)}
 }
 
-func (m *memory) add(basis uint64, keys *[bands]uint32, rows int) {
-	if m.cells == nil {
-		m.basis, m.cells = basis, make([]uint32, cells)
-	}
-	m.rows = addCount(m.rows, uint64(rows))
-	for _, key := range keys {
-		for _, at := range places(key) {
-			m.cells[at] = uint32(addCount(uint64(m.cells[at]), uint64(rows)))
-		}
-	}
-}
-
 func addCount(a, b uint64) uint64 { return min(a+b, mostCount) }
 
 // Merge implements [detect.Memory]. Of memories that were made with different signatures, which only models of
@@ -178,18 +166,31 @@ func (m *model) basis() uint64 {
 
 // Observe implements [detect.Remembering]. Quarantined rows count like others: they are what a flood is made of.
 func (m *model) Observe(s *detect.Sample, _ []bool, env detect.Env) detect.Memory {
-	return m.remember(m.group(s, env), m.bandsOf(s, env))
+	return m.remember(m.group(s, env), m.bandsOf(s, env), env)
 }
 
-// remember counts the bands of a sample's types.
-func (m *model) remember(g grouping, keys [][bands]uint32) *memory {
+// remember counts the bands of a sample's types, a goroutine in each table.
+func (m *model) remember(g grouping, keys [][bands]uint32, env detect.Env) *memory {
 	out := &memory{grid: m.grid}
-	basis := m.basis()
 	for i := range g.types {
-		if n := g.types[i].rows; n > 0 {
-			out.add(basis, &keys[i], n)
-		}
+		out.rows = addCount(out.rows, uint64(g.types[i].rows))
 	}
+	if out.rows == 0 {
+		return out
+	}
+	out.basis, out.cells = m.basis(), make([]uint32, cells)
+	detect.Each(depth, env.Workers, func(table int) {
+		for i := range g.types {
+			rows := uint64(g.types[i].rows)
+			if rows == 0 {
+				continue
+			}
+			for _, key := range &keys[i] {
+				cell := &out.cells[places(key)[table]]
+				*cell = uint32(addCount(uint64(*cell), rows))
+			}
+		}
+	})
 	return out
 }
 

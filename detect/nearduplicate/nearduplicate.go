@@ -282,7 +282,7 @@ func (m *model) score(s *detect.Sample, before *memory, env detect.Env) detect.S
 	var long *longFloods
 	if before != nil {
 		keys := m.bandsOf(s, env)
-		long = m.longFloods(merged, keys, before, m.remember(stream, keys), alone, env)
+		long = m.longFloods(merged, keys, before, m.remember(stream, keys, env), alone, env)
 	}
 	value := make([]float64, s.N)
 	for row, t := range merged.typeOf {

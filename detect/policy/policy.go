@@ -374,12 +374,12 @@ func (s *Scorer) decide(d *record.Decision, details []Detail) {
 			held[i] = s.fitted[i].held
 		}
 		trusted := make([]float64, calibrated)
-		calibrate.Combine(trusted, held, weights)
+		combine(trusted, held, weights, s.env.Workers)
 		null = calibrate.Fit(trusted)
-		calibrate.Combine(combined, logP, weights)
+		combine(combined, logP, weights, s.env.Workers)
 	} else {
 		weights = calibrate.Weights(logP, rows, prior(details, odd))
-		calibrate.Combine(combined, logP, weights)
+		combine(combined, logP, weights, s.env.Workers)
 		var scores [][]float64
 		var nulls []*calibrate.Null
 		for i := range details {
@@ -416,6 +416,19 @@ func (s *Scorer) decide(d *record.Decision, details []Detail) {
 		}
 	}
 	d.Risk = calibrate.StreamRisk(flagged, n, calibrated, budget, smallest)
+}
+
+// combine is calibrate.Combine with several goroutines.
+func combine(out []float64, logP [][]float64, weights []float64, workers int) {
+	detect.Chunks(len(out), worthwhile, workers, func() func(from, to int) {
+		part := make([][]float64, len(logP))
+		return func(from, to int) {
+			for d, column := range logP {
+				part[d] = column[from:to]
+			}
+			calibrate.Combine(out[from:to], part, weights)
+		}
+	})
 }
 
 // odd is what a detector of oddness counts without a reference beside one of things that records share on purpose, such

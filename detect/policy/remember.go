@@ -25,7 +25,7 @@ type suspecting interface {
 	Suspects(s *detect.Sample, known detect.Memory, env detect.Env) []detect.Suspicion
 	// Weigh returns how much speaks against a record with such keys by what is known.
 	Weigh(keys []uint32, known detect.Memory) float32
-	// Convict returns what tells whether a record with such keys would be flagged by what is known, and for what; nil
+	// Convict returns what tells whether a record with such keys would be flagged by what is known, and for what, to several goroutines at once; nil
 	// where nothing would be.
 	Convict(known detect.Memory) func(keys []uint32) (finding.Finding, bool)
 }
@@ -294,7 +294,25 @@ func (s *Scorer) suspect(d *record.Decision, next *memory.State, before *recolle
 			})
 		}
 	}
-	next.Suspects = slices.DeleteFunc(next.Suspects, func(c memory.Suspect) bool { return recall(next.Source, c) })
+	// Hardly any is guilty, so who is is found first, side by side.
+	guilty := make([]bool, len(next.Suspects))
+	if convicted != nil {
+		detect.Rows(len(guilty), manySuspects, before.env.Workers, func(from, to int) {
+			for i := from; i < to; i++ {
+				if c := &next.Suspects[i]; c.Detector == name {
+					_, guilty[i] = convicted(c.Keys)
+				}
+			}
+		})
+	}
+	kept := next.Suspects[:0]
+	for i, c := range next.Suspects {
+		if !guilty[i] || !recall(next.Source, c) {
+			kept = append(kept, c)
+		}
+	}
+	clear(next.Suspects[len(kept):])
+	next.Suspects = kept
 	if len(next.Suspects) > memory.MostSuspects {
 		for i := range next.Suspects {
 			if c := &next.Suspects[i]; c.Detector == name {
@@ -322,6 +340,9 @@ func (s *Scorer) suspect(d *record.Decision, next *memory.State, before *recolle
 	}
 	d.Recalls = append(d.Recalls, recalls...)
 }
+
+// manySuspects is how many are worth a goroutine.
+const manySuspects = 512
 
 // mostDecoded is how many states are kept as they were decoded: those of some dozen partitions and files. One takes some
 // megabytes.
