@@ -29,6 +29,7 @@ type condition struct {
 	naming   *plan // of the members' names
 	patterns *patterned
 	depends  []dependency
+	rest     *unevaluated
 	values   []any              // an enum or const with arrays and objects; numbers are *constant
 	subtree  *jsonschema.Schema // what jsonschema/v5 has to check itself, without the rest of the record
 }
@@ -42,8 +43,8 @@ type contained struct {
 
 // tuple plans the items of an array by their position.
 type tuple struct {
-	first []*plan // nil when anything goes
-	rest  *plan   // nil when anything goes
+	first []*plan
+	rest  *plan // nil when anything goes
 }
 
 // patterned plans members by patterns of their names.
@@ -55,7 +56,7 @@ type patterned struct {
 
 type pattern struct {
 	names *regexp.Regexp
-	plan  *plan // nil when anything goes
+	plan  *plan
 }
 
 // dependency is what the presence of one member demands.
@@ -71,16 +72,6 @@ func (b *planner) conditions(p *plan, r rule) {
 		c.orNull = r.orNull
 		b.conditional = true
 		p.conditions = append(p.conditions, c)
-	}
-	subtree := func(keyword string, what *jsonschema.Schema) {
-		if what == nil {
-			return
-		}
-		b.note(b.docs.gap(r.Location, keyword))
-		if what != r.Schema {
-			b.verdict(what) // for what it leaves
-		}
-		add(condition{subtree: r.Schema})
 	}
 	if r.Not != nil {
 		add(condition{not: b.verdict(r.Not)})
@@ -158,78 +149,25 @@ func (b *planner) conditions(p *plan, r rule) {
 		}
 	}
 	if r.UnevaluatedProperties != nil || r.UnevaluatedItems != nil {
-		if seen := evaluate(r.Schema); seen.varies {
-			subtree("unevaluatedProperties", r.UnevaluatedProperties)
-			subtree("unevaluatedItems", r.UnevaluatedItems)
-		} else {
-			if r.UnevaluatedProperties != nil && !seen.members {
-				seen.patterned.rest = b.verdict(r.UnevaluatedProperties)
-				add(condition{patterns: &seen.patterned})
-			}
-			if r.UnevaluatedItems != nil && !seen.items {
-				add(condition{tuple: &tuple{make([]*plan, seen.first), b.verdict(r.UnevaluatedItems)}})
-			}
+		e := b.evaluate(r.Schema, true)
+		if r.UnevaluatedProperties != nil && !e.members {
+			add(condition{rest: &unevaluated{of: e, members: b.verdict(r.UnevaluatedProperties)}})
+		}
+		if r.UnevaluatedItems != nil && !e.items {
+			add(condition{rest: &unevaluated{of: e, items: b.verdict(r.UnevaluatedItems)}})
 		}
 	}
 	if r.Draft == jsonschema.Draft7 {
-		if r.ContentEncoding != "" {
-			subtree("contentEncoding", r.Schema)
-		}
-		if r.ContentMediaType != "" {
-			subtree("contentMediaType", r.Schema)
-		}
-	}
-}
-
-// evaluated says which members and items of a value another keyword than unevaluatedProperties and unevaluatedItems is
-// about, as far as that is so for every valid value.
-type evaluated struct {
-	patterned      // members, by name
-	members   bool // all members
-	first     int  // so many items
-	items     bool // all items
-	varies    bool // the value decides
-}
-
-// evaluate looks at the schemas that apply where s does, whatever the value.
-func evaluate(s *jsonschema.Schema) *evaluated {
-	e := &evaluated{patterned: patterned{declared: map[string]*jsonschema.Schema{}}}
-	var all []*jsonschema.Schema
-	var visit func(at *jsonschema.Schema)
-	visit = func(at *jsonschema.Schema) {
-		if at == nil || slices.Contains(all, at) {
-			return
-		}
-		all = append(all, at)
-		maps.Copy(e.declared, at.Properties)
-		for names := range at.PatternProperties {
-			e.patterns = append(e.patterns, pattern{names: names})
-		}
-		e.members = e.members || at.AdditionalProperties != nil || at != s && at.UnevaluatedProperties != nil
-		e.first = max(e.first, len(at.PrefixItems))
-		e.items = e.items || at.Items2020 != nil || at != s && at.UnevaluatedItems != nil
-		switch items := at.Items.(type) {
-		case *jsonschema.Schema:
-			e.items = true
-		case []*jsonschema.Schema:
-			e.first = max(e.first, len(items))
-			e.items = e.items || at.AdditionalItems != nil
-		}
-		schemas := slices.Collect(maps.Values(at.DependentSchemas))
-		for _, what := range at.Dependencies {
-			if sub, ok := what.(*jsonschema.Schema); ok {
-				schemas = append(schemas, sub)
+		for _, left := range []struct {
+			keyword string
+			present bool
+		}{{"contentEncoding", r.ContentEncoding != ""}, {"contentMediaType", r.ContentMediaType != ""}} {
+			if left.present {
+				b.note(b.docs.gap(r.Location, left.keyword))
+				add(condition{subtree: r.Schema})
 			}
 		}
-		e.varies = e.varies || len(at.AnyOf)+len(at.OneOf)+len(schemas) > 0 || at.If != nil || at.Contains != nil && at.ContainsEval ||
-			at.DynamicRef != nil || at.RecursiveRef != nil
-		visit(at.Ref)
-		for _, sub := range at.AllOf {
-			visit(sub)
-		}
 	}
-	visit(s)
-	return e
 }
 
 // nested tells whether arrays or objects are among the values.
@@ -472,6 +410,8 @@ func (d *Decoder) meet(c *condition, at int) bool {
 		return d.satisfies(c.also, at)
 	case c.values != nil:
 		return slices.ContainsFunc(c.values, func(v any) bool { return t.equal(at, v) })
+	case c.rest != nil:
+		return d.meetRest(c.rest, at)
 	case c.subtree != nil:
 		return subtree(c.subtree, t.any(at))
 	}
@@ -534,7 +474,7 @@ func (d *Decoder) meetMembers(c *condition, at int) bool {
 			for _, p := range c.patterns.patterns {
 				if p.names.Match(name) {
 					known = true
-					if p.plan != nil && !d.satisfies(p.plan, value) {
+					if !d.satisfies(p.plan, value) {
 						return false
 					}
 				}

@@ -27,8 +27,9 @@ type Decoder struct {
 	path    []step   // from the root to where an unknown member may be met
 	unmet   bool     // the record does not meet a condition
 	digests []uint64 // of the items of an array
-	extra   []byte   // taster_extra of the row that is being added
-	extras  int      // slot of taster_extra
+	active  []*evaluated
+	extra   []byte // taster_extra of the row that is being added
+	extras  int    // slot of taster_extra
 	rows    int
 	used    int // bytes of messages, and of extras, since the last Take
 	mem     memory.Allocator

@@ -191,6 +191,9 @@ func (g generator) schema(depth int) any {
 			}
 		}
 	}
+	if !g.plain && depth > 0 && (s["allOf"] != nil || s["anyOf"] != nil || s["oneOf"] != nil || s["if"] != nil || s["$ref"] != nil) && g.chance(3) {
+		s[pick(g, "unevaluatedProperties", "unevaluatedItems")] = pick[any](g, false, false, g.schema(0))
+	}
 	if !g.plain && depth > 0 && g.chance(30) {
 		s["$ref"] = pick(g, "#", "#/$defs/tree", "#/$defs/list")
 	}
@@ -214,6 +217,9 @@ func (g generator) strings(s map[string]any) {
 	}
 	if g.chance(5) {
 		s["pattern"] = pick(g, slices.Sorted(maps.Keys(patterns))...)
+	}
+	if !g.plain && g.chance(12) {
+		s[pick(g, "contentEncoding", "contentMediaType")] = pick(g, "base64", "application/json")
 	}
 	if g.chance(5) {
 		s["format"] = pick(g, slices.Sorted(maps.Keys(formats))...)

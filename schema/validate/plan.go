@@ -123,6 +123,7 @@ type planner struct {
 	inner       int              // above 0: what is planned belongs to a condition
 	shared      map[string]*plan // those of conditions, by their rules
 	ids         map[*jsonschema.Schema]int
+	evaluated   map[*jsonschema.Schema]*evaluated
 	conditional bool // some place has a condition
 }
 

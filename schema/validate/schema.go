@@ -125,6 +125,7 @@ func compile(url string, docs *documents, opt Options) (s *Schema, err error) {
 	}
 	b := planner{
 		docs: docs, cyclic: map[*jsonschema.Schema]bool{}, shared: map[string]*plan{}, ids: map[*jsonschema.Schema]int{},
+		evaluated: map[*jsonschema.Schema]*evaluated{},
 	}
 	for _, doc := range docs.list {
 		if docs.metaschema(doc) == "" {
