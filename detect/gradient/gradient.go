@@ -26,9 +26,6 @@
 // look at one stream's providers, at most 2,048 of them, those with the most rows. A new provider whose data honestly
 // differs looks like one whose rows were made alike: both mean that somebody should look.
 //
-// How alike honest providers are depends on how many rows each has sent, so p-values come from reference rows that are scored
-// among the stream's: half a reference has half as many.
-//
 // It does not see gradients shaped to lie among honest ones of their class, from providers that are not alike.
 //
 // Cost: four passes over a row's gradient, and a k-nearest search among the providers' sums. Evidence: the part that
@@ -494,7 +491,7 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	for i := range value {
 		value[i] = math.NaN()
 	}
-	scores := detect.Scores{Value: value, Code: finding.PoisonGradient, Stream: m.providers, Learned: m.providers, PerClass: !m.providers}
+	scores := detect.Scores{Value: value, Code: finding.PoisonGradient, Stream: m.providers, PerClass: !m.providers}
 	if s.Gradient == nil || s.GradientDim != m.dim {
 		scores.Explain = func(int) string { return "no gradient" }
 		return scores
