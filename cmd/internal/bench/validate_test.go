@@ -215,7 +215,7 @@ const threadSchema = `{"type":"object","required":["id","author","text"],"proper
 // placeSchema leaves a place of the record to jsonschema/v5, and wholeSchema every record, with keywords that nothing here is
 // compiled for.
 var (
-	placeSchema = strings.Replace(threadSchema, `{"$ref":"#"}`, `{"type":"object","required":["id","text"],"unevaluatedProperties":false,"properties":{
+	placeSchema = strings.Replace(`{"$schema":"http://json-schema.org/draft-07/schema#",`+threadSchema[1:], `{"$ref":"#"}`, `{"type":"object","required":["id","text"],"contentMediaType":"application/json","properties":{
 "id":{"type":"integer"},"author":{"type":"string"},"text":{"type":"string"},"score":{"type":"integer"},"replies":{"type":"array"}}}`, 1)
 	wholeSchema = strings.Replace(threadSchema, `{"$ref":"#"}`, `{"$dynamicRef":"#thread"}},"also":{"$dynamicAnchor":"thread","type":"object"`, 1)
 )
