@@ -10,6 +10,11 @@
 // jsonschema/v5, which also gives it where a schema uses a keyword that plans do not check, and names the condition
 // that was not met. How schemas become columns is told in docs/schema-mapping.md.
 //
+// A record is read once: the plan is made into a program, and a pass over the bytes checks them and fills the columns as
+// it goes. Whatever the pass cannot vouch for, it leaves, and the tape and the plan begin anew: they are the definition
+// of verdicts, reasons and values, and the pass only ever accepts what they do. It uses AVX-512 or AVX2 where the
+// processor has them; results are the same everywhere.
+//
 // Work is linear in the message, hostile ones included, but for what jsonschema/v5 itself does and for alternatives in a
 // schema that contains itself. Nothing here changes a value: what is stored is what was published, in the column's
 // type. Cleaning, classification and judging come later and elsewhere.
