@@ -7,6 +7,7 @@ import (
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/calibrate"
+	"github.com/tasterhq/taster/detect/text"
 )
 
 // fitted is a detector with what its scores mean.
@@ -367,7 +368,9 @@ func (f *fitted) among(s *detect.Sample, score func(detect.Model, *detect.Sample
 			if most := max(enoughKnown, s.N); insert.N > most {
 				insert = insert.Select(upTo(most)) // their order is random
 			}
-			return s.Join(insert)
+			joint := s.Join(insert)
+			text.Continues(joint, s, env)
+			return joint
 		})
 		all[i] = score(p.model, stream)
 		known = append(known, all[i].Value[s.N:]...)

@@ -11,6 +11,7 @@
 package text
 
 import (
+	"slices"
 	"unicode"
 	"unicode/utf8"
 
@@ -86,11 +87,35 @@ func (t *Tokens) Count() int {
 	return n
 }
 
-type tokensOf struct{ sample *detect.Sample }
+type (
+	tokensOf struct{ sample *detect.Sample }
+	headOf   struct{ sample *detect.Sample }
+)
 
 // Of returns the tokens of a sample's texts.
 func Of(s *detect.Sample, env detect.Env) *Tokens {
-	return detect.Once(env, tokensOf{s}, func() *Tokens { return Tokenize(s.Text, env.Workers) })
+	return detect.Once(env, tokensOf{s}, func() *Tokens {
+		if head := detect.Once(env, headOf{s}, func() *detect.Sample { return nil }); head != nil {
+			return Of(head, env).extended(s.Text, env.Workers)
+		}
+		return Tokenize(s.Text, env.Workers)
+	})
+}
+
+// Continues says, before anybody asks for its tokens, that joint begins with the rows of head: what serves for one need not be cut
+// again for the other.
+func Continues(joint, head *detect.Sample, env detect.Env) {
+	detect.Once(env, headOf{joint}, func() *detect.Sample { return head })
+}
+
+// extended returns the tokens of texts, of which t has the first; those of full blocks are not cut again.
+func (t *Tokens) extended(texts [][]byte, workers int) *Tokens {
+	full := len(t.blocks)
+	if full > 0 && len(t.blocks[full-1].ends) < blockRows {
+		full--
+	}
+	rest := Tokenize(texts[full*blockRows:], workers)
+	return &Tokens{blocks: slices.Concat(t.blocks[:full], rest.blocks)}
 }
 
 // Tokenize cuts every text, with so many goroutines.

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/tasterhq/taster/detect"
 )
 
 func words(s string) []string {
@@ -134,4 +136,35 @@ func BenchmarkTokenize(b *testing.B) {
 		Tokenize(texts, 1)
 	}
 	b.ReportMetric(float64(b.N*len(texts))/b.Elapsed().Seconds(), "records/s")
+}
+
+// A sample that begins with another's rows has the tokens that it has by itself, and of full blocks they are the other's own.
+func TestContinues(t *testing.T) {
+	for _, rows := range []int{0, 1, blockRows - 1, blockRows, 2*blockRows + 7} {
+		head, more := &detect.Sample{N: rows, Text: [][]byte{}}, &detect.Sample{N: 1500}
+		for i := range rows {
+			head.Text = append(head.Text, fmt.Appendf(nil, "head %d, row", i))
+		}
+		for i := range more.N {
+			more.Text = append(more.Text, fmt.Appendf(nil, "and %d more", i))
+		}
+		if rows > 1 {
+			head.Text[1] = nil
+		}
+		joint := head.Join(more)
+		env := detect.Env{Workers: 2, Shared: &detect.Shared{}}
+		Continues(joint, head, env)
+		got, want := Of(joint, env), Tokenize(joint.Text, 1)
+		for i := range joint.N {
+			if !slices.Equal(got.Row(i), want.Row(i)) || got.Key(i) != want.Key(i) {
+				t.Fatalf("%d rows: row %d differs", rows, i)
+			}
+		}
+		if got.Count() != want.Count() {
+			t.Errorf("%d rows: %d tokens, want %d", rows, got.Count(), want.Count())
+		}
+		if rows >= blockRows && &got.Row(0)[0] != &Of(head, env).Row(0)[0] {
+			t.Errorf("%d rows: tokens were cut twice", rows)
+		}
+	}
 }
