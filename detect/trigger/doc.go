@@ -80,7 +80,7 @@
 //
 // # Cost
 //
-// Four passes over the tokens, and four more where there is something to explain away, with whole numbers added in hashed tables of fixed size, so sums are the same in any
+// Four passes over the tokens, and three more where there is something to explain away, with whole numbers added in hashed tables of fixed size, so sums are the same in any
 // order and with any number of workers, and those of two streams can be added: 16 bytes a bucket, at most 2¹⁷ buckets for
 // words and 2²⁰ for everything else, and 4 bytes for each of 2²⁰ pairs. Each of at most four goroutines has tables
 // of its own, about 23 MB, and a finished Scores holds about 45 MB for a long stream. What features do that share a
