@@ -6,12 +6,15 @@ import (
 	"io"
 	"math/rand/v2"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	pq "github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/compress"
 
 	"github.com/tasterhq/taster/schema/finding"
 	"github.com/tasterhq/taster/schema/record"
@@ -98,6 +101,93 @@ func BenchmarkWrite(b *testing.B) {
 	}
 }
 
+// vectorSegment makes records of a short text and 384 floats, whose last bits are noise as an embedding's are.
+func vectorSegment(rows, batch int) *record.Segment {
+	schema := arrow.NewSchema([]arrow.Field{
+		{Name: "text", Type: arrow.BinaryTypes.String},
+		{Name: "embedding", Type: arrow.ListOfNonNullable(arrow.PrimitiveTypes.Float32)},
+	}, nil)
+	rng := rand.New(rand.NewPCG(3, 4))
+	texts := reviewSegment(rows, rows)
+	defer texts.Release()
+	text := texts.Batches[0].Records.Column(3).(*array.String)
+	seg := &record.Segment{Source: texts.Source, Opened: texts.Opened}
+	for rows > 0 {
+		n := min(rows, batch)
+		rows -= n
+		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+		out := &record.Batch{Bytes: int64(n) * 4300}
+		lists := b.Field(1).(*array.ListBuilder)
+		values := lists.ValueBuilder().(*array.Float32Builder)
+		for range n {
+			b.Field(0).(*array.StringBuilder).Append(text.Value(int(seg.Next)))
+			lists.Append(true)
+			for range 384 {
+				values.Append(float32(rng.NormFloat64() * 0.05))
+			}
+			out.Origins = append(out.Origins, record.Origin{Offset: seg.Next, Timestamp: 1767225600000 + seg.Next/3})
+			out.Providers = append(out.Providers, "")
+			out.Classifications = append(out.Classifications, record.Internal)
+			seg.Next++
+		}
+		out.Records = b.NewRecordBatch()
+		b.Release()
+		seg.Batches = append(seg.Batches, out)
+	}
+	return seg
+}
+
+// BenchmarkChoices writes the same rows with what is chosen and with what could be chosen in its place.
+func BenchmarkChoices(b *testing.B) {
+	const floats = "embedding.list.element"
+	codec := func(c compress.Compression, level int) func([]pq.WriterProperty) []pq.WriterProperty {
+		return func(props []pq.WriterProperty) []pq.WriterProperty {
+			return append(props, pq.WithCompression(c), pq.WithCompressionLevel(level))
+		}
+	}
+	with := func(more ...pq.WriterProperty) func([]pq.WriterProperty) []pq.WriterProperty {
+		return func(props []pq.WriterProperty) []pq.WriterProperty { return append(props, more...) }
+	}
+	squeezed := pq.WithCompressionFor(floats, compress.Codecs.Zstd)
+	for _, rows := range []struct {
+		name    string
+		segment *record.Segment
+	}{{"reviews", reviewSegment(100_000, 4096)}, {"vectors", vectorSegment(20_000, 1024)}} {
+		n := rows.segment.Rows()
+		dec := decide(rows.segment, func(int) bool { return false })
+		keys := ring(b)
+		for _, choice := range []struct {
+			name string
+			only string // the rows that have such a column
+			tune func([]pq.WriterProperty) []pq.WriterProperty
+		}{
+			{"chosen", "", nil},
+			{"none", "", codec(compress.Codecs.Uncompressed, 0)},
+			{"lz4", "", codec(compress.Codecs.Lz4Raw, 0)},
+			{"snappy", "", codec(compress.Codecs.Snappy, 0)},
+			{"zstd-3", "", codec(compress.Codecs.Zstd, 3)},
+			{"zstd-7", "", codec(compress.Codecs.Zstd, 7)},
+			{"pages-of-256KiB", "", with(pq.WithDataPageSize(256 << 10))},
+			{"prefixes-of-ids", "reviews", with(pq.WithEncodingFor("id", pq.Encodings.DeltaByteArray))},
+			{"floats-zstd", "vectors", with(squeezed)},
+			{"floats-split-by-byte-zstd", "vectors", with(squeezed, pq.WithEncodingFor(floats, pq.Encodings.ByteStreamSplit))},
+		} {
+			if choice.only != "" && choice.only != rows.name {
+				continue
+			}
+			b.Run(rows.name+"/"+choice.name, func(b *testing.B) {
+				count, start := &counter{}, processorTime(b)
+				for b.Loop() {
+					writeBoth(b, count, rows.segment, dec, false, Options{Keys: keys, tune: choice.tune})
+				}
+				b.ReportMetric(float64(processorTime(b)-start)/float64(b.N)/float64(n), "cpu-ns/row")
+				b.ReportMetric(float64(count.n)/float64(b.N)/float64(n), "file-B/row")
+			})
+		}
+		rows.segment.Release()
+	}
+}
+
 // BenchmarkEncryption writes the same segment encrypted and plain in turn, so that both see the same weather, and
 // prints the rate of the one by that of the other.
 func BenchmarkEncryption(b *testing.B) {
@@ -159,6 +249,15 @@ func BenchmarkDecryption(b *testing.B) {
 	b.ReportMetric(float64(n)*float64(b.N)/took[0].Seconds(), "encrypted-rows/s")
 	b.ReportMetric(float64(n)*float64(b.N)/took[1].Seconds(), "plain-rows/s")
 	b.ReportMetric(took[1].Seconds()/took[0].Seconds(), "encrypted/plain")
+}
+
+// processorTime is what this process has used, which others on the machine disturb less than the clock.
+func processorTime(b *testing.B) time.Duration {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 func writeBoth(b *testing.B, out io.Writer, seg *record.Segment, dec *record.Decision, quarantined bool, opt Options) {

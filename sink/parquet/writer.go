@@ -33,7 +33,9 @@ type Options struct {
 	GroupBytes     int64                 // the same by size of the messages; default 32 MiB
 	Memory         memory.Allocator      // default memory.DefaultAllocator
 
-	plain bool // leaves out the encryption, to measure what it costs; nothing outside this package can ask for that
+	// For measurements, which nothing outside this package can ask for.
+	plain bool                                          // leaves out the encryption
+	tune  func([]pq.WriterProperty) []pq.WriterProperty // chooses otherwise
 }
 
 const (
@@ -247,6 +249,9 @@ func newFile(ctx context.Context, out io.Writer, name string, schema *arrow.Sche
 	}
 	for _, content := range []string{Key, Raw} {
 		props = append(props, pq.WithStatsFor(content, false))
+	}
+	if opt.tune != nil {
+		props = opt.tune(props)
 	}
 	f, err := pqarrow.NewFileWriter(schema, keepOpen{out}, pq.NewWriterProperties(props...), pqarrow.NewArrowWriterProperties(pqarrow.WithAllocator(opt.Memory)))
 	if err != nil {

@@ -2,6 +2,7 @@ package app
 
 import (
 	"math"
+	"runtime"
 	"runtime/debug"
 	"testing"
 )
@@ -34,5 +35,40 @@ func TestLimitMemory(t *testing.T) {
 	LimitMemory()
 	if got := debug.SetMemoryLimit(-1); got > softLimit || got <= 0 {
 		t.Errorf("the limit is %d, want at most %d", got, softLimit)
+	}
+}
+
+// The limit stays where it is while less is in use, leaves room above what is in use, and never asks for more than the
+// control group has.
+func TestLimitFollowsWhatIsInUse(t *testing.T) {
+	const mib, none = 1 << 20, math.MaxInt64
+	for _, c := range []struct{ live, other, ceiling, want int64 }{
+		{100 * mib, 20 * mib, none, softLimit},
+		{300 * mib, 20 * mib, none, softLimit},
+		{480 * mib, 20 * mib, none, 560 * mib},
+		{480 * mib, 20 * mib, 410 * mib, 410 * mib},
+		{100 * mib, 20 * mib, 205 * mib, 205 * mib},
+	} {
+		if got := limitFor(c.live, c.other, c.ceiling); got != c.want {
+			t.Errorf("%d MiB in use, %d beside: limit %d MiB, want %d", c.live/mib, c.other/mib, got/mib, c.want/mib)
+		}
+	}
+	live, other := inUse()
+	if other <= 0 || other > 4<<30 || live < 0 || live > 4<<30 {
+		t.Errorf("%d bytes in use, %d beside", live, other)
+	}
+}
+
+func TestAfterCollections(t *testing.T) {
+	called := make(chan struct{}, 100)
+	afterCollections(func() {
+		select {
+		case called <- struct{}{}:
+		default:
+		}
+	})
+	for range 3 {
+		runtime.GC()
+		<-called
 	}
 }
