@@ -5,14 +5,18 @@
 // gradient; labels and providers sharpen it, and without them the parts below that speak of them fall away. A row whose
 // gradient is all zeros, or not finite, gets no opinion.
 //
-// The score is the largest of four parts, each about −ln of how rare it is:
+// Two detectors look at them, whose scores are about −ln of how rare they are. That of Detector is the larger of two:
 //
 //   - Against the class: 1 − cosine to the mean direction of the class in the reference (of all rows, where the class is not
 //     known or has fewer than 30 rows there). The mean is of unit vectors, so no length can move it, taken again without the
 //     tenth that is farthest from it. A flipped label turns a gradient round.
 //   - Norm: the length, which is what an update that must survive averaging has to raise (clipping, as in Sun, Kairouz,
-//     Suresh, McMahan, "Can You Really Backdoor Federated Learning?", 2019). Both parts are measured by the class's
+//     Suresh, McMahan, "Can You Really Backdoor Federated Learning?", 2019). Both are measured by the class's
 //     median and 95 % quantile.
+//
+// That of Similarity is the larger of two others, which depend on the stream. So it is a detector of its own: a record's own
+// gradient is exchangeable with the reference's, and is calibrated on those of its class alone.
+//
 //   - Alike within a provider: the cosine of a row's residual to the sum of its provider's others. A residual is the unit
 //     gradient less the mean of its class in the stream, and less what the provider's rows had beyond their class's mean
 //     in the reference, if it has a past: what is honestly its own does not count.
@@ -22,13 +26,15 @@
 //     other's sum. Sums of independent residuals of d effective dimensions have cosines like normal deviates of variance 1/d; the
 //     chance that one of so many providers is so similar is allowed for.
 //
-// The last two depend on the stream, and a stream without providers' rows in the reference is judged by the first two. They
-// look at one stream's providers, at most 2,048 of them, those with the most rows. A new provider whose data honestly
-// differs looks like one whose rows were made alike: both mean that somebody should look.
+// Without a reference nothing is calibrated by class, and Detector's score is the largest of all four: two scores that share the
+// weight find less. Similarity then has no opinion.
 //
-// It does not see gradients shaped to lie among honest ones of their class, from providers that are not alike.
+// Similarity needs a reference with providers, and looks at one stream's providers, at most 2,048 of them, those with the most rows. A
+// new provider whose data honestly differs looks like one whose rows were made alike: both mean that somebody should look.
 //
-// Cost: four passes over a row's gradient, and a k-nearest search among the providers' sums. Evidence: the part that
+// Neither sees gradients shaped to lie among honest ones of their class, from providers that are not alike.
+//
+// Cost: two passes over a row's gradient, and two more and a k-nearest search among the providers' sums. Evidence: the part that
 // decided, with the cosine or norm and what is usual, and the partner.
 package gradient
 
@@ -63,6 +69,14 @@ type Detector struct {
 // Name implements [detect.Detector].
 func (Detector) Name() string { return "gradient" }
 
+// Similarity finds gradients that are alike where they should not be. The zero value computes on the CPU.
+type Similarity struct {
+	Engine linalg.Engine // as of Detector
+}
+
+// Name implements [detect.Detector].
+func (Similarity) Name() string { return "gradient_similarity" }
+
 // direction is where the gradients of a class point, and what is usual of them.
 type direction struct {
 	rows       int
@@ -93,43 +107,46 @@ type model struct {
 	dim    int
 	all    *direction
 	class  map[string]*direction
-
-	providers  bool                 // the last two parts are looked at
-	dimensions float64              // effective, of residuals
-	past       map[string][]float64 // of a provider: mean residual, shrunk by how few rows tell it
 }
 
 // Fit implements [detect.Detector].
 func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, error) {
-	if reference.Gradient == nil || reference.GradientDim == 0 {
-		return nil, nil
-	}
-	m := &model{engine: linalg.Resilient(d.Engine), sample: reference, dim: reference.GradientDim, class: map[string]*direction{}}
-	norm := norms(reference, env)
-	var rows []int
-	members := make([][]int, len(reference.Classes))
-	for row, length := range norm {
-		if math.IsNaN(length) {
-			continue
-		}
-		rows = append(rows, row)
-		if reference.Label != nil && reference.Label[row] >= 0 {
-			members[reference.Label[row]] = append(members[reference.Label[row]], row)
-		}
-	}
+	norm, rows := judgeable(reference, env)
 	if len(rows) < fewestRows {
 		return nil, nil
 	}
-	m.all = newDirection(reference, norm, rows)
+	m := &model{
+		engine: d.Engine, sample: reference, dim: reference.GradientDim,
+		class: map[string]*direction{}, all: newDirection(reference, norm, rows),
+	}
+	members := make([][]int, len(reference.Classes))
+	if reference.Label != nil {
+		for _, row := range rows {
+			if label := reference.Label[row]; label >= 0 {
+				members[label] = append(members[label], row)
+			}
+		}
+	}
 	for label, rows := range members {
 		if len(rows) >= fewestClass {
 			m.class[reference.Classes[label]] = newDirection(reference, norm, rows)
 		}
 	}
-	if reference.Provider != nil {
-		m.learnProviders(reference, norm, rows, env)
-	}
 	return m, nil
+}
+
+// judgeable returns the rows whose gradients can be judged, and the length of every row's.
+func judgeable(s *detect.Sample, env detect.Env) (norm []float64, rows []int) {
+	if s.Gradient == nil || s.GradientDim == 0 {
+		return nil, nil
+	}
+	norm = norms(s, env)
+	for row, length := range norm {
+		if !math.IsNaN(length) {
+			rows = append(rows, row)
+		}
+	}
+	return norm, rows
 }
 
 // norms returns the length of every row's gradient, NaN where it cannot be judged.
@@ -210,14 +227,26 @@ func dot(a, b []float64) float64 {
 	return sum
 }
 
-// learnProviders learns how far residuals of different providers are alike by chance, and what known providers have of
-// their own.
-func (m *model) learnProviders(s *detect.Sample, norm []float64, rows []int, env detect.Env) {
+type similarity struct {
+	engine     linalg.Engine
+	sample     *detect.Sample // that was fitted
+	dim        int
+	dimensions float64              // effective, of residuals
+	past       map[string][]float64 // of a provider: mean residual, shrunk by how few rows tell it
+}
+
+// Fit implements [detect.Detector]. It learns how far residuals of different providers are alike by chance, and what known
+// providers have of their own.
+func (d Similarity) Fit(s *detect.Sample, env detect.Env) (detect.Model, error) {
+	norm, rows := judgeable(s, env)
+	if len(rows) < fewestRows || s.Provider == nil {
+		return nil, nil
+	}
 	g := newGathering(s, norm, env)
 	if len(g.of) < 2 {
-		return // nobody to be alike with
+		return nil, nil // nobody to be alike with
 	}
-	m.providers = true
+	m := &similarity{engine: linalg.Resilient(d.Engine), sample: s, dim: s.GradientDim}
 	rng := rand.New(rand.NewPCG(env.Seed, 0xf001d))
 	a, b := make([]float64, m.dim), make([]float64, m.dim)
 	var alike []float64
@@ -251,6 +280,7 @@ func (m *model) learnProviders(s *detect.Sample, norm []float64, rows []int, env
 		}
 		m.past[s.Providers[p]] = mean
 	}
+	return m, nil
 }
 
 // gathering holds the residuals' sums of the providers with the most rows.
@@ -463,7 +493,7 @@ func (g *gathering) pair(engine linalg.Engine, workers int) (pairing, error) {
 }
 
 // rare returns −ln P(X ≥ c) of a cosine X between residuals that have nothing to do with each other.
-func (m *model) rare(c float64) float64 {
+func (m *similarity) rare(c float64) float64 {
 	z := c * math.Sqrt(m.dimensions)
 	if z > 30 {
 		return z * z / 2
@@ -471,27 +501,10 @@ func (m *model) rare(c float64) float64 {
 	return -math.Log(math.Erfc(z/math.Sqrt2) / 2)
 }
 
-// parts of a score.
-const (
-	away = iota
-	long
-	within
-	between
-)
-
-// judged is why a row has its score.
-type judged struct {
-	part   uint8
-	cosine float32
-}
-
 // Score implements [detect.Model].
 func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
-	value, why := make([]float64, s.N), make([]judged, s.N)
-	for i := range value {
-		value[i] = math.NaN()
-	}
-	scores := detect.Scores{Value: value, Code: finding.PoisonGradient, Stream: m.providers, PerClass: !m.providers}
+	value := unknown(s.N)
+	scores := detect.Scores{Value: value, Code: finding.PoisonGradient, PerClass: true}
 	if s.Gradient == nil || s.GradientDim != m.dim {
 		scores.Explain = func(int) string { return "no gradient" }
 		return scores
@@ -509,82 +522,142 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 		}
 		return directions[s.Label[row]]
 	}
-	var g *gathering
-	var p pairing
-	if m.providers && s.Provider != nil {
-		g = newGathering(s, norm, env)
-		if s != m.sample { // whose past is this very sample
-			g.less(m.past)
-		}
-		var err error
-		if p, err = g.pair(m.engine, env.Workers); err != nil || len(g.of) < 2 {
-			g = nil
-		}
-	}
-	length := make([]float64, 0) // of the providers' sums
-	if g != nil {
-		for _, sum := range g.sum {
-			length = append(length, math.Sqrt(dot(sum, sum)))
-		}
+	parts := func(row int) (c, away, long float64) {
+		d := of(row)
+		c = cosine(s, row, norm[row], d.unit)
+		return c, d.away.score(1 - c), d.norm.score(norm[row])
 	}
 	detect.Rows(s.N, 1024, env.Workers, func(from, to int) {
-		r := make([]float64, m.dim)
 		for row := from; row < to; row++ {
-			if math.IsNaN(norm[row]) {
-				continue
-			}
-			d := of(row)
-			c := cosine(s, row, norm[row], d.unit)
-			value[row], why[row] = d.away.score(1-c), judged{away, float32(c)}
-			if v := d.norm.score(norm[row]); v > value[row] {
-				value[row], why[row] = v, judged{part: long}
-			}
-			if g == nil || g.owner[row] < 0 {
-				continue
-			}
-			at := g.owner[row]
-			g.residual(r, row)
-			square := dot(r, r)
-			if n := g.rows[at]; n > 1 {
-				with := dot(r, g.sum[at])
-				rest := length[at]*length[at] - 2*with + square
-				if c := (with - square) / math.Sqrt(square*rest); rest > 1e-9*float64(n) && !math.IsNaN(c) {
-					if v := m.rare(min(c, 1)); v > value[row] {
-						value[row], why[row] = v, judged{within, float32(c)}
-					}
-				}
-			}
-			if other := p.other[at]; other >= 0 {
-				c := dot(r, g.sum[other]) / math.Sqrt(square) / length[other]
-				if v := m.rare(min(c, 1)*p.pardon[at]) - math.Log(float64(len(g.of))); v > value[row] {
-					value[row], why[row] = v, judged{between, float32(c)}
-				}
+			if !math.IsNaN(norm[row]) {
+				_, away, long := parts(row)
+				value[row] = max(away, long)
 			}
 		}
 	})
+	alike := func(int) (string, bool) { return "", false }
+	if s == m.sample {
+		if other, _ := (Similarity{m.engine}).Fit(s, env); other != nil {
+			of := other.(*similarity).score(s, env)
+			scores.PerClass = false
+			larger := make([]bool, s.N)
+			for row, v := range of.Value {
+				if larger[row] = v > value[row]; larger[row] {
+					value[row] = v
+				}
+			}
+			alike = func(row int) (string, bool) { return of.Explain(row), larger[row] }
+		}
+	}
 	scores.Explain = func(row int) string {
 		if math.IsNaN(value[row]) {
 			return "no gradient"
+		}
+		if why, decides := alike(row); decides {
+			return why
 		}
 		d, where := of(row), "all rows"
 		if d != m.all {
 			where = fmt.Sprintf("class %q", s.Classes[s.Label[row]])
 		}
-		line := ""
-		switch j := why[row]; j.part {
-		case away:
-			line = fmt.Sprintf("cosine %.2f to the mean gradient of %s, usually %.2f", j.cosine, where, 1-d.away.median)
-		case long:
-			line = fmt.Sprintf("norm %.3g, in %s usually %.3g and in 95 %% at most %.3g", norm[row], where, d.norm.median, d.norm.median+d.norm.up)
-		case within:
-			line = fmt.Sprintf("cosine %.2f to the sum of the %d others of provider %q, beyond what is usual of their classes",
-				j.cosine, g.rows[g.owner[row]]-1, s.Providers[s.Provider[row]])
-		case between:
-			at := g.owner[row]
-			line = fmt.Sprintf("cosine %.2f to the sum of the %d of provider %q, whose sum has %.2f to that of provider %q",
-				j.cosine, g.rows[p.other[at]], s.Providers[g.of[p.other[at]]], p.cosine[at], s.Providers[s.Provider[row]])
+		if c, away, long := parts(row); away >= long {
+			return oneLine("cosine %.2f to the mean gradient of %s, usually %.2f", c, where, 1-d.away.median)
 		}
-		return strings.NewReplacer("\n", " ", "\r", " ").Replace(line)
+		return oneLine("norm %.3g, in %s usually %.3g and in 95 %% at most %.3g", norm[row], where, d.norm.median, d.norm.median+d.norm.up)
+	}
+	return scores
+}
+
+func unknown(n int) []float64 {
+	value := make([]float64, n)
+	for i := range value {
+		value[i] = math.NaN()
+	}
+	return value
+}
+
+func oneLine(format string, a ...any) string {
+	return strings.NewReplacer("\n", " ", "\r", " ").Replace(fmt.Sprintf(format, a...))
+}
+
+// judged is why a row has its score: its cosine to its provider's other rows, or to the provider most similar to it.
+type judged struct {
+	between bool
+	cosine  float32
+}
+
+// Score implements [detect.Model].
+func (m *similarity) Score(s *detect.Sample, env detect.Env) detect.Scores {
+	if s == m.sample {
+		return detect.Scores{
+			Value: unknown(s.N), Code: finding.PoisonGradient, Stream: true,
+			Explain: func(int) string { return "without a reference gradient looks at this, too" },
+		}
+	}
+	return m.score(s, env)
+}
+
+func (m *similarity) score(s *detect.Sample, env detect.Env) detect.Scores {
+	value := unknown(s.N)
+	scores := detect.Scores{Value: value, Code: finding.PoisonGradient, Stream: true}
+	if s.Gradient == nil || s.GradientDim != m.dim || s.Provider == nil {
+		scores.Explain = func(int) string { return "no gradient, or no provider" }
+		return scores
+	}
+	why := make([]judged, s.N)
+	g := newGathering(s, norms(s, env), env)
+	if s != m.sample { // whose past is this very sample
+		g.less(m.past)
+	}
+	var p pairing
+	var err error
+	if len(g.of) >= 2 {
+		p, err = g.pair(m.engine, env.Workers)
+	}
+	if len(g.of) < 2 || err != nil {
+		scores.Explain = func(int) string { return "providers could not be compared" }
+		return scores
+	}
+	length := make([]float64, len(g.of)) // of the providers' sums
+	for at, sum := range g.sum {
+		length[at] = math.Sqrt(dot(sum, sum))
+	}
+	detect.Rows(s.N, 1024, env.Workers, func(from, to int) {
+		r := make([]float64, m.dim)
+		for row := from; row < to; row++ {
+			at := g.owner[row]
+			if at < 0 {
+				continue
+			}
+			g.residual(r, row)
+			square := dot(r, r)
+			value[row] = 0
+			if n := g.rows[at]; n > 1 {
+				with := dot(r, g.sum[at])
+				rest := length[at]*length[at] - 2*with + square
+				if c := (with - square) / math.Sqrt(square*rest); rest > 1e-9*float64(n) && !math.IsNaN(c) {
+					value[row], why[row] = m.rare(min(c, 1)), judged{false, float32(c)}
+				}
+			}
+			if other := p.other[at]; other >= 0 {
+				c := dot(r, g.sum[other]) / math.Sqrt(square) / length[other]
+				if v := m.rare(min(c, 1)*p.pardon[at]) - math.Log(float64(len(g.of))); v > value[row] {
+					value[row], why[row] = v, judged{true, float32(c)}
+				}
+			}
+		}
+	})
+	scores.Explain = func(row int) string {
+		at := g.owner[row]
+		if at < 0 {
+			return "no gradient, or no provider"
+		}
+		provider, j := s.Providers[s.Provider[row]], why[row]
+		if !j.between {
+			return oneLine("cosine %.2f to the sum of the %d others of provider %q, beyond what is usual of their classes", j.cosine, g.rows[at]-1, provider)
+		}
+		return oneLine("cosine %.2f to the sum of the %d of provider %q, whose sum has %.2f to that of provider %q",
+			j.cosine, g.rows[p.other[at]], s.Providers[g.of[p.other[at]]], p.cosine[at], provider)
 	}
 	return scores
 }

@@ -16,9 +16,10 @@ var env = detect.Env{Seed: 1, Workers: 2}
 
 func TestConformance(t *testing.T) {
 	detecttest.Run(t, Detector{}, detecttest.Clean)
-	for _, lacking := range []string{"label", "provider", "label and provider"} {
+	t.Run("similarity", func(t *testing.T) { detecttest.Run(t, Similarity{}, detecttest.Clean) })
+	for lacking, d := range map[string]detect.Detector{"label": Similarity{}, "provider": Detector{}, "label and provider": Detector{}} {
 		t.Run("no "+lacking, func(t *testing.T) {
-			detecttest.Run(t, Detector{}, func(n int, seed uint64) *detect.Sample {
+			detecttest.Run(t, d, func(n int, seed uint64) *detect.Sample {
 				s := detecttest.Clean(n, seed)
 				if strings.Contains(lacking, "label") {
 					s.Label, s.Classes = nil, nil
@@ -60,9 +61,9 @@ func updates(n, dim, providers int, bias float64, seed uint64) *detect.Sample {
 	return s
 }
 
-func score(t *testing.T, reference, stream *detect.Sample) detect.Scores {
+func score(t *testing.T, d detect.Detector, reference, stream *detect.Sample) detect.Scores {
 	t.Helper()
-	m, err := Detector{}.Fit(reference, env)
+	m, err := d.Fit(reference, env)
 	if err != nil || m == nil {
 		t.Fatal("no model: ", err)
 	}
@@ -115,18 +116,19 @@ func TestAttacksAreFound(t *testing.T) {
 	every := func(k int) func(row int) bool { return func(row int) bool { return row%k == 0 } }
 	for _, c := range []struct {
 		name string
+		by   detect.Detector
 		bad  func(row int) bool
 		make func(s *detect.Sample, bad func(row int) bool)
 		want float64
 	}{
-		{"turned round", every(50), func(s *detect.Sample, bad func(int) bool) {
+		{"turned round", Detector{}, every(50), func(s *detect.Sample, bad func(int) bool) {
 			for i := range s.Gradient {
 				if bad(i / dim) {
 					s.Gradient[i] = -s.Gradient[i]
 				}
 			}
 		}, 0.9},
-		{"scaled up", every(50), func(s *detect.Sample, bad func(int) bool) {
+		{"scaled up", Detector{}, every(50), func(s *detect.Sample, bad func(int) bool) {
 			for i := range s.Gradient {
 				if bad(i / dim) {
 					s.Gradient[i] *= 20
@@ -134,7 +136,7 @@ func TestAttacksAreFound(t *testing.T) {
 			}
 		}, 0.9},
 		// One of forty providers sends one direction in different wrappings.
-		{"one provider's rows alike", func(row int) bool { return row%53 == 0 }, func(s *detect.Sample, bad func(int) bool) {
+		{"one provider's rows alike", Similarity{}, func(row int) bool { return row%53 == 0 }, func(s *detect.Sample, bad func(int) bool) {
 			for row := range s.N {
 				if bad(row) {
 					s.Provider[row] = 7
@@ -143,7 +145,7 @@ func TestAttacksAreFound(t *testing.T) {
 			crafted(s, bad, 1, 5)
 		}, 0.9},
 		// Sybils: fifteen new providers send two or three rows each towards one target.
-		{"sybils", func(row int) bool { return row%100 == 0 }, func(s *detect.Sample, bad func(int) bool) {
+		{"sybils", Similarity{}, func(row int) bool { return row%100 == 0 }, func(s *detect.Sample, bad func(int) bool) {
 			first := len(s.Providers)
 			for k := range 15 {
 				s.Providers = append(s.Providers, fmt.Sprint("sybil ", k))
@@ -159,10 +161,11 @@ func TestAttacksAreFound(t *testing.T) {
 		for _, trusted := range []bool{true, false} {
 			reference, stream := updates(1500, dim, 40, 0.1, 1), updates(4000, dim, 40, 0.1, 2)
 			c.make(stream, c.bad)
+			by := c.by
 			if !trusted {
-				reference = stream
+				by, reference = Detector{}, stream
 			}
-			got := recall(t, score(t, reference, stream).Value, c.bad)
+			got := recall(t, score(t, by, reference, stream).Value, c.bad)
 			t.Logf("%s, reference %v: recall %.2f", c.name, trusted, got)
 			if got < c.want {
 				t.Errorf("%s, reference %v: recall %.2f at 1 %% false alarms: want %.2f", c.name, trusted, got, c.want)
@@ -197,14 +200,11 @@ func TestProvidersAreNeeded(t *testing.T) {
 				stream.Gradient[row*dim+i] += v
 			}
 		}
-		with := recall(t, score(t, reference, stream).Value, bad)
-		for _, s := range []*detect.Sample{reference, stream} {
-			s.Provider, s.Providers = nil, nil
-		}
-		without := recall(t, score(t, reference, stream).Value, bad)
-		t.Logf("sybils %v: recall %.2f with providers, %.2f without", sybils, with, without)
+		with := recall(t, score(t, Similarity{}, reference, stream).Value, bad)
+		without := recall(t, score(t, Detector{}, reference, stream).Value, bad)
+		t.Logf("sybils %v: recall %.2f by similarity, %.2f without", sybils, with, without)
 		if with < 0.8 || without > 0.5 {
-			t.Errorf("sybils %v: recall %.2f with providers, %.2f without", sybils, with, without)
+			t.Errorf("sybils %v: recall %.2f by similarity, %.2f without", sybils, with, without)
 		}
 	}
 }
@@ -221,11 +221,11 @@ func TestHonestDifference(t *testing.T) {
 		}
 		return float64(n) / float64(len(value))
 	}
-	known := high(score(t, reference, stream).Value)
+	known := high(score(t, Similarity{}, reference, stream).Value)
 	for p := range stream.Providers {
 		stream.Providers[p] = fmt.Sprint("new ", p)
 	}
-	unknown := high(score(t, reference, stream).Value)
+	unknown := high(score(t, Similarity{}, reference, stream).Value)
 	if known > 0.01 || unknown < 0.1 {
 		t.Errorf("%.3f of known providers' rows and %.3f of new ones' score high", known, unknown)
 	}
@@ -256,14 +256,20 @@ func TestWithoutOpinion(t *testing.T) {
 	stream.Gradient[32] = float32(math.Inf(1))
 	stream.Label[3], stream.Provider[4] = -1, -1
 	stream.Classes, stream.Label[5] = append(stream.Classes, "unheard of"), 2
-	for i, v := range score(t, reference, stream).Value {
-		if math.IsNaN(v) != (i < 3) {
-			t.Errorf("row %d scores %v", i, v)
+	for d, silent := range map[detect.Detector]func(i int) bool{
+		Detector{}: func(i int) bool { return i < 3 }, Similarity{}: func(i int) bool { return i < 3 || i == 4 },
+	} {
+		for i, v := range score(t, d, reference, stream).Value {
+			if math.IsNaN(v) != silent(i) {
+				t.Errorf("%s: row %d scores %v", d.Name(), i, v)
+			}
 		}
 	}
 	for _, s := range []*detect.Sample{updates(5, 16, 5, 0, 1), {N: 50}, {N: 50, GradientDim: 2, Gradient: make([]float32, 100)}} {
-		if m, err := (Detector{}).Fit(s, env); m != nil || err != nil {
-			t.Errorf("%d rows: a model, error %v", s.N, err)
+		for _, d := range []detect.Detector{Detector{}, Similarity{}} {
+			if m, err := d.Fit(s, env); m != nil || err != nil {
+				t.Errorf("%s, %d rows: a model, error %v", d.Name(), s.N, err)
+			}
 		}
 	}
 }
@@ -281,10 +287,14 @@ func TestExplain(t *testing.T) {
 	stream.Providers = append(stream.Providers, "sybil 1", "sybil 2")
 	stream.Provider[40], stream.Provider[41] = 40, 41
 	crafted(stream, func(row int) bool { return row == 40 || row == 41 }, 0.1, 2)
-	scores := score(t, reference, stream)
+	of, alike := score(t, Detector{}, reference, stream), score(t, Similarity{}, reference, stream)
 	for row, want := range map[int]string{
 		0: "to the mean gradient of class", 1: "norm ", 5: `others of provider "provider 3", beyond`, 40: `sum of the 1 of provider "sybil 2"`,
 	} {
+		scores := of
+		if row > 1 {
+			scores = alike
+		}
 		if got := scores.Explain(row); !strings.Contains(got, want) {
 			t.Errorf("row %d: %s: does not say %q", row, got, want)
 		}
@@ -296,14 +306,19 @@ func BenchmarkScore(b *testing.B) {
 	for _, dim := range []int{32, 384, 1024} {
 		for _, rows := range []int{1000, 10_000} {
 			b.Run(fmt.Sprintf("%d/%d", dim, rows), func(b *testing.B) {
-				m, err := Detector{}.Fit(updates(rows, dim, 100, 0.1, 1), env)
+				reference, stream := updates(rows, dim, 100, 0.1, 1), updates(n, dim, 100, 0.1, 2)
+				m, err := Detector{}.Fit(reference, env)
 				if err != nil || m == nil {
 					b.Fatal("no model: ", err)
 				}
-				stream := updates(n, dim, 100, 0.1, 2)
+				alike, err := Similarity{}.Fit(reference, env)
+				if err != nil || alike == nil {
+					b.Fatal("no model: ", err)
+				}
 				b.ReportAllocs()
 				for b.Loop() {
 					m.Score(stream, env)
+					alike.Score(stream, env)
 				}
 				b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "records/s")
 				b.ReportMetric(float64(4*dim), "bytes/record")

@@ -42,6 +42,7 @@ func On(engine linalg.Engine) []detect.Detector {
 		consistency.Detector{Engine: engine},
 		loss.Detector{},
 		gradient.Detector{Engine: engine},
+		gradient.Similarity{Engine: engine},
 		spectral.Detector{Engine: engine},
 		activation.Detector{Engine: engine},
 	}

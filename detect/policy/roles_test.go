@@ -201,7 +201,7 @@ func TestBudgetHoldsOnRolesOfAModel(t *testing.T) {
 			return s
 		}, 800, 600},
 	)
-	detectors := []detect.Detector{consistency.Detector{}, loss.Detector{}, gradient.Detector{}}
+	detectors := []detect.Detector{consistency.Detector{}, loss.Detector{}, gradient.Detector{}, gradient.Similarity{}}
 	const draws = 3
 	budgets := [...]float64{0.01, 0.05}
 	for _, k := range kinds {
@@ -330,7 +330,7 @@ func TestPoisonOnRolesOfAModelIsQuarantined(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			detectors := []detect.Detector{consistency.Detector{}, loss.Detector{}, gradient.Detector{}}
+			detectors := []detect.Detector{consistency.Detector{}, loss.Detector{}, gradient.Detector{}, gradient.Similarity{}}
 			scorer, err := policy.New(k, ref, policy.Options{Detectors: detectors, Seed: 1, Workers: 2})
 			if err != nil {
 				t.Fatal(err)

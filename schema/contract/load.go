@@ -264,7 +264,7 @@ func oneAction(v strict.Value, allowed ...Action) Action {
 
 // Detectors lists the detectors that a contract may name.
 var Detectors = []string{
-	"outlier", "embedding", "trigger", "near_duplicate", "label", "drip", "drift", "provider", "consistency", "loss", "gradient", "spectral", "activation",
+	"outlier", "embedding", "trigger", "near_duplicate", "label", "drip", "drift", "provider", "consistency", "loss", "gradient", "gradient_similarity", "spectral", "activation",
 	"language", "value_trigger", "collusion", "association",
 }
 
