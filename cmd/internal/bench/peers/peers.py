@@ -8,8 +8,8 @@ largest, and of the rates. Neighbours are compared with those by float64 distanc
 The machine's peak is measured in the same run, between the rows: what every core does at most of fused multiplications and additions with
 all operands in registers, by the widest vectors it has (gen/peak of detect/linalg); and beside it OpenBLAS's product of two large matrices.
 
-Arguments: names of rows to print (a part of a name is enough; none: all), --rounds=N, and --cores=N (none: all): on a machine with other
-work, cores that wait for each other say little, and one says more.
+Arguments: names of rows to print (a part of a name is enough; none: all), --rounds=N, --cores=N (none: all), and --processor for
+processor time instead of the clock: on a machine with other work, --cores=1 --processor says most.
 """
 
 import json
@@ -35,6 +35,7 @@ from sklearn.neighbors import NearestNeighbors  # noqa: E402
 
 REFERENCE, STREAM, DIM, FEATURES, K = 10_000, 16_384, 384, 10, 10
 LEVELS = ("portable", "SSE", "AVX2", "AVX-512")
+PROCESSOR = "--processor" in sys.argv  # time
 PEAK_OPERATIONS = 4e10  # of each core, as main.go has it
 rng = np.random.default_rng(1)
 
@@ -62,16 +63,17 @@ class Ours:
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError("the Go program ended")
-        return json.loads(line)
+        return json.loads(line)[PROCESSOR]
 
     def save(self, name, data):
         data.astype("<f4").tofile(os.path.join(self.folder, name))
 
 
 def timed(call):
-    start = time.perf_counter()
+    clock = time.process_time if PROCESSOR else time.perf_counter
+    start = clock()
     call()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def compare(rounds, n, ours, theirs):
@@ -170,9 +172,9 @@ def nearest(go, wanted, rounds):
                         np.argpartition(d, K, axis=1)[:, :K]
 
                 row(name, compare(min(rounds, 5), many, ours, with_numpy), "numpy matmul and argpartition")
-                few = many * 10_000 // n  # slow levels see fewer queries of the larger reference
-                go.save("few.f32", queries[:few])
                 for level in levels:
+                    few = many * 10_000 // n // (1 if level in LEVELS[2:] else 16)  # slow ones see fewer queries
+                    go.save("few.f32", queries[:few])
                     ours(level, stream="few.f32")
                     rate = few / statistics.median(ours(level, stream="few.f32") for _ in range(3))
                     print(f"{'  ' + level:<34}{rate:>12,.0f}  {share(rate * gflops)}", flush=True)
@@ -237,14 +239,14 @@ def main(args):
     for arg in args:
         if arg.startswith("--rounds="):
             rounds = int(arg.removeprefix("--rounds="))
-        elif not arg.startswith("--cores="):
+        elif not arg.startswith(("--cores=", "--processor")):
             names.append(arg)
 
     def wanted(name):
         return not names or any(n in name for n in names)
 
     print(f"detectors: {STREAM} records of {DIM} dimensions (outlier: {FEATURES}), reference of {REFERENCE}; nearest: k = {K}; {CORES} cores, "
-          f"{rounds} rounds in turn, load {os.getloadavg()[0]:.1f}")
+          f"{rounds} rounds in turn, {'processor time' if PROCESSOR else 'by the clock'}, load {os.getloadavg()[0]:.1f}")
     print(f"{'work':<34}{'ours, a s':>12}{'theirs':>12}{'ratio':>8} (least to largest)  peer", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         go = Ours(folder)
