@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/calibrate"
@@ -98,7 +99,7 @@ func fit(detectors []detect.Detector, ref *detect.Sample, env detect.Env) ([]fit
 		for _, c := range cuts(ref.N, 2, env.Seed+uint64(round)) {
 			others := ref.Select(c.others)
 			each((*fitting).wantsStreams, func(f *fitting, env detect.Env) error {
-				return f.simulate(ref, others, c.held, lengths, round == 0, env)
+				return f.simulate(ref, others, c.held, f.lengths(lengths), round == 0, env)
 			})
 		}
 	}
@@ -131,6 +132,15 @@ func (f *fitting) wantsParts() bool {
 // wantsStreams tells that clean streams say what the scores mean: of all rows, or of those of the reference itself.
 func (f *fitting) wantsStreams() bool {
 	return f.streams() && (f.fitted.held == nil || f.mayExcuse())
+}
+
+// lengths returns how long the streams are by which rows are calibrated. What calibrates rows of the reference itself is asked beside
+// long streams only.
+func (f *fitting) lengths(all []int) []int {
+	if f.fitted.learned {
+		return all[len(all)-1:]
+	}
+	return all
 }
 
 // silent says that there is no opinion on rows: without them, those that are left have not what the detector needs.
@@ -187,8 +197,9 @@ func (f *fitting) part(others, held *detect.Sample, rows []int, env detect.Env) 
 	return nil
 }
 
-// holdParts calibrates on the rows that the parts held out.
+// holdParts calibrates on the rows that the parts held out, and keeps as many of the parts as will be asked.
 func (f *fitting) holdParts() {
+	f.fitted.parts = slices.Clone(enough(f.fitted.parts))
 	if null := calibrate.Fit(f.value); null != nil {
 		f.fitted.held = make([]float64, len(f.value))
 		for i, v := range f.value {
@@ -252,7 +263,7 @@ func (f *fitting) calibrate(ref *detect.Sample, lengths []int, env detect.Env) b
 		to.nulls.logP(to.held, ref, f.value, env.Workers)
 		return true
 	}
-	for at, length := range lengths[:len(f.simulated)] {
+	for at, length := range f.lengths(lengths) {
 		if null := calibrate.Fit(f.simulated[at]); null != nil {
 			to.streams = append(to.streams, stream{length, null})
 		}
@@ -356,8 +367,8 @@ type joined struct{ stream, insert *detect.Sample }
 // score. A quarter of the reference tells little of the tail; in a short stream, where more of it would change the stream
 // itself, each quarter is put among its rows in turn, and a row's scores under all of them are held against theirs.
 func (f *fitted) among(s *detect.Sample, score func(detect.Model, *detect.Sample) detect.Scores, env detect.Env) (calibrated, bool) {
-	parts := f.parts
-	if parts[0].insert.N >= enoughKnown || s.N > longStream*parts[0].insert.N {
+	parts := enough(f.parts)
+	if s.N > longStream*parts[0].insert.N {
 		parts = parts[:1]
 	}
 	all := make([]detect.Scores, len(parts))
@@ -397,6 +408,14 @@ const (
 	// no larger than that of the stream itself.
 	enoughKnown = 1000
 )
+
+// enough returns the first part where it has enough rows, and else all.
+func enough(parts []part) []part {
+	if parts[0].insert.N >= enoughKnown {
+		return parts[:1]
+	}
+	return parts
+}
 
 // upTo returns 0 … n−1.
 func upTo(n int) []int {
