@@ -71,7 +71,7 @@ func (sc scorer) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	var crossOwn []int8
 	var crossP []float32
 	if s != m.sample && m.rows < alone && s.N >= max(fewestCross, 2*m.rows) {
-		if cross = fit(s, mostCross, false, env); cross != nil {
+		if cross = fit(s, mostCross, env); cross != nil {
 			crossOwn, crossP = cross.Groups(s), cross.predict(s, false, env)
 		}
 	}

@@ -34,8 +34,8 @@ const (
 type Model struct {
 	groups int
 	group  map[string]int8
-	whole  *linear // nil when only the cross-fitted models were asked for
-	parts  parts
+	whole  func() *linear // of all rows; made, as the others, when first asked
+	parts  func() parts
 	wary   func() parts   // the same, leaving out what poison among the examples teaches first
 	rows   int            // learned from
 	sample *detect.Sample // that it was fitted on
@@ -49,11 +49,11 @@ type modelOf struct{ sample *detect.Sample }
 // Fit learns from the labelled texts of s. It returns nil where there is too little to learn: no texts, fewer than two
 // classes or fewer than 20 labelled rows.
 func Fit(s *detect.Sample, env detect.Env) *Model {
-	return detect.Once(env, modelOf{s}, func() *Model { return fit(s, mostRows, true, env) })
+	return detect.Once(env, modelOf{s}, func() *Model { return fit(s, mostRows, env) })
 }
 
-// fit learns from so many rows at most; whole asks for the model of all of them, beside the cross-fitted ones.
-func fit(s *detect.Sample, most int, whole bool, env detect.Env) *Model {
+// fit learns from so many rows at most.
+func fit(s *detect.Sample, most int, env detect.Env) *Model {
 	if s.Text == nil || s.Label == nil {
 		return nil
 	}
@@ -93,12 +93,14 @@ func fit(s *detect.Sample, most int, whole bool, env detect.Env) *Model {
 	for i, r := range rows {
 		examples[i] = example{tokens.Row(r.at), own[r.at], uint8(r.key % folds)}
 	}
-	m.parts = m.crossFit(examples, false, env)
+	env.Shared = nil // the model may be kept for long, and what is shared while it is fitted must not be
+	m.parts = sync.OnceValue(func() parts { return m.crossFit(examples, false, env) })
 	m.wary = sync.OnceValue(func() parts { return m.crossFit(examples, true, env) })
-	if whole {
-		m.whole = train(examples, -1, m.groups, false, env.Seed)
-		m.whole.temper = m.parts[0].temper
-	}
+	m.whole = sync.OnceValue(func() *linear {
+		l := train(examples, -1, m.groups, false, env.Seed)
+		l.temper = m.parts()[0].temper
+		return l
+	})
 	return m
 }
 
@@ -198,17 +200,21 @@ func (m *Model) predict(s *detect.Sample, wary bool, env detect.Env) []float32 {
 	return detect.Once(env, predictions{m, s, wary}, func() []float32 {
 		tokens := text.Of(s, env)
 		out := make([]float32, s.N*m.groups)
-		held := m.parts
-		if wary {
-			held = m.wary()
+		var of func(i int) *linear
+		switch {
+		case s != m.sample:
+			whole := m.whole()
+			of = func(int) *linear { return whole }
+		case wary:
+			held := m.wary()
+			of = func(i int) *linear { return held[tokens.Key(i)%folds] }
+		default:
+			held := m.parts()
+			of = func(i int) *linear { return held[tokens.Key(i)%folds] }
 		}
 		detect.Each(s.N, env.Workers, func(i int) {
 			row := tokens.Row(i)
-			by := m.whole
-			if s == m.sample {
-				by = held[tokens.Key(i)%folds]
-			}
-			by.predict(out[i*m.groups:(i+1)*m.groups], row)
+			of(i).predict(out[i*m.groups:(i+1)*m.groups], row)
 		})
 		return out
 	})
