@@ -418,25 +418,30 @@ func TestRace(t *testing.T) {
 // op is one call of a store.
 type op struct{ kind, name string }
 
-// faulty asks before and after every operation whether it fails.
+// faulty asks before and after every operation whether it fails, one at a time: files are written side by side.
 type faulty struct {
 	storage.Store
 	before, after func(op) error
+	asking        sync.Mutex
 }
 
 func (f *faulty) around(kind, name string, do func() error) error {
-	if f.before != nil {
-		if err := f.before(op{kind, name}); err != nil {
-			return err
-		}
+	if err := f.ask(f.before, op{kind, name}); err != nil {
+		return err
 	}
 	if err := do(); err != nil {
 		return err
 	}
-	if f.after != nil {
-		return f.after(op{kind, name})
+	return f.ask(f.after, op{kind, name})
+}
+
+func (f *faulty) ask(whether func(op) error, o op) error {
+	if whether == nil {
+		return nil
 	}
-	return nil
+	f.asking.Lock()
+	defer f.asking.Unlock()
+	return whether(o)
 }
 
 func (f *faulty) Put(ctx context.Context, name string, data []byte) error {
