@@ -263,9 +263,9 @@ func (f *fitting) calibrate(ref *detect.Sample, lengths []int, env detect.Env) b
 		to.nulls.logP(to.held, ref, f.value, env.Workers)
 		return true
 	}
-	for at, length := range f.lengths(lengths) {
-		if null := calibrate.Fit(f.simulated[at]); null != nil {
-			to.streams = append(to.streams, stream{length, null})
+	for at, scores := range f.simulated { // none where nobody asks
+		if null := calibrate.Fit(scores); null != nil {
+			to.streams = append(to.streams, stream{f.lengths(lengths)[at], null})
 		}
 	}
 	if to.held != nil {
