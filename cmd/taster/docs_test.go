@@ -201,6 +201,21 @@ func prepare(t *testing.T, folder string) {
 			t.Fatal(err)
 		}
 	}
+	for name, text := range map[string]string{ // a schema that is not compiled whole
+		"orders.yaml": "topic: orders\nowner: marketplace-team\nclassification: internal\nschema: orders.json\n",
+		"orders.json": `{
+  "$schema": "http://json-schema.org/draft-07/schema#",
+  "type": "object",
+  "properties": {
+    "id": {"type": "string"},
+    "invoice": {"type": "string", "contentMediaType": "application/json"}
+  }
+}`,
+	} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, f := range []struct {
 		name, kind string
 		n          int
