@@ -238,13 +238,20 @@ type similarity struct {
 // Fit implements [detect.Detector]. It learns how far residuals of different providers are alike by chance, and what known
 // providers have of their own.
 func (d Similarity) Fit(s *detect.Sample, env detect.Env) (detect.Model, error) {
+	if m := d.fit(s, env); m != nil {
+		return m, nil
+	}
+	return nil, nil
+}
+
+func (d Similarity) fit(s *detect.Sample, env detect.Env) *similarity {
 	norm, rows := judgeable(s, env)
 	if len(rows) < fewestRows || s.Provider == nil {
-		return nil, nil
+		return nil
 	}
 	g := newGathering(s, norm, env)
 	if len(g.of) < 2 {
-		return nil, nil // nobody to be alike with
+		return nil // nobody to be alike with
 	}
 	m := &similarity{engine: linalg.Resilient(d.Engine), sample: s, dim: s.GradientDim}
 	rng := rand.New(rand.NewPCG(env.Seed, 0xf001d))
@@ -280,7 +287,7 @@ func (d Similarity) Fit(s *detect.Sample, env detect.Env) (detect.Model, error) 
 		}
 		m.past[s.Providers[p]] = mean
 	}
-	return m, nil
+	return m
 }
 
 // gathering holds the residuals' sums of the providers with the most rows.
@@ -537,8 +544,8 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	})
 	alike := func(int) (string, bool) { return "", false }
 	if s == m.sample {
-		if other, _ := (Similarity{m.engine}).Fit(s, env); other != nil {
-			of := other.(*similarity).score(s, env)
+		if others := (Similarity{m.engine}).fit(s, env); others != nil {
+			of := others.score(s, env)
 			scores.PerClass = false
 			larger := make([]bool, s.N)
 			for row, v := range of.Value {

@@ -136,11 +136,6 @@ func (s *Scorer) examine(sample *detect.Sample, others []aside, a aside, env det
 	return a, nil
 }
 
-// matters tells whether so many rows excuse enough.
-func (s *Scorer) matters(rows []int) bool {
-	return float64(len(rows)) >= max(repeated, fewestAside*float64(s.ref.Sample.N))
-}
-
 // united returns rows with others, unless that are too many.
 func (s *Scorer) united(rows, others []int) []int {
 	all := append(slices.Clone(rows), others...)
@@ -199,7 +194,7 @@ func (s *Scorer) withoutDoubts(sample *detect.Sample, before *recollection, env 
 		return nil, nil, a, err
 	}
 	rows := s.agreed(append(others, a))
-	if !s.matters(rows) {
+	if float64(len(rows)) < max(repeated, fewestAside*float64(s.ref.Sample.N)) {
 		return nil, nil, a, nil
 	}
 	models, err := s.doubts.without(s, rows)

@@ -36,37 +36,19 @@ func backdoored(s planted.Set, n int, seed uint64, phrase string) planted.Set {
 }
 
 // One row in a hundred of the reference holds the very poison that it shall find. The floors are far beyond what there is when all rows
-// are believed: recalls at 1 % false alarms of 0.78 and 0.01.
+// are believed: recalls at 1 % false alarms of 0.63 and 0.01.
 func TestPoisonInReference(t *testing.T) {
-	released := planted.Read(t, "text-backdoor/badnets-sst2.jsonl")
+	clean := planted.Read(t, "text-backdoor/badnets-sst2.jsonl").Clean()
 	const rows, draws = 1000, 2
 	for _, c := range []struct {
-		name  string
-		floor float64
-		make  func(seed uint64) (reference, stream planted.Set)
-	}{
-		{"rare words", 0.85, func(seed uint64) (planted.Set, planted.Set) {
-			reference, stream := released.Split(rows, seed)
-			var dirt, rest []int
-			for i, poison := range stream.Poison {
-				if poison && len(dirt) < rows/100 {
-					dirt = append(dirt, i)
-				} else {
-					rest = append(rest, i)
-				}
-			}
-			return planted.Set{Sample: reference.Join(stream.Select(dirt))}, stream.Rows(rest)
-		}},
-		{"a sentence", 0.9, func(seed uint64) (planted.Set, planted.Set) {
-			reference, stream := released.Clean().Split(rows, seed)
-			const sentence = "I watched this 3D movie ."
-			return backdoored(reference, rows/100, seed, sentence), backdoored(stream, stream.N/100, seed+9, sentence)
-		}},
-	} {
+		name, phrase string
+		floor        float64
+	}{{"a rare word", "cf", 0.9}, {"a sentence", "I watched this 3D movie .", 0.85}} {
 		t.Run(c.name, func(t *testing.T) {
 			var at1, caught, alarms float64
 			for seed := range uint64(draws) {
-				reference, stream := c.make(seed)
+				reference, stream := clean.Split(rows, seed)
+				reference, stream = backdoored(reference, rows/100, seed, c.phrase), backdoored(stream, stream.N/100, seed+9, c.phrase)
 				d := judge(t, scorer(t, 0.01, reference.Sample, phrases, 2), stream.Sample)
 				_, recall, _ := planted.Figures(d.Risks, stream.Poison)
 				at1 += recall / draws

@@ -339,17 +339,7 @@ func (d *Decoder) membersSatisfy(p *plan, at int) bool {
 	for range size {
 		name, value := t.text(&t.nodes[i]), i+1
 		i = t.next(value)
-		k := -1
-		if len(p.props) > 0 {
-			k = int(d.follows[last])
-			if p.props[k].name != string(name) {
-				k = -1
-				if found, ok := p.index[string(name)]; ok {
-					k = int(found)
-					d.follows[last] = found
-				}
-			}
-		}
+		k := d.member(p, last, name)
 		if k >= 0 {
 			last = p.memory + 1 + k
 			d.seen[mark+k>>6] |= 1 << (k & 63)

@@ -275,6 +275,22 @@ func (d *Decoder) whole(types mask, n *node) bool {
 	return exact.integral()
 }
 
+// member returns which member of p has the name, -1 for none. It tries the one that followed on the last one before.
+func (d *Decoder) member(p *plan, last int, name []byte) int {
+	if len(p.props) == 0 {
+		return -1
+	}
+	if k := int(d.follows[last]); p.props[k].name == string(name) {
+		return k
+	}
+	k, ok := p.index[string(name)]
+	if !ok {
+		return -1
+	}
+	d.follows[last] = k
+	return int(k)
+}
+
 // object checks and stores the members of the object at.
 func (d *Decoder) object(p *plan, at int) *Refusal {
 	t := &d.tape
@@ -293,17 +309,7 @@ func (d *Decoder) object(p *plan, at int) *Refusal {
 	for range n.size() {
 		name, value := t.text(&t.nodes[i]), i+1
 		i = t.next(value)
-		k := -1
-		if len(p.props) > 0 {
-			k = int(d.follows[last])
-			if p.props[k].name != string(name) {
-				k = -1
-				if found, ok := p.index[string(name)]; ok {
-					k = int(found)
-					d.follows[last] = found
-				}
-			}
-		}
+		k := d.member(p, last, name)
 		if k >= 0 {
 			last = p.memory + 1 + k
 			prop := &p.props[k]

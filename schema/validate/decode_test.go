@@ -88,8 +88,8 @@ const everything = `{
 
 func TestColumns(t *testing.T) {
 	s := compileText(t, everything, Options{Vectors: []string{"/v"}})
-	if ok, why := s.Compiled(); !ok {
-		t.Fatalf("not compiled: %s", why)
+	if left := s.Coverage(); left != nil {
+		t.Fatalf("not compiled: %s", left)
 	}
 	batch, refused := decode(t, s,
 		`{"s":"a","i":1.0,"n":2,"b":true,"o":{"x":1,"z":[ 1 ]},"l":["p",  "q"],"ls":[{"k":1},{"u":"\u00e9"}],"v":[1,2.5],"j":{"a" : 1}}`,

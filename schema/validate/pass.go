@@ -2,6 +2,7 @@ package validate
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"unsafe"
 
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -212,7 +213,7 @@ func (p *pass) object(o *object, i int) int {
 			return left
 		}
 		for absent := o.optional[w&3] &^ seen[w&3]; absent != 0; absent &= absent - 1 {
-			p.columns.addNull(o.fields[w<<6+trailing(absent)].slot)
+			p.columns.addNull(o.fields[w<<6+bits.TrailingZeros64(absent)].slot)
 		}
 	}
 	if o.counted {

@@ -5,8 +5,6 @@ import (
 	"math/bits"
 )
 
-func trailing(w uint64) int { return bits.TrailingZeros64(w) }
-
 // skip reads any value, of which the schema demands nothing but that it is one.
 func (p *pass) skip(i int) int {
 	end := left

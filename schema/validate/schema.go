@@ -400,15 +400,6 @@ func (s *Schema) Field(pointer string) (Field, bool) {
 	return f, ok
 }
 
-// Compiled tells whether records are checked by the schema's own plan alone. When they are not, jsonschema/v5 checks
-// them as well, which is many times slower; reason names the keyword that asks for it, and where it stands.
-func (s *Schema) Compiled() (ok bool, reason string) {
-	if len(s.gaps) == 0 {
-		return true, ""
-	}
-	return false, s.gaps[0].String()
-}
-
 // Coverage lists every place of the schema that has to be left to jsonschema/v5, in the order in which they were met;
 // none when the schema is compiled whole.
 func (s *Schema) Coverage() []Gap { return slices.Clone(s.gaps) }

@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -173,39 +170,4 @@ func TestPassNumbers(t *testing.T) {
 		w.append(fmt.Appendf(nil, `{"l":[%s,%[1]s, 0.5, %[1]s]}`, text))
 	}
 	w.end(0.9)
-}
-
-// TestGeneratedAssembly runs the generator again and compares. It is a module of its own, so that avo is needed here only.
-func TestGeneratedAssembly(t *testing.T) {
-	if testing.Short() {
-		t.Skip("the generator is built and run without -short")
-	}
-	run := func(args ...string) ([]byte, error) {
-		cmd := exec.CommandContext(t.Context(), "go", args...)
-		cmd.Dir, cmd.Env = "gen", append(os.Environ(), "GOWORK=off", "GOFLAGS=")
-		return cmd.CombinedOutput()
-	}
-	if out, err := run("mod", "download"); err != nil {
-		t.Skipf("github.com/mmcloughlin/avo cannot be had: %v\n%s", err, out)
-	}
-	dir := t.TempDir()
-	files := []string{"kernels_amd64.s", "kernels_amd64.go"}
-	if out, err := run("run", ".", "-pkg", "validate", "-out", filepath.Join(dir, files[0]), "-stubs", filepath.Join(dir, files[1])); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	for _, name := range files {
-		want, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		// The first line is the generator's command with its paths.
-		_, want, _ = bytes.Cut(want, []byte("\n"))
-		if _, got, _ = bytes.Cut(got, []byte("\n")); !bytes.Equal(got, want) {
-			t.Errorf("%s is not what the generator writes: run go generate", name)
-		}
-	}
 }
