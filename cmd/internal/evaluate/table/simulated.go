@@ -246,7 +246,8 @@ func (r *run) simulations(ctx context.Context) ([]simulated, error) {
 			`"label":{"enum":["positive","negative"]},"price":{"type":"number"},"helpful_votes":{"type":"integer"}}}`}
 	films := kind{roles: "{id: /id, provider: /seller, text: [/text], label: /label}",
 		schema: `{"type":"object","properties":{"id":{"type":"string"},` + seller + `,"text":{"type":"string"},"label":{"type":"string"}}}`}
-	drip, err := attack.Find([]string{"drip"})
+	// What is learned from a portion of a long segment must find what shorter ones show.
+	crowded, err := attack.Find([]string{"badnets", "insertsent", "syntactic", "cleanlabel", "neardup", "drip"})
 	if err != nil {
 		return nil, err
 	}
@@ -270,7 +271,7 @@ func (r *run) simulations(ctx context.Context) ([]simulated, error) {
 		return nil, err
 	}
 	long := &out[len(out)-1]
-	long.only, long.most = drip, longRows
+	long.only, long.most = crowded, longRows
 	// What hidden characters come to is a matter of the contract first.
 	hidden, err := attack.Find([]string{"unicode"})
 	if err != nil {
