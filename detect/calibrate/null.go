@@ -47,6 +47,7 @@ type Null struct {
 	sigma  float64
 	xi     float64
 	cut    float64 // from here on scores were held for another mode and left out; +Inf where none were
+	places places  // of sorted
 }
 
 // Fit makes the null distribution of a score from what it gave on clean rows that its model was not fitted on.
@@ -77,6 +78,7 @@ func fit(sorted []float64, hidden int) *Null {
 	if m < fewestRows {
 		return n
 	}
+	n.places = newPlaces(sorted)
 	k := min(m/4, max(25, int(3*math.Sqrt(float64(m))), 3*hidden))
 	n.from = sorted[m-k-1]
 	n.ranked = sorted[m-max(25, 2*hidden)]
@@ -180,7 +182,7 @@ func (n *Null) LogP(score float64) float64 {
 func (n *Null) rank(score float64) float64 {
 	m := len(n.sorted)
 	rows := float64(m) + 1
-	at := sort.SearchFloat64s(n.sorted, score) // scores below
+	at := n.places.search(n.sorted, score) // scores below
 	switch {
 	case at == m:
 		// Above everything, and no tail: half a rank at most is made of how far.
