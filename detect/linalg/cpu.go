@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/tasterhq/taster/detect"
@@ -37,6 +38,11 @@ func (e CPU) Load(points Matrix, metric Metric) (Index, error) {
 	ix.panels = alignedFloats(padded * points.Cols)
 	side := ix.kernel.cols
 	ready, wide := make([]float32, side*points.Cols), make([]float64, ix.width)
+	var rounded, padding []float32
+	if metric == Cosine && ix.kernel.words != nil {
+		ix.words = alignedFloats(padded * ix.width / 2)
+		rounded, padding = make([]float32, side*ix.width/2), make([]float32, ix.width)
+	}
 	for first := 0; first < padded; first += side {
 		clear(ready)
 		for r := range side {
@@ -53,6 +59,14 @@ func (e CPU) Load(points Matrix, metric Metric) (Index, error) {
 			}
 		}
 		ix.kernel.pack(ix.panels[first*points.Cols:], ready, points.Cols, side, points.Cols)
+		if ix.words != nil {
+			half := ix.width / 2
+			for r := range side {
+				copy(padding, ready[r*points.Cols:(r+1)*points.Cols])
+				ix.kernel.words(rounded[r*half:], padding, unitWord)
+			}
+			ix.kernel.pack(ix.words[first*half:], rounded, half, side, half)
+		}
 	}
 	return ix, nil
 }
@@ -139,6 +153,8 @@ type cpuIndex struct {
 	origin     []float32 // the points' mean for L2; distances do not change, cancellation becomes harmless
 	panels     []float32 // padded to lanes
 	bias       []float32
+	words      []float32 // panels of the same in whole numbers of 16 bits, for cosine where the level has them; nil otherwise
+	missed     atomic.Int64
 	width      int       // of a row of raw: cols in whole sixteens
 	raw        []float32 // rows × width
 	norms      []float64 // of points, squared, for cosine
@@ -151,10 +167,7 @@ func (ix *cpuIndex) prepare(dst, row []float32) bool {
 		return false
 	}
 	if ix.metric == Cosine {
-		scale := 0.0
-		if wide := wideSquares(row); wide > 0 { // a float32 sum of squares of tiny numbers is too coarse to divide by
-			scale = 1 / math.Sqrt(wide)
-		}
+		scale := scaleOf(wideSquares(row))
 		whole := len(row) &^ 7
 		ix.kernel.unit(dst[:whole], row, scale)
 		unitPortable(dst[whole:len(row)], row[whole:], scale)
@@ -167,26 +180,51 @@ func (ix *cpuIndex) prepare(dst, row []float32) bool {
 	return true
 }
 
+// scaleOf returns what gives a row of so long a square length 1; 0 of none.
+func scaleOf(square float64) float64 {
+	if square > 0 { // a float32 sum of squares of tiny numbers is too coarse to divide by
+		return 1 / math.Sqrt(square)
+	}
+	return 0
+}
+
+// unitWord is what a row of length 1 is multiplied with to be rounded to words: none of its values is larger than 1, and by Cauchy and Schwarz no sum
+// of products, nor of some of them, than 2³⁰ and a little.
+const unitWord = math.MaxInt16
+
+// wordError is by how much the product of two rows of length 1, so many values each, may differ from that of their words: each value is off by half a
+// word and a little, a row by the root of their number times as much.
+func wordError(cols int) float64 {
+	off := 0.51 * math.Sqrt(float64(cols)) / unitWord
+	return off*(2+off) + float64(cols+64)*0x1p-24 // which rows are given as, and sums become
+}
+
+// round writes a row to dst in words; false if it takes no part.
+func (ix *cpuIndex) round(dst, scratch, row []float32) bool {
+	if _, ok := squaredNorm(row); !ok {
+		return false
+	}
+	scale := scaleOf(wideSquares(row))
+	if len(row) != ix.width {
+		row = scratch[:copy(scratch, row)]
+		row = scratch[:ix.width]
+	}
+	if scale > 1e30 { // which times unitWord is no float32
+		for i, x := range row {
+			scratch[i] = float32(float64(x) * scale)
+		}
+		row, scale = scratch[:ix.width], 1
+	}
+	ix.kernel.words(dst, row, float32(scale*unitWord))
+	return true
+}
+
 // wideSquares returns the sum of squares, added up in eight sums.
 func wideSquares(row []float32) float64 {
-	var s [8]float64
-	for ; len(row) >= 8; row = row[8:] {
-		x := (*[8]float32)(row)
-		a, b, c, d := float64(x[0]), float64(x[1]), float64(x[2]), float64(x[3])
-		e, f, g, h := float64(x[4]), float64(x[5]), float64(x[6]), float64(x[7])
-		s[0] += float64(a * a)
-		s[1] += float64(b * b)
-		s[2] += float64(c * c)
-		s[3] += float64(d * d)
-		s[4] += float64(e * e)
-		s[5] += float64(f * f)
-		s[6] += float64(g * g)
-		s[7] += float64(h * h)
+	if len(row)%8 == 0 {
+		return Best.kernel().wideNorm(row)
 	}
-	for _, v := range row {
-		s[0] += float64(float64(v) * float64(v))
-	}
-	return (s[0] + s[4]) + (s[1] + s[5]) + ((s[2] + s[6]) + (s[3] + s[7]))
+	return wideNormPortable(row)
 }
 
 // centre returns the mean of the rows that take part.
@@ -233,7 +271,11 @@ func (ix *cpuIndex) Nearest(queries Matrix, k, workers int) (Neighbours, error) 
 		s.ready(k, most)
 		first, from := i/spans*queryBlock, i%spans*span
 		end, to := min(first+queryBlock, queries.Rows), min(from+span, len(ix.bias))
-		s.run(queries, first, end, from, to)
+		if spans == 1 && ix.words != nil && ix.missed.Load() < mostMissed {
+			s.inWords(queries, first, end, found)
+			return
+		}
+		s.run(queries, first, end, from, to, false)
 		for q := first; q < end; q++ {
 			r := &s.nearest[q-first]
 			if spans > 1 {
@@ -282,9 +324,12 @@ type search struct {
 	rows     []float32 // prepared queries
 	products []float32 // a row of productStride for each
 	nearest  []reservoir
+	row      []float32 // one, with zeros up to whole sixteens
+	doubtful []float32 // queries
 	query    []float64 // one query as it was given
 	distance []float64 // of candidates
 	order    []float64 // the same, to be sorted
+	farthest float64   // distance of those that were kept, of cosine
 	index    []int32   // of candidates that were put together
 }
 
@@ -295,7 +340,7 @@ func (ix *cpuIndex) newSearch() *search {
 	if stride%(2*aligned) == 0 {
 		stride += aligned
 	}
-	return &search{ix: ix, stride: stride, query: make([]float64, ix.width)}
+	return &search{ix: ix, stride: stride, row: make([]float32, ix.width), query: make([]float64, ix.width)}
 }
 
 // ready makes room for so many queries, at most queryBlock, of k neighbours.
@@ -312,25 +357,72 @@ func (s *search) ready(k, queries int) {
 // differ by the last digits.
 func candidates(k int) int { return k + 5 + k/8 }
 
+// mostMissed is how many queries an index is told more of by floats than by words, beyond those that were not, before words are given up: where points lie so near
+// to each other, or are copies, both would be multiplied.
+const mostMissed = 1024
+
+// inWords answers queries first to end, at most queryBlock of them, by products of words where those leave no doubt: their candidates
+// are the same or other ones, the nearest among them are the same. What is in doubt floats decide.
+func (s *search) inWords(queries Matrix, first, end int, found Neighbours) {
+	s.run(queries, first, end, 0, len(s.ix.bias), true)
+	off := wordError(s.ix.cols)
+	doubtful := Matrix{Cols: queries.Cols, Data: s.doubtful[:0]}
+	var of [queryBlock]int
+	for q := first; q < end; q++ {
+		r := &s.nearest[q-first]
+		s.answer(queries.Row(q), r.index[:r.n], found, q)
+		if !r.full() {
+			continue
+		}
+		// All others have products of at most the least that is held.
+		if s.farthest < 1-(float64(r.least())/(unitWord*unitWord)+off) {
+			continue
+		}
+		of[doubtful.Rows] = q
+		doubtful.Data = append(doubtful.Data, queries.Row(q)...)
+		doubtful.Rows++
+	}
+	s.doubtful = doubtful.Data
+	s.ix.missed.Add(max(-s.ix.missed.Load(), int64(2*doubtful.Rows-(end-first))))
+	if doubtful.Rows == 0 {
+		return
+	}
+	s.run(doubtful, 0, doubtful.Rows, 0, len(s.ix.bias), false)
+	for i, q := range of[:doubtful.Rows] {
+		r := &s.nearest[i]
+		s.answer(queries.Row(q), r.index[:r.n], found, q)
+	}
+}
+
 // run fills a reservoir for each of queries first to end, at most queryBlock of them, from points from to to.
-func (s *search) run(queries Matrix, first, end, from, to int) {
+func (s *search) run(queries Matrix, first, end, from, to int, words bool) {
 	ix, n := s.ix, end-first
 	for i := range n {
 		s.nearest[i].reset()
-		row := s.rows[i*s.stride : i*s.stride+ix.cols]
-		if !ix.prepare(row, queries.Row(first+i)) {
+		row := s.rows[i*s.stride : i*s.stride+ix.width]
+		ok := false
+		if words {
+			ok = ix.round(row, s.row, queries.Row(first+i))
+		} else {
+			ok = ix.prepare(row[:ix.cols], queries.Row(first+i))
+		}
+		if !ok {
 			clear(row)
 			s.nearest[i].close()
 		}
 	}
-	tiles, side := ix.kernel.tiles, ix.kernel.cols
+	tiles, panels, cols := ix.kernel.tiles, ix.panels, ix.cols
+	if words {
+		tiles, panels, cols = ix.kernel.wordTiles, ix.words, ix.width/2
+	}
+	side := ix.kernel.cols
 	high := len(tiles) - 1
 	for p := from; p < to; p += pointBlock {
 		wide := min(pointBlock, to-p)
-		for c := 0; c == 0 || c < ix.cols; c += depthChunk {
-			depth := min(depthChunk, ix.cols-c)
+		for c := 0; c == 0 || c < cols; c += depthChunk {
+			depth := min(depthChunk, cols-c)
 			for x := 0; x < wide; x += side {
-				panel := ix.panels[(p+x)*ix.cols+c*side:]
+				panel := panels[(p+x)*cols+c*side:]
 				for q := 0; q < n; q += high {
 					dst := s.products[q*productStride+x:]
 					start, step := dst, productStride
@@ -421,6 +513,10 @@ func (s *search) answer(query []float32, index []int32, found Neighbours, q int)
 		}
 	}
 	kept := s.keep(index, found.K)
+	s.farthest = 0
+	for _, d := range s.distance[:kept] {
+		s.farthest = max(s.farthest, d)
+	}
 	copy(found.Index[q*found.K:], index[:kept])
 	distance := found.Distance[q*found.K : (q+1)*found.K]
 	for i, d := range s.distance[:kept] {
@@ -436,8 +532,7 @@ func (s *search) answer(query []float32, index []int32, found Neighbours, q int)
 
 // widen writes row to the start of dst.
 func widen(dst []float64, row []float32) {
-	dst = dst[:len(row)]
-	for i, x := range row {
-		dst[i] = float64(x)
-	}
+	whole := len(row) &^ 7
+	Best.kernel().widen(dst, row[:whole])
+	widenPortable(dst[whole:], row[whole:])
 }

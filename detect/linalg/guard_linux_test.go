@@ -49,3 +49,43 @@ func TestNarrowKernelsStayInside(t *testing.T) {
 		}
 	}
 }
+
+// floatsAtBorder is atBorder for float32.
+func floatsAtBorder(t *testing.T, n int) []float32 {
+	t.Helper()
+	half := atBorder(t, (n+1)/2)
+	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(half))), 2*len(half))[n%2:]
+}
+
+// TestKernelsStayInside: what has whole vectors reads and writes nothing else.
+func TestKernelsStayInside(t *testing.T) {
+	for _, level := range Levels() {
+		k := level.kernel()
+		for _, n := range []int{8, 16, 384} {
+			row, wide := floatsAtBorder(t, n), atBorder(t, n)
+			k.norm(row)
+			k.wideNorm(row)
+			k.widen(wide, row)
+		}
+		for _, n := range []int{1, 3, 4, 5, 8} {
+			points, query, out := floatsAtBorder(t, n*16), atBorder(t, 16), atBorder(t, n)
+			room := floatsAtBorder(t, n)
+			index := unsafe.Slice((*int32)(unsafe.Pointer(unsafe.SliceData(room))), n)
+			for i := range index {
+				index[i] = int32(n - 1 - i)
+			}
+			k.dots(index, 16, query, points, out)
+			k.squares(index, 16, query, points, out)
+		}
+	}
+	for _, k := range wordKernels() {
+		for _, n := range []int{16, 48, 384} {
+			k.words(floatsAtBorder(t, n/2), floatsAtBorder(t, n), 1)
+			for rows := 1; rows < len(k.wordTiles); rows++ {
+				a, b := floatsAtBorder(t, rows*n/2), floatsAtBorder(t, k.cols*n/2)
+				from, dst := floatsAtBorder(t, k.cols), floatsAtBorder(t, rows*k.cols)
+				k.wordTiles[rows](n/2, a, n/2, b, from, 0, dst, k.cols)
+			}
+		}
+	}
+}

@@ -64,6 +64,66 @@ func tileAVX51211(depth int, a []float32, stride int, b []float32, from []float3
 //go:noescape
 func tileAVX51212(depth int, a []float32, stride int, b []float32, from []float32, fromStride int, dst []float32, dstStride int)
 
+// tileWords1 is a [tile] of 1 × 32.
+//
+//go:noescape
+func tileWords1(depth int, a []float32, stride int, b []float32, from []float32, fromStride int, dst []float32, dstStride int)
+
+// tileWords2 is a [tile] of 2 × 32.
+//
+//go:noescape
+func tileWords2(depth int, a []float32, stride int, b []float32, from []float32, fromStride int, dst []float32, dstStride int)
+
+// tileWords3 is a [tile] of 3 × 32.
+//
+//go:noescape
+func tileWords3(depth int, a []float32, stride int, b []float32, from []float32, fromStride int, dst []float32, dstStride int)
+
+// tileWords4 is a [tile] of 4 × 32.
+//
+//go:noescape
+func tileWords4(depth int, a []float32, stride int, b []float32, from []float32, fromStride int, dst []float32, dstStride int)
+
+// tileWords5 is a [tile] of 5 × 32.
+//
+//go:noescape
+func tileWords5(depth int, a []float32, stride int, b []float32, from []float32, fromStride int, dst []float32, dstStride int)
+
+// tileWords6 is a [tile] of 6 × 32.
+//
+//go:noescape
+func tileWords6(depth int, a []float32, stride int, b []float32, from []float32, fromStride int, dst []float32, dstStride int)
+
+// tileWords7 is a [tile] of 7 × 32.
+//
+//go:noescape
+func tileWords7(depth int, a []float32, stride int, b []float32, from []float32, fromStride int, dst []float32, dstStride int)
+
+// tileWords8 is a [tile] of 8 × 32.
+//
+//go:noescape
+func tileWords8(depth int, a []float32, stride int, b []float32, from []float32, fromStride int, dst []float32, dstStride int)
+
+// tileWords9 is a [tile] of 9 × 32.
+//
+//go:noescape
+func tileWords9(depth int, a []float32, stride int, b []float32, from []float32, fromStride int, dst []float32, dstStride int)
+
+// tileWords10 is a [tile] of 10 × 32.
+//
+//go:noescape
+func tileWords10(depth int, a []float32, stride int, b []float32, from []float32, fromStride int, dst []float32, dstStride int)
+
+// tileWords11 is a [tile] of 11 × 32.
+//
+//go:noescape
+func tileWords11(depth int, a []float32, stride int, b []float32, from []float32, fromStride int, dst []float32, dstStride int)
+
+// tileWords12 is a [tile] of 12 × 32.
+//
+//go:noescape
+func tileWords12(depth int, a []float32, stride int, b []float32, from []float32, fromStride int, dst []float32, dstStride int)
+
 // tileAVX21 is a [tile] of 1 × 16.
 //
 //go:noescape
@@ -138,6 +198,26 @@ func dotsAVX512(index []int32, width int, query []float64, points []float32, out
 //
 //go:noescape
 func dotsAVX2(index []int32, width int, query []float64, points []float32, out []float64)
+
+// normAVX2 is normPortable for a multiple of 8 values.
+//
+//go:noescape
+func normAVX2(row []float32) float32
+
+// wideNormAVX2 is wideNormPortable for a multiple of 8 values.
+//
+//go:noescape
+func wideNormAVX2(row []float32) float64
+
+// widenAVX2 is widenPortable for a multiple of 8 values.
+//
+//go:noescape
+func widenAVX2(dst []float64, row []float32)
+
+// wordsAVX512 is wordsPortable for a multiple of 16 values.
+//
+//go:noescape
+func wordsAVX512(dst []float32, src []float32, scale float32)
 
 // countAboveAVX2 is countAbovePortable for a multiple of 32 values.
 //

@@ -44,8 +44,11 @@ func (l Level) kernel() *kernel {
 	if l != Best && int(l) < len(kernels) && kernels[l] != nil {
 		return kernels[l]
 	}
-	all := Levels()
-	return kernels[all[len(all)-1]]
+	best := AVX512
+	for kernels[best] == nil {
+		best--
+	}
+	return kernels[best]
 }
 
 // kernel is what a level does its work with.
@@ -58,15 +61,24 @@ type kernel struct {
 	countAbove    func(values []float32, bar float32) int
 	markFrom      func(values []float32, bar float32, marks []uint64)
 	// unit sets dst[i] to src[i] times scale, multiplied in float64; len(dst) is a multiple of 8.
-	unit   func(dst, src []float32, scale float64)
-	narrow *narrowKernel // nil: an index is as fast
+	unit func(dst, src []float32, scale float64)
+	// norm and wideNorm return the sum of squares, in eight sums; len(row) is a multiple of 8.
+	norm     func(row []float32) float32
+	wideNorm func(row []float32) float64
+	// widen writes row to the start of dst; len(row) is a multiple of 8.
+	widen func(dst []float64, row []float32)
+	// words sets dst to src times scale, rounded to 16 bits, two in the room of a float32; len(src) is a multiple of 16. wordTiles have such pairs for a and b,
+	// whose products they add up in whole numbers of 32 bits and then to from. Both are nil where that is no faster.
+	words     func(dst, src []float32, scale float32)
+	wordTiles []tile
+	narrow    *narrowKernel // nil: an index is as fast
 }
 
 // tile computes a piece of a product, a panel wide: dst[r*dstStride+c] = from[r*fromStride+c] + Σ a[r*stride+i]·b[i*cols+c] over
 // i < depth, added up in the order of i. Each value is the same in a tile of any number of rows. from may be dst.
 type tile func(depth int, a []float32, stride int, b, from []float32, fromStride int, dst []float32, dstStride int)
 
-// exact sets out[i] to Σ (points[index[i]*width+c] − query[c])², or Σ points[index[i]*width+c]·query[c],, in float64; width is a multiple
+// exact sets out[i] to Σ (points[index[i]*width+c] − query[c])², or Σ points[index[i]*width+c]·query[c], in float64, in which query has values of float32; width is a multiple
 // of 16 above 0. Columns are added up in sixteen sums, by their number modulo 16, and those by halves: all levels give
 // the same bits.
 type exact func(index []int32, width int, query []float64, points []float32, out []float64)

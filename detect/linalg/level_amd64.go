@@ -20,6 +20,9 @@ func init() {
 		countAbove: countAboveAVX2,
 		markFrom:   markFromAVX2,
 		unit:       unitAVX2,
+		norm:       normAVX2,
+		wideNorm:   wideNormAVX2,
+		widen:      widenAVX2,
 	}
 	kernels[AVX2] = &avx2
 	if !cpu.X86.HasAVX512F || !cpu.X86.HasAVX512DQ {
@@ -33,5 +36,10 @@ func init() {
 	avx512.narrow = &narrowKernel{kth: kthAVX512, upTo: upToAVX512, roots: rootsAVX512, columns: [mostColumns + 1]func(query, points, out []float64){
 		2: columns2AVX512, 4: columns4AVX512, 8: columns8AVX512, 16: columns16AVX512,
 	}}
+	if cpu.X86.HasAVX512VNNI && cpu.X86.HasAVX512BW {
+		avx512.words = wordsAVX512
+		avx512.wordTiles = []tile{1: tileWords1, tileWords2, tileWords3, tileWords4, tileWords5, tileWords6, tileWords7, tileWords8,
+			tileWords9, tileWords10, tileWords11, tileWords12}
+	}
 	kernels[AVX512] = &avx512
 }

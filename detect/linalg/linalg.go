@@ -22,6 +22,9 @@
 // that are spare lie as near within 2·d·2⁻²⁴·‖q‖‖p‖ of squared distance, lengths taken from the points' mean; for cosine within d·2⁻²⁴. Other engines may
 // differ by rounding, and exchange neighbours whose distances differ by less.
 //
+// Processors with AVX512-VNNI choose by cosine twice as fast: rows of length 1 in whole numbers of 16 bits, whose products are exact. By how much those differ from the
+// rows' own is bounded, and where that leaves a doubt which rows are the candidates, products in float32 are made after all: neighbours are the same.
+//
 // [Narrow] answers for points of few columns and many neighbours, by every distance in float64.
 //
 // What it does not do: approximate search, and products wider than float32.
@@ -154,20 +157,8 @@ func squaredNorm(row []float32) (norm float32, ok bool) {
 
 // SquaredNorm returns ‖row‖², added up in eight sums; NaN or infinite where the row, or its square, is.
 func SquaredNorm(row []float32) float32 {
-	var a, b, c, d, e, f, g, h float32
-	for ; len(row) >= 8; row = row[8:] {
-		x := (*[8]float32)(row)
-		a += x[0] * x[0]
-		b += x[1] * x[1]
-		c += x[2] * x[2]
-		d += x[3] * x[3]
-		e += x[4] * x[4]
-		f += x[5] * x[5]
-		g += x[6] * x[6]
-		h += x[7] * x[7]
+	if len(row)%8 == 0 {
+		return Best.kernel().norm(row)
 	}
-	for _, x := range row {
-		a += x * x
-	}
-	return (a + b) + (c + d) + ((e + f) + (g + h))
+	return normPortable(row)
 }

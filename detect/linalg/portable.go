@@ -1,5 +1,7 @@
 package linalg
 
+import "math"
+
 // kernels holds the levels that this processor has.
 var kernels = [AVX512 + 1]*kernel{Portable: {
 	cols:       8,
@@ -10,6 +12,9 @@ var kernels = [AVX512 + 1]*kernel{Portable: {
 	countAbove: countAbovePortable,
 	markFrom:   markFromPortable,
 	unit:       unitPortable,
+	norm:       normPortable,
+	wideNorm:   wideNormPortable,
+	widen:      widenPortable,
 }}
 
 // tilePortable is a [tile] of 1 × 8.
@@ -99,5 +104,75 @@ func markFromPortable(values []float32, bar float32, marks []uint64) {
 func unitPortable(dst, src []float32, scale float64) {
 	for i, x := range src[:len(dst)] {
 		dst[i] = float32(float64(x) * scale)
+	}
+}
+
+func normPortable(row []float32) float32 {
+	var a, b, c, d, e, f, g, h float32
+	for ; len(row) >= 8; row = row[8:] {
+		x := (*[8]float32)(row)
+		a += x[0] * x[0]
+		b += x[1] * x[1]
+		c += x[2] * x[2]
+		d += x[3] * x[3]
+		e += x[4] * x[4]
+		f += x[5] * x[5]
+		g += x[6] * x[6]
+		h += x[7] * x[7]
+	}
+	for _, x := range row {
+		a += x * x
+	}
+	return (a + b) + (c + d) + ((e + f) + (g + h))
+}
+
+func wideNormPortable(row []float32) float64 {
+	var s [8]float64
+	for ; len(row) >= 8; row = row[8:] {
+		x := (*[8]float32)(row)
+		a, b, c, d := float64(x[0]), float64(x[1]), float64(x[2]), float64(x[3])
+		e, f, g, h := float64(x[4]), float64(x[5]), float64(x[6]), float64(x[7])
+		s[0] += float64(a * a)
+		s[1] += float64(b * b)
+		s[2] += float64(c * c)
+		s[3] += float64(d * d)
+		s[4] += float64(e * e)
+		s[5] += float64(f * f)
+		s[6] += float64(g * g)
+		s[7] += float64(h * h)
+	}
+	for _, v := range row {
+		s[0] += float64(float64(v) * float64(v))
+	}
+	return (s[0] + s[4]) + (s[1] + s[5]) + ((s[2] + s[6]) + (s[3] + s[7]))
+}
+
+func widenPortable(dst []float64, row []float32) {
+	dst = dst[:len(row)]
+	for i, x := range row {
+		dst[i] = float64(x)
+	}
+}
+
+// wordsPortable is what to read, and what the others are compared with; the first of a pair has the lower bits.
+func wordsPortable(dst, src []float32, scale float32) {
+	word := func(x float32) uint32 {
+		v := math.RoundToEven(float64(float32(x * scale)))
+		return uint32(uint16(int16(max(math.MinInt16, min(v, math.MaxInt16)))))
+	}
+	for i := range len(src) / 2 {
+		dst[i] = math.Float32frombits(word(src[2*i]) | word(src[2*i+1])<<16)
+	}
+}
+
+// wordTilePortable is a tile of pairs of 1 × 32.
+func wordTilePortable(depth int, a []float32, _ int, b, from []float32, _ int, dst []float32, _ int) {
+	for c := range 32 {
+		sum := int32(0)
+		for i := range depth {
+			x, y := math.Float32bits(a[i]), math.Float32bits(b[32*i+c])
+			sum += int32(int16(x))*int32(int16(y)) + int32(int16(x>>16))*int32(int16(y>>16))
+		}
+		dst[c] = float32(sum) + from[c]
 	}
 }

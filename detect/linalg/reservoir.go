@@ -42,6 +42,18 @@ func (r *reservoir) reset() {
 // close makes the reservoir take nothing until it is reset.
 func (r *reservoir) close() { r.bar = float32(math.Inf(1)) }
 
+// full says whether some of what was offered may have been left out.
+func (r *reservoir) full() bool { return r.n == r.k && r.n > 0 }
+
+// least returns the least of what is held.
+func (r *reservoir) least() float32 {
+	least := float32(math.Inf(1))
+	for _, v := range r.value[:r.n] {
+		least = min(least, v)
+	}
+	return least
+}
+
 // part returns a copy of what is held.
 func (r *reservoir) part() part {
 	return part{slices.Clone(r.index[:r.n]), slices.Clone(r.value[:r.n])}

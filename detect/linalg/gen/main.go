@@ -16,6 +16,9 @@ func main() {
 	for rows := 1; rows <= 12; rows++ {
 		tile("AVX512", rows, 16, func() VecVirtual { return ZMM() })
 	}
+	for rows := 1; rows <= 12; rows++ {
+		wordTile(rows)
+	}
 	for rows := 1; rows <= 6; rows++ {
 		tile("AVX2", rows, 8, func() VecVirtual { return YMM() })
 	}
@@ -23,10 +26,14 @@ func main() {
 		tileSSE(rows)
 	}
 	transpose()
-	for _, what := range []string{"squares", "dots"} {
-		exact512(what)
-		exact2(what)
-	}
+	exact512("squares")
+	exact2("squares")
+	dots512()
+	exact2("dots")
+	norm()
+	wideNorm()
+	widen()
+	words()
 	countAbove()
 	markFrom()
 	unit()
@@ -129,6 +136,49 @@ func tile(name string, rows, lanes int, vector func() VecVirtual) {
 			VFMADD231PS(b[1], a[r%2], sums[r][1])
 		}
 	})
+	VZEROUPPER()
+	RET()
+}
+
+// wordTile writes one of whole numbers: pairs of 16 bits are multiplied and added up in 32, and become floats at the end.
+func wordTile(rows int) {
+	t := begin("Words", rows, 16)
+	sums := make([][2]VecVirtual, rows)
+	for r := range sums {
+		sums[r] = [2]VecVirtual{ZMM(), ZMM()}
+		for _, s := range sums[r] {
+			VPXORD(s, s, s)
+		}
+	}
+	b, a := [2]VecVirtual{ZMM(), ZMM()}, [2]VecVirtual{ZMM(), ZMM()}
+	TESTQ(t.depth, t.depth)
+	JZ(LabelRef("store"))
+	Label("step")
+	VMOVDQU32(Mem{Base: t.b}, b[0])
+	VMOVDQU32(Mem{Base: t.b, Disp: 64}, b[1])
+	for r := range rows {
+		VPBROADCASTD(t.a[r], a[r%2])
+		VPDPWSSD(b[0], a[r%2], sums[r][0])
+		VPDPWSSD(b[1], a[r%2], sums[r][1])
+	}
+	for _, base := range t.bases {
+		ADDQ(Imm(4), base)
+	}
+	ADDQ(U32(128), t.b)
+	DECQ(t.depth)
+	JNZ(LabelRef("step"))
+	Label("store")
+	for r := range sums {
+		if r > 0 {
+			ADDQ(t.fromStride, t.from)
+			ADDQ(t.dstStride, t.dst)
+		}
+		for h, s := range sums[r] {
+			VCVTDQ2PS(s, s)
+			VADDPS(Mem{Base: t.from, Disp: 64 * h}, s, s)
+			VMOVUPS(s, Mem{Base: t.dst, Disp: 64 * h})
+		}
+	}
 	VZEROUPPER()
 	RET()
 }
@@ -296,6 +346,181 @@ func exact512(what string) {
 		fold(sums[0])
 		return sums[0]
 	})
+}
+
+// dots512 takes four points at a time, whose sums do not wait for each other. A product of two float32 is exact in float64, so that fusing it
+// with the addition changes nothing.
+func dots512() {
+	TEXT("dotsAVX512", NOSPLIT, "func(index []int32, width int, query []float64, points []float32, out []float64)")
+	Pragma("noescape")
+	Doc("dotsAVX512 is [exact.dots].")
+	n, width := Load(Param("index").Len(), GP64()), Load(Param("width"), GP64())
+	query, points, index, out := base("query"), base("points"), base("index"), base("out")
+	some := func(label string, at int) {
+		rows := make([]GPVirtual, at)
+		sums := make([][2]VecVirtual, at)
+		for r := range rows {
+			rows[r] = GP64()
+			MOVLQSX(Mem{Base: index, Disp: 4 * r}, rows[r])
+			IMULQ(width, rows[r])
+			LEAQ(Mem{Base: points, Index: rows[r], Scale: 4}, rows[r])
+			sums[r] = [2]VecVirtual{ZMM(), ZMM()}
+			for _, s := range sums[r] {
+				VPXORQ(s, s, s)
+			}
+		}
+		q, left := GP64(), GP64()
+		MOVQ(query, q)
+		MOVQ(width, left)
+		Label(label)
+		for h := range 2 {
+			part := ZMM()
+			VMOVUPD(Mem{Base: q, Disp: 64 * h}, part)
+			for r, row := range rows {
+				p := ZMM()
+				VCVTPS2PD(Mem{Base: row, Disp: 32 * h}, p)
+				VFMADD231PD(part, p, sums[r][h])
+			}
+		}
+		for _, row := range rows {
+			ADDQ(Imm(64), row)
+		}
+		ADDQ(U32(128), q)
+		SUBQ(Imm(16), left)
+		JNZ(LabelRef(label))
+		for r := range rows {
+			VADDPD(sums[r][1], sums[r][0], sums[r][0])
+			half := YMM()
+			VEXTRACTF64X4(Imm(1), sums[r][0], half)
+			VADDPD(half, sums[r][0].AsY(), sums[r][0].AsY())
+			fold(sums[r][0])
+			VMOVSD(sums[r][0].AsX(), Mem{Base: out, Disp: 8 * r})
+		}
+		ADDQ(Imm(uint64(4*at)), index)
+		ADDQ(Imm(uint64(8*at)), out)
+		SUBQ(Imm(uint64(at)), n)
+	}
+	Label("four")
+	CMPQ(n, Imm(4))
+	JL(LabelRef("rest"))
+	some("steps", 4)
+	JMP(LabelRef("four"))
+	Label("rest")
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	some("step", 1)
+	JMP(LabelRef("rest"))
+	Label("done")
+	VZEROUPPER()
+	RET()
+}
+
+// norm adds up the eight sums of SquaredNorm in a register, and then neighbours.
+func norm() {
+	TEXT("normAVX2", NOSPLIT, "func(row []float32) float32")
+	Pragma("noescape")
+	Doc("normAVX2 is normPortable for a multiple of 8 values.")
+	row, n := base("row"), Load(Param("row").Len(), GP64())
+	sum := YMM()
+	VXORPS(sum, sum, sum)
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	Label("step")
+	v := YMM()
+	VMOVUPS(Mem{Base: row}, v)
+	VMULPS(v, v, v)
+	VADDPS(v, sum, sum)
+	ADDQ(Imm(32), row)
+	SUBQ(Imm(8), n)
+	JNZ(LabelRef("step"))
+	Label("done")
+	VHADDPS(sum, sum, sum)
+	VHADDPS(sum, sum, sum)
+	half := XMM()
+	VEXTRACTF128(Imm(1), sum, half)
+	VADDSS(half, sum.AsX(), half)
+	Store(half, ReturnIndex(0))
+	VZEROUPPER()
+	RET()
+}
+
+// wideNorm keeps the eight sums in two registers. The square of a float32 is exact in float64.
+func wideNorm() {
+	TEXT("wideNormAVX2", NOSPLIT, "func(row []float32) float64")
+	Pragma("noescape")
+	Doc("wideNormAVX2 is wideNormPortable for a multiple of 8 values.")
+	row, n := base("row"), Load(Param("row").Len(), GP64())
+	sum := [2]VecVirtual{YMM(), YMM()}
+	for _, s := range sum {
+		VXORPD(s, s, s)
+	}
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	Label("step")
+	for h, s := range sum {
+		v := YMM()
+		VCVTPS2PD(Mem{Base: row, Disp: 16 * h}, v)
+		VFMADD231PD(v, v, s)
+	}
+	ADDQ(Imm(32), row)
+	SUBQ(Imm(8), n)
+	JNZ(LabelRef("step"))
+	Label("done")
+	VADDPD(sum[1], sum[0], sum[0])
+	VHADDPD(sum[0], sum[0], sum[0])
+	half := XMM()
+	VEXTRACTF128(Imm(1), sum[0], half)
+	VADDSD(half, sum[0].AsX(), half)
+	Store(half, ReturnIndex(0))
+	VZEROUPPER()
+	RET()
+}
+
+func widen() {
+	TEXT("widenAVX2", NOSPLIT, "func(dst []float64, row []float32)")
+	Pragma("noescape")
+	Doc("widenAVX2 is widenPortable for a multiple of 8 values.")
+	dst, row, n := base("dst"), base("row"), Load(Param("row").Len(), GP64())
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	Label("step")
+	for h := range 2 {
+		v := YMM()
+		VCVTPS2PD(Mem{Base: row, Disp: 16 * h}, v)
+		VMOVUPD(v, Mem{Base: dst, Disp: 32 * h})
+	}
+	ADDQ(Imm(32), row)
+	ADDQ(Imm(64), dst)
+	SUBQ(Imm(8), n)
+	JNZ(LabelRef("step"))
+	Label("done")
+	VZEROUPPER()
+	RET()
+}
+
+// words rounds to whole numbers of 16 bits, to even ones where two are as near.
+func words() {
+	TEXT("wordsAVX512", NOSPLIT, "func(dst, src []float32, scale float32)")
+	Pragma("noescape")
+	Doc("wordsAVX512 is wordsPortable for a multiple of 16 values.")
+	dst, src, n := base("dst"), base("src"), Load(Param("src").Len(), GP64())
+	scale := ZMM()
+	at, _ := Param("scale").Resolve()
+	VBROADCASTSS(at.Addr, scale)
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	Label("step")
+	v := ZMM()
+	VMULPS(Mem{Base: src}, scale, v)
+	VCVTPS2DQ(v, v)
+	VPMOVSDW(v, Mem{Base: dst})
+	ADDQ(Imm(64), src)
+	ADDQ(Imm(32), dst)
+	SUBQ(Imm(16), n)
+	JNZ(LabelRef("step"))
+	Label("done")
+	VZEROUPPER()
+	RET()
 }
 
 func exact2(what string) {
