@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/lanes"
 	"github.com/tasterhq/taster/detect/sketch"
 )
 
@@ -233,7 +234,7 @@ func (f *fields) values(s *detect.Sample, env detect.Env) []float64 {
 	}
 	out := make([]float64, s.N*width)
 	detect.Chunks(s.N, rowsPerJob, env.Workers, func() func(first, end int) {
-		scratch := new(halves)
+		scratch := newScratch()
 		return func(first, end int) {
 			for i := first; i < end; i++ {
 				if len(f.row(out[i*width:i*width:(i+1)*width], s, i, scratch)) != width {
@@ -246,7 +247,7 @@ func (f *fields) values(s *detect.Sample, env detect.Env) []float64 {
 }
 
 // row appends the numeric fields of one row of a sample.
-func (f *fields) row(row []float64, s *detect.Sample, i int, scratch *halves) []float64 {
+func (f *fields) row(row []float64, s *detect.Sample, i int, scratch *scratch) []float64 {
 	if len(f.features) > 0 {
 		var features []float64
 		if len(s.FeatureNames) == len(f.features) {
@@ -331,25 +332,49 @@ func (f *fields) embeddingValues(row []float64, v []float32) []float64 {
 
 // textValues appends the summaries of one text: its length, how long its words are, shares of kinds of characters, and
 // four random signs summed over its words, as a hashed bag of words (Weinberger et al., ICML 2009) of four dimensions.
-func textValues(row []float64, text []byte, scratch *halves) []float64 {
+func textValues(row []float64, text []byte, scratch *scratch) []float64 {
 	if len(text) == 0 {
 		for range textFields {
 			row = append(row, math.NaN())
 		}
 		return row
 	}
-	var c summary
-	if len(text) <= tallied {
-		c = scratch.summarise(text)
-	} else {
-		c = summarise(text)
-	}
+	c := scratch.summarise(text)
 	n, w := float64(len(text)), float64(max(1, c.words))
 	row = append(row, n, float64(c.letters)/w, float64(c.digits)/n, float64(c.capitals)/n, float64(c.marks)/n, float64(c.beyond)/n)
 	for _, sum := range c.wording {
 		row = append(row, float64(sum)/math.Sqrt(w))
 	}
 	return row
+}
+
+// scratch is one goroutine's working memory for texts.
+type scratch struct {
+	lanes  *lanes.Scratch // nil where the processor has none
+	halves *halves        // in its place
+}
+
+func newScratch() *scratch {
+	if lanes.Available() {
+		return &scratch{lanes: new(lanes.Scratch)}
+	}
+	return &scratch{halves: new(halves)}
+}
+
+// summarise is the function of that name.
+func (s *scratch) summarise(text []byte) summary {
+	switch {
+	case s.lanes != nil && len(text) <= lanes.Most:
+		l := s.lanes.Summarise(text)
+		c := summary{digits: l.Digits, capitals: l.Capitals, marks: l.Marks, beyond: l.Beyond, letters: l.Letters, words: l.Words}
+		for i, n := range l.Votes {
+			c.wording[i] = 2*n - l.Words
+		}
+		return c
+	case s.halves != nil && len(text) <= tallied:
+		return s.halves.summarise(text)
+	}
+	return summarise(text)
 }
 
 // summary counts kinds of bytes and words; letters are all bytes that words are made of.
@@ -527,7 +552,7 @@ func (f *fields) bin(s *detect.Sample, env detect.Env) []uint8 {
 	}
 	out := make([]uint8, s.N*width)
 	detect.Chunks(s.N, rowsPerJob, env.Workers, func() func(first, end int) {
-		values, scratch := make([]float64, 0, numeric), new(halves)
+		values, scratch := make([]float64, 0, numeric), newScratch()
 		return func(first, end int) {
 			for i := first; i < end; i++ {
 				row := out[i*width : (i+1)*width]

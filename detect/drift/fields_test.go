@@ -5,14 +5,15 @@ import (
 	"testing"
 )
 
-// TestHalvesReadAsOne compares texts whose halves are read side by side with the same read from end to end, of any length, with and without words.
-func TestHalvesReadAsOne(t *testing.T) {
+// TestSummariesAreAlike compares texts whose halves, or whose words, are read side by side with the same read from end to end, of any length, with and
+// without words.
+func TestSummariesAreAlike(t *testing.T) {
 	rng := rand.New(rand.NewPCG(13, 14))
-	scratch := new(halves)
+	portable, best := &scratch{halves: new(halves)}, newScratch()
 	for trial := range 3000 {
 		text := make([]byte, rng.IntN(200))
 		if trial%100 == 0 {
-			text = make([]byte, tallied-rng.IntN(3))
+			text = make([]byte, tallied+2-rng.IntN(5))
 		}
 		kinds := []string{"abcXYZ019 .,é", "a ", "a", " ", "日本 x"}[trial%5]
 		for i := range text {
@@ -20,7 +21,11 @@ func TestHalvesReadAsOne(t *testing.T) {
 				text[i] = byte(rng.IntN(256))
 			}
 		}
-		if got, want := scratch.summarise(text), summarise(text); got != want {
+		want := summarise(text)
+		if got := portable.summarise(text); got != want {
+			t.Fatalf("%q is summarised as %+v by halves, want %+v", text, got, want)
+		}
+		if got := best.summarise(text); got != want {
 			t.Fatalf("%q is summarised as %+v, want %+v", text, got, want)
 		}
 	}

@@ -12,10 +12,13 @@ package text
 
 import (
 	"slices"
+	"sync"
 	"unicode"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/lanes"
 )
 
 // Token is one word or mark of a text.
@@ -121,35 +124,97 @@ func (t *Tokens) extended(texts [][]byte, workers int) *Tokens {
 // Tokenize cuts every text, with so many goroutines.
 func Tokenize(texts [][]byte, workers int) *Tokens {
 	t := &Tokens{blocks: make([]block, (len(texts)+blockRows-1)/blockRows)}
-	detect.Each(len(t.blocks), workers, func(b int) {
-		rows := texts[b*blockRows : min(len(texts), (b+1)*blockRows)]
-		bytes := 0
-		for _, text := range rows {
-			bytes += len(text)
+	detect.Chunks(len(t.blocks), 1, workers, func() func(first, end int) {
+		cutter := newCutter()
+		return func(first, _ int) {
+			rows := texts[first*blockRows : min(len(texts), (first+1)*blockRows)]
+			bytes := 0
+			for _, text := range rows {
+				bytes += len(text)
+			}
+			out := block{tokens: make([]Token, 0, bytes/5+16), ends: make([]int, len(rows)), keys: make([]uint64, len(rows))}
+			for i, text := range rows {
+				from := len(out.tokens)
+				out.tokens = cutter.append(out.tokens, text)
+				out.ends[i] = len(out.tokens)
+				out.keys[i] = Key(out.tokens[from:])
+			}
+			t.blocks[first] = out
 		}
-		out := block{tokens: make([]Token, 0, bytes/5+16), ends: make([]int, len(rows)), keys: make([]uint64, len(rows))}
-		for i, text := range rows {
-			from := len(out.tokens)
-			out.tokens = Append(out.tokens, text)
-			out.ends[i] = len(out.tokens)
-			out.keys[i] = Key(out.tokens[from:])
-		}
-		t.blocks[b] = out
 	})
 	return t
 }
 
 // Append appends the tokens of one text to dst, Most at most.
 func Append(dst []Token, text []byte) []Token {
-	first := len(dst)
+	c := cutters.Get().(*cutter)
+	defer cutters.Put(c)
+	return c.append(dst, text)
+}
+
+var cutters = sync.Pool{New: func() any { return newCutter() }}
+
+// cutter is one goroutine's scratch.
+type cutter struct {
+	lanes *lanes.Scratch // nil where the processor has none
+}
+
+func newCutter() *cutter {
+	if !lanes.Available() {
+		return &cutter{}
+	}
+	return &cutter{new(lanes.Scratch)}
+}
+
+// append is Append: what is ASCII up to white space is read by lanes, all else by the scanner.
+func (c *cutter) append(dst []Token, text []byte) []Token {
 	var s scanner
-	for s.next(text) {
-		dst = append(dst, s.token)
-		if len(dst)-first == 2*Most {
-			dst = append(dst[:first+Most*3/4], dst[len(dst)-Most/4:]...)
+	first := len(dst)
+	for s.at < len(text) {
+		if c.lanes != nil { // white space is next, or was last, or nothing was before
+			dst = c.plain(dst, &s, text)
+			dst = cropped(dst, first, 2*Most)
+		}
+		// What is here, if anything, is not ASCII, or more than lanes read at once.
+		for mark := s.at + fewBytes; s.at < len(text) && s.next(text); {
+			dst = append(dst, s.token)
+			dst = cropped(dst, first, 2*Most)
+			if c.lanes != nil && s.at >= mark && s.at < len(text) && ascii[text[s.at]]&3 == spaceClass {
+				break
+			}
 		}
 	}
-	if n := len(dst) - first; n > Most {
+	return cropped(dst, first, Most+1)
+}
+
+// fewBytes are not worth it to begin with lanes anew.
+const fewBytes = 64
+
+// plain appends the tokens of what follows s, as far as lanes read it.
+func (c *cutter) plain(dst []Token, s *scanner, text []byte) []Token {
+	rest := text[s.at:]
+	n := lanes.Plain(rest[:min(len(rest), lanes.Most)])
+	if n < len(rest) {
+		for n > 0 && ascii[rest[n-1]]&3 != spaceClass {
+			n-- // the word may go on
+		}
+	}
+	if s.at += n; n > 0 && s.at < len(text) {
+		s.at-- // the scanner has to see that white space was before
+	}
+	if n = c.lanes.Cut(rest[:n]); n == 0 {
+		return dst
+	}
+	dst = slices.Grow(dst, n)
+	from := len(dst)
+	dst = dst[:from+n]
+	c.lanes.Hash(unsafe.Slice((*uint32)(&dst[from]), n))
+	return dst
+}
+
+// cropped leaves the first three quarters and the last quarter of Most of the tokens from first on, where they are so many.
+func cropped(dst []Token, first, many int) []Token {
+	if len(dst)-first >= many {
 		dst = append(dst[:first+Most*3/4], dst[len(dst)-Most/4:]...)
 	}
 	return dst

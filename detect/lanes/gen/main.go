@@ -1,0 +1,518 @@
+// Command gen writes the assembly of package lanes:
+//
+//	go run . -pkg lanes -out ../kernels_amd64.s -stubs ../kernels_amd64.go
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+func main() {
+	ConstraintExpr("amd64")
+	plain()
+	cutTokens()
+	hashTokens()
+	cutWords()
+	voteWords()
+	Generate()
+}
+
+// The predicates of VPCMP.
+var (
+	less    = Imm(1)
+	upTo    = Imm(2)
+	greater = Imm(6)
+)
+
+// bytes fills a register with one byte.
+func bytes(b uint8) VecVirtual {
+	r, v := GP32(), ZMM()
+	MOVL(U32(uint32(b)), r)
+	VPBROADCASTB(r, v)
+	return v
+}
+
+// doubles fills a register with one number of 32 bits, quads with one of 64.
+func doubles(x uint32) VecVirtual {
+	r, v := GP32(), ZMM()
+	MOVL(U32(x), r)
+	VPBROADCASTD(r, v)
+	return v
+}
+
+func quads(x uint64) VecVirtual {
+	r, v := GP64(), ZMM()
+	MOVQ(U64(x), r)
+	VPBROADCASTQ(r, v)
+	return v
+}
+
+// places returns sixteen numbers of 32 bits, each a step above the one before, from 0.
+func places(name string, step uint32) VecVirtual {
+	data, ok := declared[name]
+	if !ok {
+		data = GLOBL(name, RODATA|NOPTR)
+		for i := range 16 {
+			DATA(4*i, U32(step*uint32(i)))
+		}
+		declared[name] = data
+	}
+	v := ZMM()
+	VMOVDQU32(data, v)
+	return v
+}
+
+var declared = map[string]Mem{}
+
+// upToRest sets k to the lowest n bits, all of them from 64 on and none below 0.
+func upToRest(n Register, k Register) {
+	count, all, none := GP64(), GP64(), GP64()
+	MOVQ(n, count)
+	XORQ(none, none)
+	TESTQ(count, count)
+	CMOVQLT(none, count)
+	MOVQ(I32(64), all)
+	CMPQ(count, all)
+	CMOVQGT(all, count)
+	// BZHI takes the index modulo 256, and leaves all bits from 64 on.
+	MOVQ(I32(-1), all)
+	BZHIQ(count, all, all)
+	KMOVQ(all, k)
+}
+
+// plain finds what is not ASCII.
+func plain() {
+	TEXT("plain", NOSPLIT, "func(text *byte, n int) int")
+	Pragma("noescape")
+	Doc("plain returns how many bytes of text there are before the first that is not ASCII. It reads n bytes.")
+	text, n := Load(Param("text"), GP64()), Load(Param("n"), GP64())
+	at, rest, mask := GP64(), GP64(), GP64()
+	XORQ(at, at)
+	k := K()
+	v := ZMM()
+	Label("block")
+	MOVQ(n, rest)
+	SUBQ(at, rest)
+	JLE(LabelRef("end"))
+	upToRest(rest, k)
+	VMOVDQU8_Z(Mem{Base: text, Index: at, Scale: 1}, k, v)
+	beyond := K()
+	VPMOVB2M(v, beyond)
+	KMOVQ(beyond, mask)
+	TESTQ(mask, mask)
+	JNZ(LabelRef("found"))
+	ADDQ(Imm(64), at)
+	JMP(LabelRef("block"))
+	Label("found")
+	TZCNTQ(mask, mask)
+	ADDQ(mask, at)
+	Store(at, ReturnIndex(0))
+	VZEROUPPER()
+	RET()
+	Label("end")
+	Store(n, ReturnIndex(0))
+	VZEROUPPER()
+	RET()
+}
+
+// kinds are the registers by which bytes are told apart.
+type kinds struct{ caseBit, a, letters, upper, zero, digits VecVirtual }
+
+func newKinds() kinds {
+	return kinds{caseBit: bytes(0x20), a: bytes('a'), letters: bytes(26), upper: bytes('A'), zero: bytes('0'), digits: bytes(10)}
+}
+
+// letter sets k to where ASCII letters stand.
+func (c kinds) letter(text VecVirtual, k Register) {
+	v := ZMM()
+	VPORD(c.caseBit, text, v)
+	VPSUBB(c.a, v, v)
+	VPCMPUB(less, c.letters, v, k)
+}
+
+// capital sets k to where capitals stand, and makes them small.
+func (c kinds) capital(text VecVirtual, k Register, small VecVirtual) {
+	v := ZMM()
+	VPSUBB(c.upper, text, v)
+	VPCMPUB(less, c.letters, v, k)
+	VMOVDQA64(text, small)
+	VPADDB(c.caseBit, text, k, small)
+}
+
+func (c kinds) digit(text VecVirtual, k Register) {
+	v := ZMM()
+	VPSUBB(c.zero, text, v)
+	VPCMPUB(less, c.digits, v, k)
+}
+
+// shifted returns mask a bit up, with the highest bit of before below.
+func shifted(mask, before Register) GPVirtual {
+	out := GP64()
+	MOVQ(mask, out)
+	SHLQ(Imm(1), before, out)
+	return out
+}
+
+// emit writes the places of a quarter's bits and moves on by as many.
+func emit(mask GPVirtual, place VecVirtual, to Register) {
+	k, v, n := K(), ZMM(), GP32()
+	KMOVW(mask.As32(), k)
+	VPCOMPRESSD_Z(place, k, v)
+	VMOVDQU32(v, Mem{Base: to})
+	MOVWLZX(mask.As16(), n)
+	POPCNTL(n, n)
+	LEAQ(Mem{Base: to, Index: n.As64(), Scale: 4}, to)
+}
+
+// cutTokens finds words and marks of ASCII text.
+func cutTokens() {
+	TEXT("cutTokens", NOSPLIT, "func(text *byte, n int, small *byte, from, to *uint32) int")
+	Pragma("noescape")
+	Doc("cutTokens finds the words and marks of n bytes of ASCII and returns how many there are: from, four times where each begins, with the flags of",
+		"a mark and of one that no white space precedes; to, where it ends. Small gets the text in lower case. It reads n bytes, and writes up to 64 bytes and",
+		"16 places more than there are, and 64 bytes more.")
+	text, n := Load(Param("text"), GP64()), Load(Param("n"), GP64())
+	small := Load(Param("small"), GP64())
+	from, to := Load(Param("from"), GP64()), Load(Param("to"), GP64())
+	c := newKinds()
+	apostrophe, space, del := bytes('\''), bytes(' '), bytes(0x7f)
+	mark, glued := doubles(1), doubles(2)
+	begin, end := places("fours", 4), places("ones", 1)
+	fours, ones := doubles(64), doubles(16)
+
+	wordBefore, inBefore, marksBefore, spacesBefore := GP64(), GP64(), GP64(), GP64()
+	XORQ(wordBefore, wordBefore)
+	XORQ(inBefore, inBefore)
+	XORQ(marksBefore, marksBefore)
+	MOVQ(I32(-1), spacesBefore)
+
+	Label("block")
+	valid := K()
+	upToRest(n, valid)
+	v, lower := ZMM(), ZMM()
+	VMOVDQU8_Z(Mem{Base: text}, valid, v)
+	k, other := K(), K()
+	c.capital(v, k, lower)
+	VMOVDQU8(lower, Mem{Base: small})
+	// Words: letters, digits, and apostrophes between them.
+	word, joined, in := GP64(), GP64(), GP64()
+	c.letter(v, k)
+	c.digit(v, other)
+	KORQ(k, other, k)
+	KMOVQ(k, word)
+	spaces := GP64()
+	VPCMPUB(upTo, space, v, k)
+	VPCMPEQB(del, v, other)
+	KORQ(k, other, k)
+	KMOVQ(k, spaces)
+	VPCMPEQB(apostrophe, v, k)
+	KMOVQ(k, joined)
+	next, rest := GP64(), GP64()
+	LEAQ(Mem{Base: n, Disp: -1}, rest)
+	upToRest(rest, valid)
+	VMOVDQU8_Z(Mem{Base: text, Disp: 1}, valid, v)
+	c.letter(v, k)
+	c.digit(v, other)
+	KORQ(k, other, k)
+	KMOVQ(k, next)
+	ANDQ(next, joined)
+	ANDQ(shifted(word, wordBefore), joined)
+	MOVQ(word, wordBefore)
+	MOVQ(word, in)
+	ORQ(joined, in)
+	marks := GP64()
+	MOVQ(in, marks)
+	ORQ(spaces, marks)
+	NOTQ(marks)
+	// Where tokens begin and end.
+	begins, ends := GP64(), GP64()
+	above := shifted(in, inBefore)
+	ANDNQ(in, above, begins) // in and not above
+	ANDNQ(above, in, ends)   // above and not in
+	ORQ(marks, begins)
+	ORQ(shifted(marks, marksBefore), ends)
+	loose := shifted(spaces, spacesBefore)
+	NOTQ(loose)
+	MOVQ(in, inBefore)
+	MOVQ(marks, marksBefore)
+	MOVQ(spaces, spacesBefore)
+	for quarter := range 4 {
+		place := ZMM()
+		VMOVDQA64(begin, place)
+		KMOVW(marks.As32(), k)
+		VPORD(mark, place, k, place)
+		KMOVW(loose.As32(), k)
+		VPORD(glued, place, k, place)
+		emit(begins, place, from)
+		emit(ends, end, to)
+		VPADDD(fours, begin, begin)
+		VPADDD(ones, end, end)
+		if quarter < 3 {
+			for _, m := range []Register{marks, loose, begins, ends} {
+				SHRQ(Imm(16), m)
+			}
+		}
+	}
+	ADDQ(Imm(64), text)
+	ADDQ(Imm(64), small)
+	SUBQ(Imm(64), n)
+	JGE(LabelRef("block")) // once more where the text fills the last block, so that its last token ends
+	start := Load(Param("from"), GP64())
+	SUBQ(start, from)
+	SHRQ(Imm(2), from)
+	Store(from, ReturnIndex(0))
+	VZEROUPPER()
+	RET()
+}
+
+// hashTokens hashes sixteen tokens side by side.
+func hashTokens() {
+	TEXT("hashTokens", NOSPLIT, "func(small *byte, from, to *uint32, n int, tokens *uint32)")
+	Pragma("noescape")
+	Doc("hashTokens writes the tokens that cutTokens found: of n of them, in small. It reads up to 4 bytes behind a word.")
+	small, from, to := Load(Param("small"), GP64()), Load(Param("from"), GP64()), Load(Param("to"), GP64())
+	n, tokens := Load(Param("n"), GP64()), Load(Param("tokens"), GP64())
+	seed, step := doubles(0x2545f491), doubles(0x01000193)
+	first, second, whole, head := doubles(0x85ebca6b), doubles(0xc2b2ae35), doubles(1<<18-1), doubles(3)
+	low := doubles(0xff)
+	long := []VecVirtual{doubles(0), doubles(1), doubles(2), doubles(3)}
+	four := doubles(4)
+
+	Label("group")
+	k, some := K(), K()
+	upToRest(n, k)
+	place, length, flags, h, stem := ZMM(), ZMM(), ZMM(), ZMM(), ZMM()
+	VMOVDQU32_Z(Mem{Base: from}, k, place)
+	VMOVDQU32_Z(Mem{Base: to}, k, length)
+	VPANDD(head, place, flags)
+	VPSRLD(Imm(2), place, place)
+	VPSUBD(place, length, length)
+	VMOVDQA64(seed, h)
+	letters, letter := ZMM(), ZMM()
+	gather := func() {
+		VPCMPD(greater, long[0], length, k)
+		VPXORD(letters, letters, letters)
+		VPGATHERDD(Mem{Base: small, Index: place, Scale: 1}, k, letters)
+	}
+	read := func(i int) {
+		VPCMPD(greater, long[i], length, some)
+		switch i {
+		case 0:
+			VPANDD(low, letters, letter)
+		case 3:
+			VPSRLD(Imm(24), letters, letter)
+		default:
+			VPSRLD(Imm(uint64(8*i)), letters, letter)
+			VPANDD(low, letter, letter)
+		}
+		VPXORD(h, letter, letter)
+		VPMULLD(step, letter, some, h)
+	}
+	advance := func(end string) {
+		VPCMPD(greater, four, length, k)
+		KTESTW(k, k)
+		JZ(LabelRef(end))
+		VPADDD(four, place, place)
+		VPSUBD(four, length, length)
+	}
+	gather()
+	for i := range 4 {
+		read(i)
+	}
+	VMOVDQA64(h, stem)
+	advance("mix")
+	gather()
+	read(0)
+	VMOVDQA64(h, stem)
+	for i := 1; i < 4; i++ {
+		read(i)
+	}
+	Label("more")
+	advance("mix")
+	gather()
+	for i := range 4 {
+		read(i)
+	}
+	JMP(LabelRef("more"))
+	Label("mix")
+	for _, v := range []VecVirtual{h, stem} {
+		t := ZMM()
+		VPSRLD(Imm(16), v, t)
+		VPXORD(t, v, v)
+		VPMULLD(first, v, v)
+		VPSRLD(Imm(13), v, t)
+		VPXORD(t, v, v)
+		VPMULLD(second, v, v)
+		VPSRLD(Imm(16), v, t)
+		VPXORD(t, v, v)
+	}
+	VPSLLD(Imm(2), h, h)
+	VPANDD(whole, h, h)
+	VPANDND(stem, whole, stem)
+	VPORD(stem, h, h)
+	VPORD(flags, h, h)
+	upToRest(n, k)
+	VMOVDQU32(h, k, Mem{Base: tokens})
+	ADDQ(Imm(64), from)
+	ADDQ(Imm(64), to)
+	ADDQ(Imm(64), tokens)
+	SUBQ(Imm(16), n)
+	JG(LabelRef("group"))
+	VZEROUPPER()
+	RET()
+}
+
+// cutWords finds words of any bytes and counts kinds of bytes.
+func cutWords() {
+	TEXT("cutWords", NOSPLIT, "func(text *byte, n int, small *byte, from, to *uint32, kinds *[5]int) int")
+	Pragma("noescape")
+	Doc("cutWords finds the runs of letters, digits and bytes beyond ASCII in n bytes and returns how many there are: from, where each begins; to, where it",
+		"ends. Small gets the text with capitals made small. Kinds gets the number of digits, capitals, marks, bytes beyond ASCII and bytes of words. It",
+		"reads n bytes, and writes up to 64 bytes and 16 places more than there are, and 64 bytes more.")
+	text, n := Load(Param("text"), GP64()), Load(Param("n"), GP64())
+	small := Load(Param("small"), GP64())
+	from, to, kinds := Load(Param("from"), GP64()), Load(Param("to"), GP64()), Load(Param("kinds"), GP64())
+	c := newKinds()
+	space := bytes(' ')
+	place := places("ones", 1)
+	ones := doubles(16)
+	inBefore, count := GP64(), GP64()
+	XORQ(inBefore, inBefore)
+	for i := range 5 {
+		MOVQ(I32(0), Mem{Base: kinds, Disp: 8 * i})
+	}
+	add := func(i int, k Register) {
+		KMOVQ(k, count)
+		POPCNTQ(count, count)
+		ADDQ(count, Mem{Base: kinds, Disp: 8 * i})
+	}
+
+	Label("block")
+	valid := K()
+	upToRest(n, valid)
+	v, lower := ZMM(), ZMM()
+	VMOVDQU8_Z(Mem{Base: text}, valid, v)
+	k, words := K(), K()
+	c.capital(v, k, lower)
+	add(1, k)
+	VMOVDQU8(lower, Mem{Base: small})
+	c.letter(v, words)
+	c.digit(v, k)
+	add(0, k)
+	KORQ(words, k, words)
+	VPMOVB2M(v, k)
+	add(3, k)
+	KORQ(words, k, words)
+	add(4, words)
+	VPCMPUB(greater, space, v, k)
+	KANDNQ(k, words, k)
+	add(2, k)
+	in, begins, ends := GP64(), GP64(), GP64()
+	KMOVQ(words, in)
+	above := shifted(in, inBefore)
+	ANDNQ(in, above, begins)
+	ANDNQ(above, in, ends)
+	MOVQ(in, inBefore)
+	for quarter := range 4 {
+		emit(begins, place, from)
+		emit(ends, place, to)
+		VPADDD(ones, place, place)
+		if quarter < 3 {
+			SHRQ(Imm(16), begins)
+			SHRQ(Imm(16), ends)
+		}
+	}
+	ADDQ(Imm(64), text)
+	ADDQ(Imm(64), small)
+	SUBQ(Imm(64), n)
+	JGE(LabelRef("block"))
+	start := Load(Param("from"), GP64())
+	SUBQ(start, from)
+	SHRQ(Imm(2), from)
+	Store(from, ReturnIndex(0))
+	VZEROUPPER()
+	RET()
+}
+
+// voteWords hashes eight words side by side.
+func voteWords() {
+	TEXT("voteWords", NOSPLIT, "func(small *byte, from, to *uint32, n int, votes *[4]int)")
+	Pragma("noescape")
+	Doc("voteWords adds to votes how many of the n words that cutWords found, in small, have each of the four lowest bits of their hash set. It reads up to 8 bytes",
+		"behind a word.")
+	small, from, to := Load(Param("small"), GP64()), Load(Param("from"), GP64()), Load(Param("to"), GP64())
+	n, votes := Load(Param("n"), GP64()), Load(Param("votes"), GP64())
+	seed, step := quads(0xcbf29ce484222325), quads(0x100000001b3)
+	first, second, low := quads(0xbf58476d1ce4e5b9), quads(0x94d049bb133111eb), quads(0xff)
+	var long []VecVirtual
+	for i := range 8 {
+		long = append(long, quads(uint64(i)))
+	}
+	eight := quads(8)
+	var sums []GPVirtual
+	for range 4 {
+		s := GP64()
+		XORQ(s, s)
+		sums = append(sums, s)
+	}
+
+	Label("group")
+	k, some := K(), K()
+	upToRest(n, k)
+	place, length, h := ZMM(), ZMM(), ZMM()
+	VPMOVZXDQ_Z(Mem{Base: from}, k, place)
+	VPMOVZXDQ_Z(Mem{Base: to}, k, length)
+	VPSUBQ(place, length, length)
+	VMOVDQA64(seed, h)
+	Label("letters")
+	letters, letter := ZMM(), ZMM()
+	VPCMPQ(greater, long[0], length, k)
+	VPXORQ(letters, letters, letters)
+	VPGATHERQQ(Mem{Base: small, Index: place, Scale: 1}, k, letters)
+	for i := range 8 {
+		VPCMPQ(greater, long[i], length, some)
+		VPANDQ(low, letters, letter)
+		VPSRLQ(Imm(8), letters, letters)
+		VPXORQ(h, letter, letter)
+		VPMULLQ(step, letter, some, h)
+	}
+	VPCMPQ(greater, eight, length, k)
+	KTESTB(k, k)
+	JZ(LabelRef("mix"))
+	VPADDQ(eight, place, place)
+	VPSUBQ(eight, length, length)
+	JMP(LabelRef("letters"))
+	Label("mix")
+	t := ZMM()
+	VPSRLQ(Imm(30), h, t)
+	VPXORQ(t, h, h)
+	VPMULLQ(first, h, h)
+	VPSRLQ(Imm(27), h, t)
+	VPXORQ(t, h, h)
+	VPMULLQ(second, h, h)
+	VPSRLQ(Imm(31), h, t)
+	VPXORQ(t, h, h)
+	for i, bit := range []int{1, 2, 4, 8} {
+		upToRest(n, k)
+		if i == 3 {
+			VPTESTMQ(eight, h, k, some)
+		} else {
+			VPTESTMQ(long[bit], h, k, some)
+		}
+		count := GP32()
+		KMOVB(some, count)
+		POPCNTL(count, count)
+		ADDQ(count.As64(), sums[i])
+	}
+	ADDQ(Imm(32), from)
+	ADDQ(Imm(32), to)
+	SUBQ(Imm(8), n)
+	JG(LabelRef("group"))
+	for i, s := range sums {
+		ADDQ(s, Mem{Base: votes, Disp: 8 * i})
+	}
+	VZEROUPPER()
+	RET()
+}

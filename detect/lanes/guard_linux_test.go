@@ -1,0 +1,64 @@
+package lanes
+
+import (
+	"bytes"
+	"slices"
+	"syscall"
+	"testing"
+	"unsafe"
+)
+
+// atBorder returns n values that end where the process may neither read nor write on.
+func atBorder[T any](t *testing.T, n int) []T {
+	t.Helper()
+	var value T
+	page, bytes := syscall.Getpagesize(), n*int(unsafe.Sizeof(value))
+	size := (bytes + page - 1) / page * page
+	all, err := syscall.Mmap(-1, 0, size+page, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Munmap(all); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := syscall.Mprotect(all[size:], syscall.PROT_NONE); err != nil {
+		t.Fatal(err)
+	}
+	return unsafe.Slice((*T)(unsafe.Pointer(&all[size-bytes])), n)
+}
+
+// TestKernelsStayInside: who reads or writes behind what he is given dies.
+func TestKernelsStayInside(t *testing.T) {
+	if !Available() {
+		t.Log("this processor has no lanes")
+		return
+	}
+	text, tokens := atBorder[byte](t, Most), atBorder[uint32](t, Most)
+	s := &atBorder[Scratch](t, 1)[0]
+	for _, what := range []string{"x", ".", "a. ", "don't ", "a'", " ", "incomprehensibilities "} {
+		copy(text, bytes.Repeat([]byte(what), Most/len(what)+1))
+		for _, n := range []int{0, 1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 1000, Most - 64, Most - 1, Most} {
+			part := text[Most-n:]
+			if got := Plain(part); got != n {
+				t.Fatalf("%d of %d bytes are ASCII", got, n)
+			}
+			own := tokens[Most-s.Cut(part):]
+			s.Hash(own)
+			again := make([]uint32, s.Cut(slices.Clone(part)))
+			if s.Hash(again); !slices.Equal(own, again) {
+				t.Fatalf("%d bytes of %q have other tokens elsewhere", n, what)
+			}
+			if got, want := s.Summarise(part), s.Summarise(slices.Clone(part)); got != want {
+				t.Fatalf("%d bytes of %q are %+v here and %+v elsewhere", n, what, got, want)
+			}
+		}
+	}
+	text[Most-1] = 0x80
+	for n := 1; n < 200; n++ {
+		if got := Plain(text[Most-n:]); got != n-1 {
+			t.Fatalf("%d of %d bytes are ASCII", got, n)
+		}
+	}
+}

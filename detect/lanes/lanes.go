@@ -1,0 +1,67 @@
+// Package lanes reads the bytes of texts 64 at a time, and hashes their words sixteen or eight at a time, for those detectors that read every byte
+// of every text. Where words end cannot be foretold, so a loop over bytes pays for a wrong guess with every word, and a hash that takes
+// one byte after the other waits for one multiplication after the other; side by side neither matters.
+//
+// It works where the processor has AVX-512 (F, BW, DQ, POPCNT, BMI2), which [Available] tells, and nowhere else: whoever uses it has a
+// readable version of his own, which is what it is tested against, and what other processors run. The answers are the same to the bit.
+package lanes
+
+// Most is how many bytes are read at once.
+const Most = 1 << 12
+
+// Scratch is one goroutine's working memory.
+type Scratch struct {
+	small    [Most + 128]byte  // the text in lower case
+	from, to [Most + 32]uint32 // where words begin and end
+}
+
+// Available tells whether the processor has what the rest needs.
+func Available() bool { return available }
+
+// Plain returns how many bytes of text there are before the first that is not ASCII.
+func Plain(text []byte) int {
+	if len(text) == 0 {
+		return 0
+	}
+	return plain(&text[0], len(text))
+}
+
+// Cut finds the words and marks of ASCII text, of Most bytes at most, and returns how many there are. What they are is told by package text, and its tokens
+// are what Hash writes.
+func (s *Scratch) Cut(text []byte) int {
+	if len(text) == 0 {
+		return 0
+	}
+	_ = text[:len(text):min(len(text), Most)]
+	return cutTokens(&text[0], len(text), &s.small[0], &s.from[0], &s.to[0])
+}
+
+// Hash writes the tokens of what Cut found just before, as many as tokens has room for.
+func (s *Scratch) Hash(tokens []uint32) {
+	if len(tokens) > 0 {
+		hashTokens(&s.small[0], &s.from[0], &s.to[0], len(tokens), &tokens[0])
+	}
+}
+
+// Summary counts kinds of bytes of a text, and its words: runs of ASCII letters, digits and bytes beyond ASCII.
+type Summary struct {
+	Digits, Capitals, Marks, Beyond, Letters, Words int
+	// Votes is how many words have each of the four lowest bits of their hash set: FNV-1a of 64 bits of the word in lower case, mixed as
+	// sketch.Mix does.
+	Votes [4]int
+}
+
+// Summarise counts what is in a text of Most bytes at most.
+func (s *Scratch) Summarise(text []byte) (sum Summary) {
+	if len(text) == 0 {
+		return sum
+	}
+	_ = text[:len(text):min(len(text), Most)]
+	var kinds [5]int
+	sum.Words = cutWords(&text[0], len(text), &s.small[0], &s.from[0], &s.to[0], &kinds)
+	if sum.Words > 0 {
+		voteWords(&s.small[0], &s.from[0], &s.to[0], sum.Words, &sum.Votes)
+	}
+	sum.Digits, sum.Capitals, sum.Marks, sum.Beyond, sum.Letters = kinds[0], kinds[1], kinds[2], kinds[3], kinds[4]
+	return sum
+}

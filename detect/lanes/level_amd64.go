@@ -1,0 +1,7 @@
+package lanes
+
+import "golang.org/x/sys/cpu"
+
+//go:generate sh -c "cd gen && go run . -pkg lanes -out ../kernels_amd64.s -stubs ../kernels_amd64.go"
+
+var available = cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasBMI1 && cpu.X86.HasBMI2 && cpu.X86.HasPOPCNT

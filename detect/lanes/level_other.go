@@ -1,0 +1,17 @@
+//go:build !amd64
+
+package lanes
+
+const available = false
+
+const absent = "lanes: this processor has none"
+
+func plain(*byte, int) int { panic(absent) }
+
+func cutTokens(*byte, int, *byte, *uint32, *uint32) int { panic(absent) }
+
+func hashTokens(*byte, *uint32, *uint32, int, *uint32) { panic(absent) }
+
+func cutWords(*byte, int, *byte, *uint32, *uint32, *[5]int) int { panic(absent) }
+
+func voteWords(*byte, *uint32, *uint32, int, *[4]int) { panic(absent) }
