@@ -2,7 +2,6 @@ package labels
 
 import (
 	"math"
-	"math/rand/v2"
 	"slices"
 	"sync"
 
@@ -89,15 +88,15 @@ func fit(s *detect.Sample, most int, env detect.Env) *Model {
 	}
 	rows = rows[:min(len(rows), most)]
 	m.rows = len(rows)
-	examples := make([]example, len(rows))
+	learned := make([]example, len(rows))
 	for i, r := range rows {
-		examples[i] = example{tokens.Row(r.at), own[r.at], uint8(r.key % folds)}
+		learned[i] = example{tokens.Row(r.at), own[r.at], uint8(r.key % folds)}
 	}
 	env.Shared = nil // the model may be kept for long, and what is shared while it is fitted must not be
-	m.parts = sync.OnceValue(func() parts { return m.crossFit(examples, false, env) })
-	m.wary = sync.OnceValue(func() parts { return m.crossFit(examples, true, env) })
+	m.parts = sync.OnceValue(func() parts { return m.crossFit(learned, false, env) })
+	m.wary = sync.OnceValue(func() parts { return m.crossFit(learned, true, env) })
 	m.whole = sync.OnceValue(func() *linear {
-		l := train(examples, -1, m.groups, false, env.Seed)
+		l := numbered(learned, m.groups, bitsWithout(learned, none)).train(none, false, env.Seed)
 		l.temper = m.parts()[0].temper
 		return l
 	})
@@ -105,10 +104,16 @@ func fit(s *detect.Sample, most int, env detect.Env) *Model {
 }
 
 // crossFit trains one model per fold, tempered on the rows that it has not seen.
-func (m *Model) crossFit(examples []example, wary bool, env detect.Env) parts {
+func (m *Model) crossFit(rows []example, wary bool, env detect.Env) parts {
 	var p parts
-	detect.Each(folds, env.Workers, func(k int) { p[k] = train(examples, k, m.groups, wary, env.Seed) })
-	temper := temperature(examples, p, m.groups)
+	shared := map[int]*examples{} // by bits, which are mostly the same
+	for k := range p {
+		if bits := bitsWithout(rows, k); shared[bits] == nil {
+			shared[bits] = numbered(rows, m.groups, bits)
+		}
+	}
+	detect.Each(folds, env.Workers, func(k int) { p[k] = shared[bitsWithout(rows, k)].train(k, wary, env.Seed) })
+	temper := temperature(rows, p, m.groups)
 	for _, part := range p {
 		part.temper = temper
 	}
@@ -220,40 +225,6 @@ func (m *Model) predict(s *detect.Sample, wary bool, env detect.Env) []float32 {
 	})
 }
 
-// temperature returns the factor on logits under which held-out labels are likeliest (Guo et al., ICML 2017,
-// arXiv 1706.04599), found by Newton's method.
-func temperature(set []example, held parts, groups int) float32 {
-	logits := make([]float32, groups)
-	factor := 1.0
-	for range 8 {
-		slope, curve := 0.0, 1e-9
-		for _, e := range set {
-			held[e.fold].logits(logits, e.tokens)
-			top := slices.Max(logits)
-			sum, mean, square := 0.0, 0.0, 0.0
-			for _, l := range logits {
-				w := math.Exp(factor * float64(l-top))
-				sum += w
-				mean += w * float64(l)
-				square += w * float64(l) * float64(l)
-			}
-			mean /= sum
-			slope += float64(logits[e.group]) - mean
-			curve += square/sum - mean*mean
-		}
-		factor += max(-0.5, min(slope/curve, 0.5))
-		factor = max(0.05, min(factor, 5))
-	}
-	return float32(factor)
-}
-
-// example is one labelled row to learn from.
-type example struct {
-	tokens []text.Token
-	group  int8
-	fold   uint8
-}
-
 // linear is one logistic regression over hashed words and stems. Each bucket of its table holds the inverse document
 // frequency, 0 for what was never seen, and a weight per group.
 type linear struct {
@@ -264,11 +235,12 @@ type linear struct {
 	temper float32
 }
 
-func (l *linear) word(t text.Token) int {
-	return int(t.ID()*0x9e3779b1>>(32-l.bits)) * (1 + l.groups)
-}
+// wordBucket and stemBucket return the buckets of a token's word and stem in a table in which so many bits number words.
+func wordBucket(t text.Token, bits int) uint32 { return t.ID() * 0x9e3779b1 >> (32 - bits) }
+func stemBucket(t text.Token, bits int) uint32 { return 1<<bits + t.Stem() }
 
-func (l *linear) stem(t text.Token) int { return (1<<l.bits + int(t.Stem())) * (1 + l.groups) }
+func (l *linear) word(t text.Token) int { return int(wordBucket(t, l.bits)) * (1 + l.groups) }
+func (l *linear) stem(t text.Token) int { return int(stemBucket(t, l.bits)) * (1 + l.groups) }
 
 // logits writes one logit per group. A bucket that was never seen adds nothing, as any number times its 0.
 func (l *linear) logits(out []float32, row []text.Token) {
@@ -280,13 +252,13 @@ func (l *linear) logits(out []float32, row []text.Token) {
 		stems := l.table[stride<<l.bits:]
 		for _, t := range row {
 			word := (*[stride]float32)(l.table[l.word(t):])
-			norm += word[0] * word[0]
-			a += word[0] * word[1]
-			b += word[0] * word[2]
+			norm += float32(word[0] * word[0])
+			a += float32(word[0] * word[1])
+			b += float32(word[0] * word[2])
 			stem := (*[stride]float32)(stems[stride*int(t.Stem()):])
-			norm += stem[0] * stem[0]
-			a += stem[0] * stem[1]
-			b += stem[0] * stem[2]
+			norm += float32(stem[0] * stem[0])
+			a += float32(stem[0] * stem[1])
+			b += float32(stem[0] * stem[2])
 		}
 		sum[0], sum[1] = a, b
 	} else {
@@ -297,9 +269,9 @@ func (l *linear) logits(out []float32, row []text.Token) {
 				if idf == 0 {
 					continue
 				}
-				norm += idf * idf
+				norm += float32(idf * idf)
 				for g, w := range bucket[1:] {
-					sum[g] += idf * w
+					sum[g] += float32(idf * w)
 				}
 			}
 		}
@@ -309,7 +281,7 @@ func (l *linear) logits(out []float32, row []text.Token) {
 		scale = 1 / float32(math.Sqrt(float64(norm)))
 	}
 	for g := range out {
-		out[g] = l.bias[g] + scale*sum[g]
+		out[g] = l.bias[g] + float32(scale*sum[g])
 	}
 }
 
@@ -327,124 +299,5 @@ func (l *linear) predict(out []float32, row []text.Token) {
 	}
 	for g := range out {
 		out[g] = (1-doubt)*out[g]/sum + doubt/float32(len(out))
-	}
-}
-
-// train fits a model to the examples that are not in fold leave, by stochastic gradient descent with the step of
-// Bottou (2010), on rows of unit length.
-func train(set []example, leave, groups int, wary bool, seed uint64) *linear {
-	var used []example
-	tokens := 0
-	for _, e := range set {
-		if int(e.fold) != leave {
-			used = append(used, e)
-			tokens += len(e.tokens)
-		}
-	}
-	l := &linear{groups: groups, bits: 12, temper: 1}
-	for l.bits < 17 && 1<<l.bits < tokens {
-		l.bits++
-	}
-	stride := 1 + groups
-	l.table = make([]float32, (1<<l.bits+text.Stems)*stride)
-	if len(used) == 0 {
-		return l
-	}
-	seen := make([]int32, len(l.table)/stride) // the last row that had it, from 1
-	for i, e := range used {
-		for _, t := range e.tokens {
-			for _, at := range [2]int{l.word(t), l.stem(t)} {
-				if seen[at/stride] != int32(i+1) {
-					seen[at/stride] = int32(i + 1)
-					l.table[at]++
-				}
-			}
-		}
-	}
-	n := float64(len(used))
-	common := math.Inf(1)
-	if wary {
-		common = max(commonRows, commonShare*n)
-	}
-	for at := 0; at < len(l.table); at += stride {
-		switch df := float64(l.table[at]); {
-		case df >= common:
-			l.table[at] = 0
-		case df > 0:
-			l.table[at] = float32(math.Log((1+n)/(1+df)) + 1)
-		}
-	}
-	epochs := max(3, min(20, 100_000/len(used)))
-	shrink := 1 / (inverseL2 * n)
-	order := rand.New(rand.NewPCG(seed, 0x1abe1)).Perm(len(used))
-	var p [MostGroups]float32
-	scale := 1.0 // the weights are the table's times this
-	step := 0
-	for range epochs {
-		for _, at := range order {
-			e := &used[at]
-			rate := firstStep / (1 + firstStep*shrink*float64(step))
-			step++
-			l.gradient(p[:groups], e, scale)
-			scale *= 1 - rate*shrink
-			l.descend(p[:groups], e.tokens, float32(rate/scale), float32(rate))
-		}
-		if scale < 1e-3 {
-			l.rescale(float32(scale))
-			scale = 1
-		}
-	}
-	l.rescale(float32(scale))
-	return l
-}
-
-// gradient writes p(g | row) − [g is the row's].
-func (l *linear) gradient(out []float32, e *example, scale float64) {
-	l.logits(out, e.tokens)
-	top := float32(math.Inf(-1))
-	for g := range out {
-		out[g] = l.bias[g] + float32(scale)*(out[g]-l.bias[g])
-		top = max(top, out[g])
-	}
-	sum := float32(0)
-	for g, v := range out {
-		out[g] = float32(math.Exp(float64(v - top)))
-		sum += out[g]
-	}
-	for g := range out {
-		out[g] /= sum
-	}
-	out[e.group]--
-}
-
-func (l *linear) descend(gradient []float32, row []text.Token, rate, biasRate float32) {
-	norm := float32(0)
-	for _, t := range row {
-		for _, at := range [2]int{l.word(t), l.stem(t)} {
-			norm += l.table[at] * l.table[at]
-		}
-	}
-	if norm == 0 {
-		return
-	}
-	rate /= float32(math.Sqrt(float64(norm)))
-	for _, t := range row {
-		for _, at := range [2]int{l.word(t), l.stem(t)} {
-			bucket := l.table[at : at+1+l.groups]
-			for g, d := range gradient {
-				bucket[1+g] -= rate * bucket[0] * d
-			}
-		}
-	}
-	for g, d := range gradient {
-		l.bias[g] -= 0.01 * biasRate * d
-	}
-}
-
-func (l *linear) rescale(by float32) {
-	for at := 0; at < len(l.table); at += 1 + l.groups {
-		for g := range l.groups {
-			l.table[at+1+g] *= by
-		}
 	}
 }

@@ -1,0 +1,134 @@
+package labels
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/tasterhq/taster/detect/text"
+)
+
+// plainly trains as train does, on tokens as they are and into the table that they are looked up in.
+func plainly(set []example, leave, groups int, wary bool, seed uint64) *linear {
+	var used []example
+	tokens := 0
+	for _, e := range set {
+		if int(e.fold) != leave {
+			used = append(used, e)
+			tokens += len(e.tokens)
+		}
+	}
+	l := &linear{groups: groups, bits: tableBits(tokens), temper: 1}
+	stride := 1 + groups
+	l.table = make([]float32, (1<<l.bits+text.Stems)*stride)
+	if len(used) == 0 {
+		return l
+	}
+	buckets := func(e example, do func(bucket []float32)) {
+		for _, t := range e.tokens {
+			do(l.table[l.word(t):][:stride])
+			do(l.table[l.stem(t):][:stride])
+		}
+	}
+	for _, e := range used {
+		seen := map[*float32]bool{}
+		buckets(e, func(bucket []float32) {
+			if !seen[&bucket[0]] {
+				seen[&bucket[0]] = true
+				bucket[0]++
+			}
+		})
+	}
+	n := float64(len(used))
+	for at := 0; at < len(l.table); at += stride {
+		switch df := float64(l.table[at]); {
+		case wary && df >= max(commonRows, commonShare*n):
+			l.table[at] = 0
+		case df > 0:
+			l.table[at] = float32(math.Log((1+n)/(1+df)) + 1)
+		}
+	}
+	epochs := max(3, min(20, 100_000/len(used)))
+	shrink := 1 / (inverseL2 * n)
+	order := rand.New(rand.NewPCG(seed, 0x1abe1)).Perm(len(used))
+	rescale := func(by float32) {
+		for at := range l.table {
+			if at%stride > 0 {
+				l.table[at] *= by
+			}
+		}
+	}
+	p := make([]float32, groups)
+	scale, step := 1.0, 0
+	for range epochs {
+		for _, at := range order {
+			e := used[at]
+			rate := firstStep / (1 + firstStep*shrink*float64(step))
+			step++
+			l.logits(p, e.tokens)
+			for g := range p {
+				p[g] = l.bias[g] + float32(float32(scale)*(p[g]-l.bias[g]))
+			}
+			top, sum := slices.Max(p), float32(0)
+			for g, v := range p {
+				p[g] = float32(math.Exp(float64(v - top)))
+				sum += p[g]
+			}
+			for g := range p {
+				p[g] /= sum
+			}
+			p[e.group]--
+			scale *= 1 - rate*shrink
+			norm := float32(0)
+			buckets(e, func(bucket []float32) { norm += float32(bucket[0] * bucket[0]) })
+			if norm == 0 {
+				continue
+			}
+			pace := float32(rate/scale) / float32(math.Sqrt(float64(norm)))
+			buckets(e, func(bucket []float32) {
+				for g, d := range p {
+					bucket[1+g] -= float32(pace * bucket[0] * d)
+				}
+			})
+			for g, d := range p {
+				l.bias[g] -= float32(0.01 * float32(rate) * d)
+			}
+		}
+		if scale < 1e-3 {
+			rescale(float32(scale))
+			scale = 1
+		}
+	}
+	rescale(float32(scale))
+	return l
+}
+
+// Models are the same to the bit, whatever makes their training fast.
+func TestTrainedAsPlainly(t *testing.T) {
+	for _, groups := range []int{2, 3, MostGroups} {
+		for _, rows := range []int{20, 150, 900} {
+			s := rated(rows, groups, 5)
+			tokens := text.Tokenize(s.Text, 1)
+			set := make([]example, rows)
+			for i := range set {
+				set[i] = example{tokens.Row(i), int8(s.Label[i]), uint8(tokens.Key(i) % folds)}
+			}
+			set[3].tokens = nil
+			for _, fold := range []int{none, 0, 2} {
+				for _, wary := range []bool{false, true} {
+					t.Run(fmt.Sprint(groups, " groups ", rows, " rows without ", fold, " wary ", wary), func(t *testing.T) {
+						got, want := numbered(set, groups, bitsWithout(set, fold)).train(fold, wary, 7), plainly(set, fold, groups, wary, 7)
+						if got.bits != want.bits || got.bias != want.bias {
+							t.Errorf("%d bits, bias %v: want %d, %v", got.bits, got.bias, want.bits, want.bias)
+						}
+						if !slices.Equal(got.table, want.table) {
+							t.Error("the tables differ")
+						}
+					})
+				}
+			}
+		}
+	}
+}
