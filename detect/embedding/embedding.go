@@ -373,8 +373,9 @@ func (g given) fits(s *detect.Sample) bool { return s.Embedding != nil && s.Dim 
 
 func (g given) vector(dst []float32, s *detect.Sample, row int) bool {
 	v := vectorOf(s, row)
-	for i, x := range v {
-		dst[i] = x * g.scale[i]
+	if v == nil {
+		return false
 	}
-	return v != nil
+	linalg.Times(dst, v, g.scale)
+	return true
 }

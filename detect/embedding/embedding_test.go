@@ -291,3 +291,30 @@ func TestTextsAreAlikeWhereTheirWordsAre(t *testing.T) {
 		t.Errorf("no texts give %d values of %d dimensions", len(values), dim)
 	}
 }
+
+// TestHashes: rows have the same hash in whatever company they are, and rows without a vector are told.
+func TestHashes(t *testing.T) {
+	s := topics(41, 1, clean)
+	s.HasEmbedding = slices.Repeat([]bool{true}, s.N)
+	for _, row := range []int{0, 3, 4, 17, 40} {
+		s.HasEmbedding[row] = false
+	}
+	s.Embedding[7*dim+5] = float32(math.NaN())
+	v, ok := NewVectors(s)
+	if !ok {
+		t.Fatal("no vectors")
+	}
+	for first := range s.N {
+		hash, has := make([]uint64, s.N-first), make([]bool, s.N-first)
+		v.Hashes(hash, has, s, first)
+		for i := range hash {
+			row := first + i
+			if want := s.HasEmbedding[row] && row != 7; has[i] != want {
+				t.Fatalf("row %d: has a vector: %v", row, has[i])
+			}
+			if has[i] && hash[i] != hashOne(s.Embedding[row*dim:(row+1)*dim]) {
+				t.Fatalf("row %d of those from %d on", row, first)
+			}
+		}
+	}
+}

@@ -33,15 +33,63 @@ func (v Vectors) Fits(s *detect.Sample) bool { return v.fits(s) }
 // holds a NaN or an infinity or is huge, or the text is empty. The sample must fit.
 func (v Vectors) Of(dst []float32, s *detect.Sample, row int) bool { return v.vector(dst, s, row) }
 
-// Hash is of what row's vector is made from: rows with equal hashes have equal vectors. It reports false where there is no vector.
-func (v Vectors) Hash(s *detect.Sample, row int) (hash uint64, ok bool) {
+// Hashes sets hash to what the vectors of rows from first on are made from, so many as it has values: rows with equal hashes have equal vectors. Has is set to false
+// where there is no vector.
+func (v Vectors) Hashes(hash []uint64, has []bool, s *detect.Sample, first int) {
 	if _, isText := v.source.(*sketch); isText {
-		return xxhash.Sum64(s.Text[row]), len(s.Text[row]) > 0
+		for i := range hash {
+			text := s.Text[first+i]
+			hash[i], has[i] = xxhash.Sum64(text), len(text) > 0
+		}
+		return
 	}
-	vector := vectorOf(s, row)
-	for _, x := range vector {
-		hash = (hash ^ uint64(math.Float32bits(x))) * 0x9e3779b97f4a7c15
+	// Each value waits for a multiplication with the one before: four rows wait side by side.
+	var rows [4][]float32
+	var places [4]int
+	n := 0
+	for i := range hash {
+		vector := vectorOf(s, first+i)
+		if hash[i], has[i] = spread(0), vector != nil; vector == nil {
+			continue
+		}
+		rows[n], places[n] = vector, i
+		if n++; n == len(rows) {
+			four := hashFour(rows)
+			for k, place := range places {
+				hash[place] = four[k]
+			}
+			n = 0
+		}
+	}
+	for k, row := range rows[:n] {
+		hash[places[k]] = hashOne(row)
+	}
+}
+
+const hashFactor = 0x9e3779b97f4a7c15
+
+func hashOne(row []float32) (hash uint64) {
+	for _, x := range row {
+		hash = (hash ^ uint64(math.Float32bits(x))) * hashFactor
 		hash ^= hash >> 29
 	}
-	return spread(hash), vector != nil
+	return spread(hash)
+}
+
+// hashFour is hashOne of four rows of one length.
+func hashFour(rows [4][]float32) [4]uint64 {
+	var a, b, c, d uint64
+	n := len(rows[0])
+	second, third, fourth := rows[1][:n], rows[2][:n], rows[3][:n]
+	for i, x := range rows[0] {
+		a = (a ^ uint64(math.Float32bits(x))) * hashFactor
+		b = (b ^ uint64(math.Float32bits(second[i]))) * hashFactor
+		c = (c ^ uint64(math.Float32bits(third[i]))) * hashFactor
+		d = (d ^ uint64(math.Float32bits(fourth[i]))) * hashFactor
+		a ^= a >> 29
+		b ^= b >> 29
+		c ^= c >> 29
+		d ^= d >> 29
+	}
+	return [4]uint64{spread(a), spread(b), spread(c), spread(d)}
 }

@@ -66,6 +66,7 @@ func TestKernelsStayInside(t *testing.T) {
 			k.norm(row)
 			k.wideNorm(row)
 			k.widen(wide, row)
+			k.times(floatsAtBorder(t, n), row, floatsAtBorder(t, n))
 		}
 		for _, n := range []int{1, 3, 4, 5, 8} {
 			points, query, out := floatsAtBorder(t, n*16), atBorder(t, 16), atBorder(t, n)

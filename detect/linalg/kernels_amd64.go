@@ -214,6 +214,11 @@ func wideNormAVX2(row []float32) float64
 //go:noescape
 func widenAVX2(dst []float64, row []float32)
 
+// timesAVX2 is timesPortable for a multiple of 8 values.
+//
+//go:noescape
+func timesAVX2(dst []float32, a []float32, b []float32)
+
 // wordsAVX512 is wordsPortable for a multiple of 16 values.
 //
 //go:noescape

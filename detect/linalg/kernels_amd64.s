@@ -3530,6 +3530,30 @@ done:
 	VZEROUPPER
 	RET
 
+// func timesAVX2(dst []float32, a []float32, b []float32)
+// Requires: AVX
+TEXT ·timesAVX2(SB), NOSPLIT, $0-72
+	MOVQ  dst_base+0(FP), AX
+	MOVQ  dst_len+8(FP), CX
+	MOVQ  a_base+24(FP), DX
+	MOVQ  b_base+48(FP), BX
+	TESTQ CX, CX
+	JZ    done
+
+step:
+	VMOVUPS (DX), Y0
+	VMULPS  (BX), Y0, Y0
+	VMOVUPS Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, DX
+	ADDQ    $0x20, BX
+	SUBQ    $0x08, CX
+	JNZ     step
+
+done:
+	VZEROUPPER
+	RET
+
 // func wordsAVX512(dst []float32, src []float32, scale float32)
 // Requires: AVX, AVX512F
 TEXT ·wordsAVX512(SB), NOSPLIT, $0-52

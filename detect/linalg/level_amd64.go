@@ -23,6 +23,7 @@ func init() {
 		norm:       normAVX2,
 		wideNorm:   wideNormAVX2,
 		widen:      widenAVX2,
+		times:      timesAVX2,
 	}
 	kernels[AVX2] = &avx2
 	if !cpu.X86.HasAVX512F || !cpu.X86.HasAVX512DQ {

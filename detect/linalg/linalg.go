@@ -162,3 +162,10 @@ func SquaredNorm(row []float32) float32 {
 	}
 	return normPortable(row)
 }
+
+// Times sets dst to a times b, value by value. All have one length.
+func Times(dst, a, b []float32) {
+	whole := len(dst) &^ 7
+	Best.kernel().times(dst[:whole], a[:whole], b[:whole])
+	timesPortable(dst[whole:], a[whole:], b[whole:])
+}

@@ -15,6 +15,7 @@ var kernels = [AVX512 + 1]*kernel{Portable: {
 	norm:       normPortable,
 	wideNorm:   wideNormPortable,
 	widen:      widenPortable,
+	times:      timesPortable,
 }}
 
 // tilePortable is a [tile] of 1 × 8.
@@ -151,6 +152,13 @@ func widenPortable(dst []float64, row []float32) {
 	dst = dst[:len(row)]
 	for i, x := range row {
 		dst[i] = float64(x)
+	}
+}
+
+func timesPortable(dst, a, b []float32) {
+	a, b = a[:len(dst)], b[:len(dst)]
+	for i := range dst {
+		dst[i] = a[i] * b[i]
 	}
 }
 

@@ -39,6 +39,15 @@ func TestSquaresAndWidths(t *testing.T) {
 			if !slices.Equal(got[:n], want) || got[n] != 7 {
 				t.Errorf("%s, %d values: %v, want %v", level, n, got, want)
 			}
+			product, expected := make([]float32, n+1), make([]float32, n+1)
+			product[n], expected[n] = 7, 7
+			other := slices.Clone(row)
+			slices.Reverse(other)
+			k.times(product[:n], row, other)
+			timesPortable(expected[:n], row, other)
+			if !slices.Equal(product, expected) {
+				t.Errorf("%s, %d values: products %v, want %v", level, n, product, expected)
+			}
 		}
 	}
 }

@@ -52,13 +52,7 @@ func groups(v embedding.Vectors, s *detect.Sample, workers int) []Group {
 		return nil
 	}
 	hash, has := make([]uint64, s.N), make([]bool, s.N)
-	detect.Chunks(s.N, Chunk, workers, func() func(first, end int) {
-		return func(first, end int) {
-			for row := first; row < end; row++ {
-				hash[row], has[row] = v.Hash(s, row)
-			}
-		}
-	})
+	detect.Rows(s.N, Chunk, workers, func(first, end int) { v.Hashes(hash[first:end], has[first:end], s, first) })
 	byLabel := make([]Group, len(s.Classes))
 	for row, label := range s.Label {
 		if has[row] && label >= 0 {

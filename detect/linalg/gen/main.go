@@ -33,6 +33,7 @@ func main() {
 	norm()
 	wideNorm()
 	widen()
+	times()
 	words()
 	countAbove()
 	markFrom()
@@ -491,6 +492,28 @@ func widen() {
 	}
 	ADDQ(Imm(32), row)
 	ADDQ(Imm(64), dst)
+	SUBQ(Imm(8), n)
+	JNZ(LabelRef("step"))
+	Label("done")
+	VZEROUPPER()
+	RET()
+}
+
+func times() {
+	TEXT("timesAVX2", NOSPLIT, "func(dst, a, b []float32)")
+	Pragma("noescape")
+	Doc("timesAVX2 is timesPortable for a multiple of 8 values.")
+	dst, n, a, b := base("dst"), Load(Param("dst").Len(), GP64()), base("a"), base("b")
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	Label("step")
+	v := YMM()
+	VMOVUPS(Mem{Base: a}, v)
+	VMULPS(Mem{Base: b}, v, v)
+	VMOVUPS(v, Mem{Base: dst})
+	for _, p := range []Register{dst, a, b} {
+		ADDQ(Imm(32), p)
+	}
 	SUBQ(Imm(8), n)
 	JNZ(LabelRef("step"))
 	Label("done")
