@@ -47,7 +47,7 @@ type recollection struct {
 func (s *Scorer) recollect(source record.Source, known record.Memory) (*recollection, error) {
 	r := &recollection{scorer: s, env: s.shared(nil), source: source, seen: map[string]detect.Memory{}}
 	if known.Own != nil {
-		own := s.decoded.get(known.Own)
+		own := decoded(known.Own) // once: the next segment goes on from what this one leaves
 		switch {
 		case errors.Is(own.err, memory.ErrVersion):
 			r.forget("state")
@@ -348,7 +348,7 @@ const manySuspects = 512
 // megabytes.
 const mostDecoded = 96
 
-// decodedStates keeps states that were decoded already: a state is used for many segments, and decoding it takes longer
+// decodedStates keeps states of other sources that were decoded already: one is used for many segments, and decoding it takes longer
 // than judging a short one. They are told apart by where their bytes lie, which are kept, so that no others can lie there.
 type decodedStates struct {
 	mu    sync.Mutex
@@ -387,13 +387,24 @@ type decodedState struct {
 	state *memory.State
 	err   error
 
+	source *record.Source // of the state, once it was read; decodedStates.mu guards it
+
 	mu       sync.Mutex
 	memories map[string]detect.Memory
 }
 
+// decoded reads a state that is not kept.
+func decoded(data []byte) *decodedState {
+	d := &decodedState{data: data, memories: map[string]detect.Memory{}}
+	if d.err = memory.ErrMalformed; len(data) > 0 {
+		d.state, d.err = memory.Decode(data)
+	}
+	return d
+}
+
 func (c *decodedStates) get(data []byte) *decodedState {
 	if len(data) == 0 {
-		return &decodedState{err: memory.ErrMalformed}
+		return decoded(nil)
 	}
 	c.mu.Lock()
 	at := slices.IndexFunc(c.known, func(d *decodedState) bool { return &d.data[0] == &data[0] && len(d.data) == len(data) })
@@ -407,7 +418,19 @@ func (c *decodedStates) get(data []byte) *decodedState {
 	c.known = append(c.known, d)
 	c.mu.Unlock()
 	d.read.Do(func() { d.state, d.err = memory.Decode(data) })
+	c.supersede(d)
 	return d
+}
+
+// supersede drops what was known of a state's source before.
+func (c *decodedStates) supersede(d *decodedState) {
+	if d.err != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d.source = &d.state.Source
+	c.known = slices.DeleteFunc(c.known, func(k *decodedState) bool { return k != d && k.source != nil && *k.source == *d.source })
 }
 
 // memory returns a section as the model reads it; keep says that all models of that name read it alike.

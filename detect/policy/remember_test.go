@@ -316,3 +316,22 @@ func (worn) ScoreWith(s *detect.Sample, before detect.Memory, _ detect.Env) dete
 	}
 	return detect.Scores{Value: value, Code: finding.PoisonDrift, Stream: true, Explain: func(int) string { return "late" }}
 }
+
+func TestOnlyTheNewestStateOfASourceIsKept(t *testing.T) {
+	var c decodedStates
+	for segment := range int64(5) {
+		for partition := range int32(3) {
+			state := memory.State{Source: record.Source{Topic: "t", ID: "id", Partition: partition}}
+			state.Suspects = []memory.Suspect{{Offset: segment, Detector: "d"}}
+			state.Sections = []memory.Section{{Name: "d", Version: "1"}}
+			data := state.Encode()
+			first := c.get(data)
+			if first.err != nil || c.get(data) != first {
+				t.Fatalf("a state that is asked for again is decoded again: %v", first.err)
+			}
+		}
+	}
+	if len(c.known) != 3 {
+		t.Errorf("%d states of three sources are kept", len(c.known))
+	}
+}
