@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"sync"
 	"time"
@@ -86,8 +87,8 @@ type Topic struct {
 type Limits struct {
 	Records int
 	Bytes   int64
-	Age     time.Duration
-	Memory  int64 // bytes of messages between source and landing zone, over all streams
+	Age     time.Duration // at most; a segment may end at half of it, so that not all streams' end at once
+	Memory  int64         // bytes of messages between source and landing zone, over all streams
 }
 
 const (
@@ -114,19 +115,31 @@ type Pipeline struct {
 
 	mu      sync.Mutex
 	streams map[record.Source]*stream
+	opened  int // streams, of which many may be closed again
 	failed  chan error
+
+	began time.Time
 }
 
 // New makes a pipeline. publish may be nil. observe is called from many goroutines and must not block.
 func New(topics map[string]Topic, lander Lander, audit Auditor, publish Publisher, feed Feed, limits Limits, observe func(Event)) *Pipeline {
 	p := &Pipeline{
 		topics: topics, lander: lander, audit: audit, publish: publish, feed: feed, observe: observe, limits: limits,
-		streams: map[record.Source]*stream{}, failed: make(chan error, 1),
+		streams: map[record.Source]*stream{}, failed: make(chan error, 1), began: time.Now(),
 	}
 	p.memory = newMemory(limits.Memory, p.endLargest)
 	p.building = make(chan struct{}, runtime.GOMAXPROCS(0))
 	p.scoring = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/coresPerScorer))
 	return p
+}
+
+// ticks returns when the segments of the next stream end that nothing else ends. However many streams there are, their ticks are about as far
+// apart as they can be: multiples of the golden section, modulo an age. It runs under mu.
+func (p *Pipeline) ticks() time.Time {
+	const section = 0.6180339887498949
+	_, phase := math.Modf(float64(p.opened) * section)
+	p.opened++
+	return p.began.Add(-time.Duration(phase * float64(p.limits.Age)))
 }
 
 // ErrNoContract says that messages came from a topic that no contract allows.
@@ -143,7 +156,7 @@ func (p *Pipeline) Open(src record.Source, head landing.Head) error {
 	if p.streams[src] != nil {
 		return fmt.Errorf("topic %q partition %d is open already", src.Topic, src.Partition)
 	}
-	s := newStream(p, src, topic, head)
+	s := newStream(p, src, topic, head, p.ticks())
 	p.streams[src] = s
 	go s.score()
 	go s.land()

@@ -995,3 +995,35 @@ func TestUnknownStreams(t *testing.T) {
 		t.Errorf("the provider was told %v, want %v", reasons, want)
 	}
 }
+
+// Segments that end by age are at least half as old, and from the second one on they end at their stream's ticks.
+func TestSegmentsEndAtTheirStreamsTicks(t *testing.T) {
+	const age = 1000
+	for since := range time.Duration(3 * age) {
+		first := mayGrow(age, since)
+		if first < age/2 || first > age {
+			t.Fatalf("opened %d after a tick, a segment may be %d old", since, first)
+		}
+		second := mayGrow(age, since+first)
+		if second < age/2 || second > age || (since+first+second)%age > 1 {
+			t.Fatalf("opened %d after a tick, segments of %d and %d do not end at one", since, first, second)
+		}
+	}
+}
+
+// Streams share one step that judges, so their segments of one age must not end together, however many there are.
+func TestStreamsTickApart(t *testing.T) {
+	p := New(nil, nil, nil, nil, nil, Limits{Age: time.Second}, nil)
+	var phases []time.Duration
+	for n := 1; n <= 100; n++ {
+		phases = append(phases, p.began.Sub(p.ticks()))
+		sorted := slices.Sorted(slices.Values(phases))
+		least := sorted[0] + time.Second - sorted[n-1]
+		for i := range n - 1 {
+			least = min(least, sorted[i+1]-sorted[i])
+		}
+		if least < time.Second/time.Duration(3*n) {
+			t.Errorf("two of %d streams tick within %v", n, least)
+		}
+	}
+}

@@ -68,12 +68,13 @@ type stream struct {
 	running int   // parts that are being built
 	open    *piece
 	age     *time.Timer
-	tail    int64  // where the next segment begins: the Next of the one before it
-	next    int64  // offset after the last message taken in, control records included
-	due     bool   // the open segment shall end now
-	filled  *piece // waits to be scored
-	scored  *piece // waits to be landed
-	busy    int    // steps that have a piece in hand
+	ticks   time.Time // one of those at which segments end that nothing else has ended
+	tail    int64     // where the next segment begins: the Next of the one before it
+	next    int64     // offset after the last message taken in, control records included
+	due     bool      // the open segment shall end now
+	filled  *piece    // waits to be scored
+	scored  *piece    // waits to be landed
+	busy    int       // steps that have a piece in hand
 	head    landing.Head
 	own     *State // what was taught until the newest segment that was scored; nil: until head, and to be loaded
 	epoch   int    // counts rewinds: a step whose piece is from an earlier one throws it away
@@ -83,8 +84,8 @@ type stream struct {
 	failed  error // why the stream closed itself
 }
 
-func newStream(p *Pipeline, src record.Source, topic Topic, head landing.Head) *stream {
-	s := &stream{p: p, src: src, topic: topic, head: head, tail: head.Next(), next: head.Next()}
+func newStream(p *Pipeline, src record.Source, topic Topic, head landing.Head, ticks time.Time) *stream {
+	s := &stream{p: p, src: src, topic: topic, head: head, tail: head.Next(), next: head.Next(), ticks: ticks}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.changed.L = &s.mu
 	s.steps.Add(2)
@@ -217,7 +218,7 @@ func (s *stream) begin() *piece {
 	}
 	opened := &piece{segment: &record.Segment{Source: s.src, First: s.tail, Opened: time.Now().Add(killpoint.Skew()).UnixMilli()}}
 	s.open = opened
-	s.age = time.AfterFunc(s.p.limits.Age, func() {
+	s.age = time.AfterFunc(mayGrow(s.p.limits.Age, time.Since(s.ticks)), func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.open == opened {
@@ -226,6 +227,17 @@ func (s *stream) begin() *piece {
 		}
 	})
 	return opened
+}
+
+// mayGrow returns how long a segment that is opened so long after its stream's first tick may stay open: until a tick, of which
+// there is one in every age. Each stream has ticks of its own, so that segments of one age do not all wait for each other to be
+// judged. Less than half an age is not worth a segment: two of equal length end at the tick behind it.
+func mayGrow(age, since time.Duration) time.Duration {
+	tick := age - since%age
+	if tick < age/2 {
+		return (age + tick) / 2
+	}
+	return tick
 }
 
 // end closes the open segment and returns it; nil where there is none. It runs under mu.
