@@ -55,6 +55,23 @@ func TestKernelsStayInside(t *testing.T) {
 			}
 		}
 	}
+	g := &Grams{Four: atBorder[byte](t, 1<<16+3), Three: atBorder[byte](t, 1<<18+3), Two: atBorder[byte](t, 1<<16+3), Shift: 22, Step: 15}
+	for _, tables := range [][]uint8{nil, g.Two, g.Three, g.Four} { // from what lies behind others on
+		for i := range tables {
+			tables[i] = 200
+		}
+		for c := range 256 { // the last places too
+			for i := range text {
+				text[i] = byte(c)
+			}
+			for _, n := range []int{1, 15, 16, 17, 64, 65, Most} {
+				if got := s.Costs(g, text[Most-n:], c > 7); len(got) != (n+Block-1)/Block {
+					t.Fatalf("%d sums of %d bytes", len(got), n)
+				}
+			}
+		}
+	}
+	copy(text, bytes.Repeat([]byte{'x'}, Most))
 	text[Most-1] = 0x80
 	for n := 1; n < 200; n++ {
 		if got := Plain(text[Most-n:]); got != n-1 {

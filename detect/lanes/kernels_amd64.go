@@ -33,3 +33,15 @@ func cutWords(text *byte, n int, small *byte, from *uint32, to *uint32, kinds *[
 //
 //go:noescape
 func voteWords(small *byte, from *uint32, to *uint32, n int, votes *[4]int)
+
+// fold writes n bytes of text with capitals made small, digits made 0, and tabs and ends of lines made blanks. It reads n bytes and writes up to 64 more.
+//
+//go:noescape
+func fold(text *byte, n int, folded *byte)
+
+// costs writes the sum of what every sixteen of n folded bytes cost, and of those that are left at the end: what four has for a byte and the three before
+// it; where that is 0, what three has for it and two before, and step; and where that is 0 too, what two has, and twice step. It reads
+// 4 bytes before folded and 64 behind, and 3 behind the tables.
+//
+//go:noescape
+func costs(folded *byte, n int, four *byte, three *byte, two *byte, shift int, step int, sums *uint32)

@@ -794,3 +794,194 @@ mix:
 	ADDQ     R10, 24(SI)
 	VZEROUPPER
 	RET
+
+// func fold(text *byte, n int, folded *byte)
+// Requires: AVX, AVX512BW, AVX512F, BMI2, CMOV
+TEXT ·fold(SB), NOSPLIT, $0-24
+	MOVQ         text+0(FP), AX
+	MOVQ         n+8(FP), CX
+	MOVQ         folded+16(FP), DX
+	MOVL         $0x00000020, BX
+	VPBROADCASTB BX, Z0
+	MOVL         $0x00000061, BX
+	VPBROADCASTB BX, Z1
+	MOVL         $0x0000001a, BX
+	VPBROADCASTB BX, Z1
+	MOVL         $0x00000041, BX
+	VPBROADCASTB BX, Z2
+	MOVL         $0x00000030, BX
+	VPBROADCASTB BX, Z3
+	MOVL         $0x0000000a, BX
+	VPBROADCASTB BX, Z4
+	MOVL         $0x00000020, BX
+	VPBROADCASTB BX, Z5
+	MOVL         $0x00000009, BX
+	VPBROADCASTB BX, Z6
+	MOVL         $0x0000000a, BX
+	VPBROADCASTB BX, Z7
+	MOVL         $0x0000000d, BX
+	VPBROADCASTB BX, Z8
+
+block:
+	MOVQ       CX, BX
+	XORQ       SI, SI
+	TESTQ      BX, BX
+	CMOVQLT    SI, BX
+	MOVQ       $+64, SI
+	CMPQ       BX, SI
+	CMOVQGT    SI, BX
+	MOVQ       $-1, SI
+	BZHIQ      BX, SI, SI
+	KMOVQ      SI, K1
+	VMOVDQU8.Z (AX), K1, Z9
+	VPSUBB     Z2, Z9, Z10
+	VPCMPUB    $0x01, Z1, Z10, K1
+	VMOVDQA64  Z9, Z10
+	VPADDB     Z0, Z9, K1, Z10
+	VPSUBB     Z3, Z9, Z11
+	VPCMPUB    $0x01, Z4, Z11, K1
+	VMOVDQU8   Z3, K1, Z10
+	VPCMPEQB   Z6, Z9, K1
+	VPCMPEQB   Z7, Z9, K2
+	KORQ       K2, K1, K1
+	VPCMPEQB   Z8, Z9, K2
+	KORQ       K2, K1, K1
+	VMOVDQU8   Z5, K1, Z10
+	VMOVDQU8   Z10, (DX)
+	ADDQ       $0x40, AX
+	ADDQ       $0x40, DX
+	SUBQ       $0x40, CX
+	JG         block
+	VZEROUPPER
+	RET
+
+// func costs(folded *byte, n int, four *byte, three *byte, two *byte, shift int, step int, sums *uint32)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, BMI2, CMOV
+TEXT ·costs(SB), NOSPLIT, $0-64
+	MOVQ         folded+0(FP), AX
+	MOVQ         n+8(FP), CX
+	MOVQ         four+16(FP), DX
+	MOVQ         three+24(FP), BX
+	MOVQ         two+32(FP), SI
+	MOVQ         sums+56(FP), DI
+	MOVQ         shift+40(FP), R8
+	VMOVQ        R8, X0
+	MOVQ         step+48(FP), R8
+	VPBROADCASTD R8, Z1
+	VMOVDQU32    windows<>+0(SB), Z2
+	VMOVDQU32    grams<>+0(SB), Z3
+	MOVL         $0x9e3779b1, R8
+	VPBROADCASTD R8, Z4
+	MOVL         $0x00000020, R8
+	VPBROADCASTD R8, Z5
+	MOVL         $0x0000001f, R8
+	VPBROADCASTD R8, Z6
+	MOVL         $0x000000ff, R8
+	VPBROADCASTD R8, Z7
+	MOVL         $0x0000ffff, R8
+	VPBROADCASTD R8, Z8
+
+block:
+	MOVQ       CX, R8
+	XORQ       R9, R9
+	TESTQ      R8, R8
+	CMOVQLT    R9, R8
+	MOVQ       $+64, R9
+	CMPQ       R8, R9
+	CMOVQGT    R9, R8
+	MOVQ       $-1, R9
+	BZHIQ      R8, R9, R9
+	KMOVQ      R9, K1
+	VPERMD     -4(AX), Z2, Z9
+	VPSHUFB    Z3, Z9, Z9
+	VPSRLD     $0x08, Z9, Z10
+	VPMULLD    Z4, Z10, Z10
+	VPSRLD     X0, Z10, Z10
+	VPSLLD     $0x06, Z10, Z10
+	VPSRLD     $0x01, Z9, Z11
+	VPANDD     Z5, Z11, Z11
+	VPORD      Z11, Z10, Z10
+	VPANDD     Z6, Z9, Z11
+	VPORD      Z11, Z10, Z10
+	VPXORD     Z12, Z12, Z12
+	KMOVW      K1, K2
+	VPGATHERDD (DX)(Z10*1), K2, Z12
+	VPANDD     Z7, Z12, Z12
+	VPTESTNMD  Z12, Z12, K1, K2
+	KORTESTW   K2, K2
+	JNZ        back
+
+sum:
+	VEXTRACTI64X4 $0x01, Z12, Y9
+	VPADDD        Y12, Y9, Y9
+	VEXTRACTI128  $0x01, Y9, X10
+	VPADDD        X9, X10, X10
+	VPSHUFD       $0x4e, X10, X9
+	VPADDD        X9, X10, X10
+	VPSHUFD       $0xb1, X10, X9
+	VPADDD        X9, X10, X10
+	VMOVD         X10, R8
+	MOVL          R8, (DI)
+	ADDQ          $0x04, DI
+	ADDQ          $0x10, AX
+	SUBQ          $0x10, CX
+	JG            block
+	VZEROUPPER
+	RET
+
+back:
+	VPSLLD     $0x08, Z9, Z10
+	VPMULLD    Z4, Z10, Z10
+	VPSRLD     $0x0e, Z10, Z10
+	VPXORD     Z13, Z13, Z13
+	KMOVW      K2, K1
+	VPGATHERDD (BX)(Z10*1), K1, Z13
+	VPANDD     Z7, Z13, Z13
+	VPADDD     Z1, Z13, K2, Z12
+	VPTESTNMD  Z13, Z13, K2, K2
+	KORTESTW   K2, K2
+	JZ         sum
+	VPANDD     Z8, Z9, Z10
+	VPXORD     Z13, Z13, Z13
+	KMOVW      K2, K1
+	VPGATHERDD (SI)(Z10*1), K1, Z13
+	VPANDD     Z7, Z13, Z13
+	VPADDD     Z1, Z13, Z13
+	VPADDD     Z1, Z13, K2, Z12
+	JMP        sum
+
+DATA windows<>+0(SB)/4, $0x00000000
+DATA windows<>+4(SB)/4, $0x00000001
+DATA windows<>+8(SB)/4, $0x00000002
+DATA windows<>+12(SB)/4, $0x00000003
+DATA windows<>+16(SB)/4, $0x00000001
+DATA windows<>+20(SB)/4, $0x00000002
+DATA windows<>+24(SB)/4, $0x00000003
+DATA windows<>+28(SB)/4, $0x00000004
+DATA windows<>+32(SB)/4, $0x00000002
+DATA windows<>+36(SB)/4, $0x00000003
+DATA windows<>+40(SB)/4, $0x00000004
+DATA windows<>+44(SB)/4, $0x00000005
+DATA windows<>+48(SB)/4, $0x00000003
+DATA windows<>+52(SB)/4, $0x00000004
+DATA windows<>+56(SB)/4, $0x00000005
+DATA windows<>+60(SB)/4, $0x00000006
+GLOBL windows<>(SB), RODATA|NOPTR, $64
+
+DATA grams<>+0(SB)/4, $0x01020304
+DATA grams<>+4(SB)/4, $0x02030405
+DATA grams<>+8(SB)/4, $0x03040506
+DATA grams<>+12(SB)/4, $0x04050607
+DATA grams<>+16(SB)/4, $0x01020304
+DATA grams<>+20(SB)/4, $0x02030405
+DATA grams<>+24(SB)/4, $0x03040506
+DATA grams<>+28(SB)/4, $0x04050607
+DATA grams<>+32(SB)/4, $0x01020304
+DATA grams<>+36(SB)/4, $0x02030405
+DATA grams<>+40(SB)/4, $0x03040506
+DATA grams<>+44(SB)/4, $0x04050607
+DATA grams<>+48(SB)/4, $0x01020304
+DATA grams<>+52(SB)/4, $0x02030405
+DATA grams<>+56(SB)/4, $0x03040506
+DATA grams<>+60(SB)/4, $0x04050607
+GLOBL grams<>(SB), RODATA|NOPTR, $64

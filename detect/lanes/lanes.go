@@ -1,5 +1,5 @@
-// Package lanes reads the bytes of texts 64 at a time, and hashes their words sixteen or eight at a time, for those detectors that read every byte
-// of every text. Where words end cannot be foretold, so a loop over bytes pays for a wrong guess with every word, and a hash that takes
+// Package lanes reads the bytes of texts 64 at a time, and looks up bytes or hashes words sixteen or eight at a time, for those detectors that
+// read every byte of every text. Where words end cannot be foretold, so a loop over bytes pays for a wrong guess with every word, and a hash that takes
 // one byte after the other waits for one multiplication after the other; side by side neither matters.
 //
 // It works where the processor has AVX-512 (F, BW, DQ, POPCNT, BMI2), which [Available] tells, and nowhere else: whoever uses it has a
@@ -13,6 +13,8 @@ const Most = 1 << 12
 type Scratch struct {
 	small    [Most + 128]byte  // the text in lower case
 	from, to [Most + 32]uint32 // where words begin and end
+	folded   [Most + 128]byte  // what Costs reads, from 64 on
+	sums     [Most / Block]uint32
 }
 
 // Available tells whether the processor has what the rest needs.
@@ -64,4 +66,34 @@ func (s *Scratch) Summarise(text []byte) (sum Summary) {
 	}
 	sum.Digits, sum.Capitals, sum.Marks, sum.Beyond, sum.Letters = kinds[0], kinds[1], kinds[2], kinds[3], kinds[4]
 	return sum
+}
+
+// Block is how many bytes Costs adds up.
+const Block = 16
+
+// Grams says what bytes cost: one that stands behind three others, behind two, and behind one, in tables that package language tells of. Tables have
+// room for three bytes more than they are long.
+type Grams struct {
+	Four, Three, Two []uint8
+	Shift            int // of the place in Four
+	Step             uint8
+}
+
+// Costs returns what every Block of bytes costs of a text of Most bytes at most, and what the bytes that are left at the end do. Before says that the text goes
+// on where that of the last call, which had Most bytes, ended. The sums are good until the next call.
+func (s *Scratch) Costs(g *Grams, text []byte, before bool) []uint32 {
+	if len(text) == 0 {
+		return nil
+	}
+	_ = text[:len(text):min(len(text), Most)]
+	const first = 64
+	if before {
+		copy(s.folded[first-3:first], s.folded[first+Most-3:])
+	} else {
+		copy(s.folded[first-3:first], "   ")
+	}
+	fold(&text[0], len(text), &s.folded[first])
+	_, _, _ = g.Four[:1<<(38-g.Shift)+3], g.Three[:1<<18+3], g.Two[:1<<16+3]
+	costs(&s.folded[first], len(text), &g.Four[0], &g.Three[0], &g.Two[0], g.Shift, int(g.Step), &s.sums[0])
+	return s.sums[:(len(text)+Block-1)/Block]
 }

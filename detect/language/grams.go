@@ -5,6 +5,8 @@ import (
 	"math/bits"
 
 	"github.com/cespare/xxhash/v2"
+
+	"github.com/tasterhq/taster/detect/lanes"
 )
 
 const (
@@ -126,7 +128,7 @@ func (c *counts) grams(texts func(yield func(text []byte))) *grams {
 		alone[pair&0xff] += float64(n)
 		total += float64(n)
 	}
-	g.two = make([]uint8, len(c.two))
+	g.two = padded(len(c.two))
 	for pair, n := range c.two {
 		share := (alone[pair&0xff] + smooth) / (total + 256*smooth)
 		g.two[pair] = cost((float64(n) + 256*smooth*share) / (before[pair>>8] + 256*smooth))
@@ -136,7 +138,7 @@ func (c *counts) grams(texts func(yield func(text []byte))) *grams {
 
 // costs returns −ln(n/context) of every bucket that was counted.
 func costs(count, context []uint32) []uint8 {
-	out := make([]uint8, len(count))
+	out := padded(len(count))
 	for at, n := range count {
 		// The first bytes of a text have a context that was not counted.
 		if n > 0 {
@@ -145,6 +147,9 @@ func costs(count, context []uint32) []uint8 {
 	}
 	return out
 }
+
+// padded returns a table of n costs, with room behind it for lanes, which read four at once.
+func padded(n int) []uint8 { return make([]uint8, n, n+3) }
 
 // reading is what one text costs.
 type reading struct {
@@ -156,11 +161,53 @@ type reading struct {
 	worstAt  int   // its first block
 }
 
-func (g *grams) read(text []byte) reading {
-	var r reading
+// reader reads texts, with one goroutine's scratch.
+type reader struct {
+	lanes *lanes.Scratch // nil where the processor has none
+	cost  [lanes.Most / blockSize]uint32
+}
+
+func newReader() *reader {
+	if lanes.Available() {
+		return &reader{lanes: new(lanes.Scratch)}
+	}
+	return new(reader)
+}
+
+func (r *reader) read(g *grams, text []byte) reading {
+	var out reading
 	var recent [window]int64
 	var inWindow int64
 	gram := uint32(edges)
+	for from := 0; from < len(text); from += lanes.Most {
+		part := text[from:min(len(text), from+lanes.Most)]
+		var blocks []uint32
+		if r.lanes != nil {
+			blocks = r.lanes.Costs(&lanes.Grams{Four: g.four, Three: g.three, Two: g.two, Shift: g.shift, Step: g.step}, part, from > 0)
+		} else {
+			blocks, gram = g.costs(r.cost[:0], part, gram)
+		}
+		for i, block := range blocks {
+			cost := int64(block)
+			out.sum += cost
+			if len(part)-i*blockSize < blockSize {
+				break
+			}
+			inWindow += cost - recent[out.blocks%window]
+			recent[out.blocks%window] = cost
+			out.blocks++
+			out.inBlocks += cost
+			out.squares += cost * cost
+			if out.blocks >= window && inWindow > out.worst {
+				out.worst, out.worstAt = inWindow, out.blocks-window
+			}
+		}
+	}
+	return out
+}
+
+// costs appends what each block of a text costs, the last of which may be shorter. Gram is what stands before the text, and is returned of its end.
+func (g *grams) costs(dst []uint32, text []byte, gram uint32) ([]uint32, uint32) {
 	shift := g.shift
 	for len(text) > 0 {
 		n := min(blockSize, len(text))
@@ -175,21 +222,9 @@ func (g *grams) read(text []byte) reading {
 			block += uint32(c)
 		}
 		text = text[n:]
-		cost := int64(block)
-		r.sum += cost
-		if n < blockSize {
-			break
-		}
-		inWindow += cost - recent[r.blocks%window]
-		recent[r.blocks%window] = cost
-		r.blocks++
-		r.inBlocks += cost
-		r.squares += cost * cost
-		if r.blocks >= window && inWindow > r.worst {
-			r.worst, r.worstAt = inWindow, r.blocks-window
-		}
+		dst = append(dst, block)
 	}
-	return r
+	return dst, gram
 }
 
 // back returns the cost of the last byte of four that the reference lacks.

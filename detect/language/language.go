@@ -41,12 +41,13 @@ import (
 	"unicode/utf8"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/lanes"
 	"github.com/tasterhq/taster/schema/finding"
 )
 
 const (
-	blockSize = 16 // bytes
-	window    = 4  // blocks
+	blockSize = lanes.Block // bytes
+	window    = 4           // blocks
 
 	fewestBytes = 2000    // of a reference without which nothing is learned
 	mostBytes   = 1 << 12 // of one text that are learned from: no text may teach what all others do not say
@@ -113,20 +114,23 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 func (m *model) measure(env detect.Env) {
 	n := m.sample.N
 	means, lengths, spread, blocks := make([]float64, n), make([]float64, n), make([]float64, n), make([]float64, n)
-	detect.Each((n+rowsPerJob-1)/rowsPerJob, env.Workers, func(job int) {
-		for i := job * rowsPerJob; i < min(n, (job+1)*rowsPerJob); i++ {
-			text := m.sample.Text[i]
-			if len(text) == 0 {
-				continue
+	detect.Chunks(n, rowsPerJob, env.Workers, func() func(first, end int) {
+		reader := newReader()
+		return func(first, end int) {
+			for i := first; i < end; i++ {
+				text := m.sample.Text[i]
+				if len(text) == 0 {
+					continue
+				}
+				text = text[:min(len(text), mostBytes)]
+				r := reader.read(m.halves[hash(text)&1], text)
+				if lengths[i] = float64(len(text)); r.blocks > 1 {
+					mean := float64(r.inBlocks) / float64(r.blocks)
+					spread[i] = float64(r.squares) - mean*float64(r.inBlocks)
+					blocks[i] = float64(r.blocks - 1)
+				}
+				means[i] = float64(r.sum) / lengths[i]
 			}
-			text = text[:min(len(text), mostBytes)]
-			r := m.halves[hash(text)&1].read(text)
-			if lengths[i] = float64(len(text)); r.blocks > 1 {
-				mean := float64(r.inBlocks) / float64(r.blocks)
-				spread[i] = float64(r.squares) - mean*float64(r.inBlocks)
-				blocks[i] = float64(r.blocks - 1)
-			}
-			means[i] = float64(r.sum) / lengths[i]
 		}
 	})
 	var sum, texts, squares, parts float64
@@ -166,13 +170,16 @@ const rowsPerJob = 1024
 // Score implements detect.Model.
 func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	value := make([]float64, s.N)
-	detect.Each((s.N+rowsPerJob-1)/rowsPerJob, env.Workers, func(job int) {
-		for i := job * rowsPerJob; i < min(s.N, (job+1)*rowsPerJob); i++ {
-			if s.Text == nil || len(s.Text[i]) == 0 {
-				value[i] = math.NaN()
-				continue
+	detect.Chunks(s.N, rowsPerJob, env.Workers, func() func(first, end int) {
+		reader := newReader()
+		return func(first, end int) {
+			for i := first; i < end; i++ {
+				if s.Text == nil || len(s.Text[i]) == 0 {
+					value[i] = math.NaN()
+					continue
+				}
+				value[i] = m.usual.score(reader.read(m.grams(s, i), s.Text[i]), len(s.Text[i]))
 			}
-			value[i] = m.usual.score(m.grams(s, i).read(s.Text[i]), len(s.Text[i]))
 		}
 	})
 	return detect.Scores{Value: value, Code: finding.PoisonLanguage, Explain: func(row int) string {
@@ -194,7 +201,7 @@ func (u *usual) score(r reading, n int) float64 {
 }
 
 func (m *model) explain(text []byte, g *grams) string {
-	r := g.read(text)
+	r := newReader().read(g, text)
 	from, to, cost := 0, len(text), float64(r.sum)/float64(len(text))
 	if r.blocks > window {
 		from = r.worstAt * blockSize

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/detecttest"
+	"github.com/tasterhq/taster/detect/lanes"
 )
 
 var env = detect.Env{Seed: 1, Workers: 2}
@@ -190,8 +191,8 @@ func TestScoringAllocatesNothingPerText(t *testing.T) {
 		t.Fatal(err)
 	}
 	m, text := fitted.(*model), prose(english, 1, 4000, 2).Text[0]
-	sum := 0.0
-	if n := testing.AllocsPerRun(20, func() { sum += m.usual.score(m.whole.read(text), len(text)) }); n > 0 {
+	sum, reader := 0.0, newReader()
+	if n := testing.AllocsPerRun(20, func() { sum += m.usual.score(reader.read(m.whole, text), len(text)) }); n > 0 {
 		t.Errorf("%v allocations per text", n)
 	}
 	if math.IsNaN(sum) {
@@ -235,5 +236,37 @@ func BenchmarkFit(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// Lanes read as the portable loop does, texts of any bytes and any length.
+func TestLanesReadAlike(t *testing.T) {
+	fitted, err := Detector{}.Fit(prose(english, 100, 300, 1), env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := fitted.(*model)
+	rng := rand.New(rand.NewPCG(3, 4))
+	best, portable := newReader(), new(reader)
+	known := []byte(strings.Join(english, " ") + " 1234\t\r\n")
+	for trial := range 2000 {
+		text := make([]byte, 1+rng.IntN(1+rng.IntN(400)))
+		switch {
+		case trial < 8: // around where lanes stop to begin anew
+			text = make([]byte, (1+trial/4)*lanes.Most-1+trial%4)
+		case trial%50 == 0:
+			text = make([]byte, rng.IntN(3*lanes.Most)+1)
+		}
+		from := rng.IntN(len(known))
+		for i := range text {
+			if text[i] = known[(from+i)%len(known)]; rng.IntN(1+trial%7*20) == 1 {
+				text[i] = byte(rng.IntN(256))
+			}
+		}
+		for _, g := range []*grams{m.whole, m.halves[0]} {
+			if got, want := best.read(g, text), portable.read(g, text); got != want {
+				t.Fatalf("%d bytes are read as %+v, want %+v", len(text), got, want)
+			}
+		}
 	}
 }
