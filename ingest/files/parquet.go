@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
+	"sync"
 	"syscall"
 
 	"github.com/parquet-go/parquet-go"
@@ -50,7 +52,9 @@ type parquetRows struct {
 	at     int
 	ended  bool // the row group has no more rows than those in batch
 	seek   int64
-	writer rowWriter
+
+	writers []*rowWriter // of goroutines that write side by side; the first one also writes alone
+	text    int          // bytes that the rows of one writer had at last
 }
 
 // openParquet opens the file itself or, when it is compressed as a whole, an unpacked copy of it.
@@ -97,6 +101,9 @@ func (f *File) openParquet(ctx context.Context, unpacked io.Reader, packing stri
 			return err
 		}
 		p = &parquetRows{groups: opened.RowGroups(), root: root}
+		for range runtime.GOMAXPROCS(0) {
+			p.writers = append(p.writers, &rowWriter{})
+		}
 		return nil
 	})
 	if err != nil {
@@ -159,15 +166,61 @@ func (p *parquetRows) next() ([]byte, finding.Code, error) {
 			return nil, "", err
 		}
 	}
-	row := p.batch[p.at]
+	w := p.writers[0]
+	w.out = w.out[:0]
+	at := p.at
 	p.at++
-	if err := guarded(func() error { return p.writer.write(p.root, row) }); err != nil {
+	if err := guarded(func() error { return w.write(p.root, p.batch[at]) }); err != nil {
 		return nil, "", err
 	}
-	if p.writer.unbounded {
-		return p.writer.out, finding.NumberRange, nil
+	return w.out, w.code(), nil
+}
+
+// run gives away the rows that have been taken out of the pages, written side by side: a number's shortest form costs more than all else.
+func (p *parquetRows) run(_ int, yield func([]byte, finding.Code)) error {
+	for p.at == p.have {
+		if err := p.fill(); err != nil {
+			return err
+		}
 	}
-	return p.writer.out, "", nil
+	rows := p.batch[p.at:p.have]
+	type written struct {
+		value []byte
+		code  finding.Code
+		err   error
+	}
+	var out [rowsAtOnce]written
+	var wait sync.WaitGroup
+	writers := p.writers[:min(len(p.writers), len(rows))]
+	for k, w := range writers {
+		from, to := k*len(rows)/len(writers), (k+1)*len(rows)/len(writers)
+		wait.Go(func() {
+			w.out = make([]byte, 0, p.text+p.text/8) // it is given away
+			for i := from; i < to; i++ {
+				at := len(w.out)
+				if out[i].err = guarded(func() error { return w.write(p.root, rows[i]) }); out[i].err != nil {
+					return
+				}
+				out[i].value, out[i].code = w.out[at:len(w.out):len(w.out)], w.code()
+			}
+		})
+	}
+	wait.Wait()
+	p.text = 0
+	for _, w := range writers {
+		p.text = max(p.text, len(w.out))
+		w.out = nil
+	}
+	for i := range rows {
+		if err := out[i].err; err != nil && i == 0 {
+			return err
+		} else if err != nil {
+			return nil // it comes again with the next run, which begins with this row
+		}
+		yield(out[i].value, out[i].code)
+		p.at++
+	}
+	return nil
 }
 
 // fill reads the next rows, of the next row group when this one has none.

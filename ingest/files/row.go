@@ -14,6 +14,8 @@ import (
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/deprecated"
 	"github.com/parquet-go/parquet-go/format"
+
+	"github.com/tasterhq/taster/schema/finding"
 )
 
 // rowWriter assembles a row from its columns' values and levels (Dremel, Melnik et al., VLDB 2010) and writes it as
@@ -24,8 +26,9 @@ type rowWriter struct {
 	unbounded bool              // a value was NaN or infinite
 }
 
+// write appends a row to w.out.
 func (w *rowWriter) write(root *node, row parquet.Row) error {
-	w.out, w.unbounded = w.out[:0], false
+	w.unbounded = false
 	w.columns = w.columns[:0]
 	row.Range(func(_ int, values []parquet.Value) bool {
 		w.columns = append(w.columns, values)
@@ -35,6 +38,14 @@ func (w *rowWriter) write(root *node, row parquet.Row) error {
 		return fmt.Errorf("%w: a row has %d columns, its schema %d", ErrCorrupt, len(w.columns), root.leaves)
 	}
 	return w.value(root)
+}
+
+// code returns what is wrong with the row that was written last, "" where nothing is.
+func (w *rowWriter) code() finding.Code {
+	if w.unbounded {
+		return finding.NumberRange
+	}
+	return ""
 }
 
 // peek returns the next value of the node's first column; its levels tell of the whole node.
