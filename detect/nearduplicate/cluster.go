@@ -3,7 +3,6 @@ package nearduplicate
 import (
 	"cmp"
 	"slices"
-	"sync"
 
 	"github.com/tasterhq/taster/detect"
 )
@@ -47,7 +46,6 @@ func zeroBytes(x uint64) uint64 {
 // rowType is all rows with the same words, or the same vector.
 type rowType struct {
 	hash      uint64
-	signature signature
 	words     int
 	rows      int // of the sample that was grouped
 	reference int // rows of the reference, once merged
@@ -56,9 +54,10 @@ type rowType struct {
 // grouping holds types in the order of their hashes, so that nothing that is computed from them depends on the order of
 // rows; typeOf is -1 for a row that has nothing to compare.
 type grouping struct {
-	types  []rowType
-	typeOf []int32
-	from   []int32 // where types were merged, which of the stream's types each is; −1: the reference's alone
+	types      []rowType
+	signatures []signature // of each type
+	typeOf     []int32
+	from       []int32 // where types were merged, which of the stream's types each is; −1: the reference's alone
 }
 
 // place is where something with a key stands.
@@ -67,86 +66,82 @@ type place struct {
 	index int32
 }
 
-// byKey returns places by rising key, equal ones as they stand; the slice that is given is scratch afterwards. It sorts by one byte
-// after the other, for keys are hashes, whose comparisons nobody can predict.
-func byKey(places []place) []place {
-	var count [8][256]int32
-	for _, p := range places {
-		for b := range count {
-			count[b][p.key>>(8*b)&0xff]++
+// Keys are hashes, whose comparisons nobody can predict: they are sorted by digits, the highest three first, which nearly always tell
+// them apart.
+const (
+	digitBits = 11
+	digits    = 3
+	lowBits   = 64 - digits*digitBits
+)
+
+// byKey returns places by rising key, equal ones as they stand; both slices, of one length, are scratch afterwards, and one of
+// them is returned.
+func byKey(places, other []place) []place {
+	places, other = byDigits(places, other, lowBits)
+	for from := 0; from < len(places); {
+		end := from + 1
+		for end < len(places) && places[end].key>>lowBits == places[from].key>>lowBits {
+			end++
+		}
+		if run := places[from:end]; !rising(run) {
+			if len(run) < 64 {
+				slices.SortStableFunc(run, func(a, b place) int { return cmp.Compare(a.key, b.key) })
+			} else if sorted, _ := byDigits(run, other[from:end], 0); &sorted[0] != &run[0] {
+				copy(run, sorted)
+			}
+		}
+		from = end
+	}
+	return places
+}
+
+func rising(places []place) bool {
+	for i := 1; i < len(places); i++ {
+		if places[i].key < places[i-1].key {
+			return false
 		}
 	}
-	other := make([]place, len(places))
-	for b := range count {
+	return true
+}
+
+// byDigits sorts places by three digits, the lowest of which begins at a bit, and returns the slice that holds them now and the other.
+func byDigits(places, other []place, bit int) (sorted, scratch []place) {
+	var count [digits][1 << digitBits]int32
+	for _, p := range places {
+		for d := range count {
+			count[d][p.key>>(bit+d*digitBits)%(1<<digitBits)]++
+		}
+	}
+	for d := range count {
 		next, most := int32(0), int32(0)
-		for i, n := range count[b] {
-			count[b][i] = next
+		for i, n := range count[d] {
+			count[d][i] = next
 			next += n
 			most = max(most, n)
 		}
 		if int(most) == len(places) {
 			continue
 		}
-		at := &count[b]
+		at, shift := &count[d], bit+d*digitBits
 		for _, p := range places {
-			digit := p.key >> (8 * b) & 0xff
+			digit := p.key >> shift % (1 << digitBits)
 			other[at[digit]] = p
 			at[digit]++
 		}
 		places, other = other, places
 	}
-	return places
+	return places, other
 }
 
-// signedTexts keeps what texts were signed last: a sample is scored with reference rows behind its own, and then remembered without
-// them. What a text's signature is depends on nothing else. Nil keeps nothing.
-type signedTexts struct {
-	mu   sync.Mutex
-	rows []place // by rising content
-	grouping
-}
-
-// find returns the types of contents, which rise, by those that were signed; -1 where they were not.
-func (st *signedTexts) find(rows []place, starts []int) (of []int32, types []rowType) {
-	of = make([]int32, len(starts))
-	for u := range of {
-		of[u] = -1
-	}
-	if st == nil {
-		return of, nil
-	}
-	st.mu.Lock()
-	known, g := st.rows, st.grouping
-	st.mu.Unlock()
-	for u, start := range starts {
-		key := rows[start].key
-		for len(known) > 0 && known[0].key < key {
-			known = known[1:]
-		}
-		if len(known) > 0 && known[0].key == key {
-			of[u] = g.typeOf[known[0].index]
-		}
-	}
-	return of, g.types
-}
-
-func (st *signedTexts) keep(rows []place, g grouping) {
-	if st != nil {
-		st.mu.Lock()
-		st.rows, st.grouping = rows, g
-		st.mu.Unlock()
-	}
-}
-
-// groupTypes finds the types of a sample. Rows with equal contents share the work; sign is called for one of them, unless known has it.
-func groupTypes(contents []uint64, sign func(row int) (signature, uint64, int), known *signedTexts, env detect.Env) grouping {
+// groupTypes finds the types of a sample. Rows with equal contents share the work; sign is called for one of them.
+func groupTypes(contents []uint64, sign func(row int) (signature, uint64, int), env detect.Env) grouping {
 	rows := make([]place, 0, len(contents))
 	for row, h := range contents {
 		if h != 0 {
 			rows = append(rows, place{h, int32(row)})
 		}
 	}
-	rows = byKey(rows)
+	rows = byKey(rows, make([]place, len(rows)))
 	var starts []int // of the runs of equal contents
 	for i := range rows {
 		if i == 0 || rows[i].key != rows[i-1].key {
@@ -154,24 +149,18 @@ func groupTypes(contents []uint64, sign func(row int) (signature, uint64, int), 
 		}
 	}
 
-	signed := make([]rowType, len(starts))
-	of, types := known.find(rows, starts)
+	signed, signatures := make([]rowType, len(starts)), make([]signature, len(starts))
 	detect.Each(len(starts), env.Workers, func(u int) {
 		t := &signed[u]
-		if of[u] >= 0 {
-			k := &types[of[u]]
-			t.signature, t.hash, t.words = k.signature, k.hash, k.words
-			return
-		}
-		t.signature, t.hash, t.words = sign(int(rows[starts[u]].index))
+		signatures[u], t.hash, t.words = sign(int(rows[starts[u]].index))
 	})
 	order := make([]place, len(signed))
 	for u := range signed {
 		order[u] = place{signed[u].hash, int32(u)}
 	}
-	order = byKey(order)
+	order = byKey(order, make([]place, len(order)))
 
-	g := grouping{types: make([]rowType, 0, len(order)), typeOf: make([]int32, len(contents))}
+	g := grouping{types: make([]rowType, 0, len(order)), signatures: make([]signature, 0, len(order)), typeOf: make([]int32, len(contents))}
 	for row := range g.typeOf {
 		g.typeOf[row] = -1
 	}
@@ -181,7 +170,7 @@ func groupTypes(contents []uint64, sign func(row int) (signature, uint64, int), 
 			continue
 		}
 		if n := len(g.types); n == 0 || g.types[n-1].hash != t.hash {
-			g.types = append(g.types, *t)
+			g.types, g.signatures = append(g.types, *t), append(g.signatures, signatures[o.index])
 		}
 		end := len(rows)
 		if int(o.index)+1 < len(starts) {
@@ -193,20 +182,22 @@ func groupTypes(contents []uint64, sign func(row int) (signature, uint64, int), 
 			g.typeOf[member.index] = int32(last)
 		}
 	}
-	known.keep(rows, g)
 	return g
 }
 
 // merge puts the types of stream and reference together; typeOf tells of the stream's rows.
 func merge(stream, reference grouping) grouping {
 	most := len(stream.types) + len(reference.types)
-	g := grouping{types: make([]rowType, 0, most), typeOf: make([]int32, len(stream.typeOf)), from: make([]int32, 0, most)}
+	g := grouping{
+		types: make([]rowType, 0, most), signatures: make([]signature, 0, most),
+		typeOf: make([]int32, len(stream.typeOf)), from: make([]int32, 0, most),
+	}
 	moved := make([]int32, len(stream.types))
 	r := 0
 	takeReference := func() {
 		t := reference.types[r]
 		t.reference, t.rows = t.rows, 0
-		g.types, g.from = append(g.types, t), append(g.from, -1)
+		g.types, g.signatures, g.from = append(g.types, t), append(g.signatures, reference.signatures[r]), append(g.from, -1)
 		r++
 	}
 	for i, t := range stream.types {
@@ -218,7 +209,7 @@ func merge(stream, reference grouping) grouping {
 			r++
 		}
 		moved[i] = int32(len(g.types))
-		g.types, g.from = append(g.types, t), append(g.from, int32(i))
+		g.types, g.signatures, g.from = append(g.types, t), append(g.signatures, stream.signatures[i]), append(g.from, int32(i))
 	}
 	for r < len(reference.types) {
 		takeReference()
@@ -240,18 +231,18 @@ const (
 )
 
 // clusters returns, for each level, each type's cluster, named by its least member; with chains, whoever hangs on to it by pairs belongs.
-func clusters(types []rowType, chains bool, workers int) [][]int32 {
+func clusters(signatures []signature, chains bool, workers int) [][]int32 {
 	type pair struct {
 		a, b  int32
 		level int8 // the highest that it reaches
 	}
 	var found [sorts][]pair
 	detect.Each(sorts, workers, func(sort int) {
-		order := make([]place, len(types))
-		for i := range types {
-			order[i] = place{types[i].signature[2*sort], int32(i)}
+		order := make([]place, len(signatures))
+		for i := range signatures {
+			order[i] = place{signatures[i][2*sort], int32(i)}
 		}
-		order = byKey(order)
+		order = byKey(order, make([]place, len(order)))
 		for from := 0; from < len(order); {
 			end := from + 1
 			for end < len(order) && order[end].key == order[from].key {
@@ -259,39 +250,25 @@ func clusters(types []rowType, chains bool, workers int) [][]int32 {
 			}
 			if end > from+1 {
 				slices.SortStableFunc(order[from:end], func(a, b place) int {
-					return cmp.Compare(types[a.index].signature[2*sort+1], types[b.index].signature[2*sort+1])
+					return cmp.Compare(signatures[a.index][2*sort+1], signatures[b.index][2*sort+1])
 				})
 			}
 			from = end
 		}
-		// Signatures are fetched some at a time, for they lie far apart, and none has to wait for what is compared.
-		const some = 64
-		var near [some + window]signature
-		for from := 0; from < len(order); from += some {
-			fetched := near[:min(some+window, len(order)-from)]
-			for i := range fetched {
-				fetched[i] = types[order[from+i].index].signature
-			}
-			for i := range min(some, len(fetched)) {
-				for j := i + 1; j < min(i+1+window, len(fetched)); j++ {
-					similarity := fetched[i].similarity(&fetched[j])
-					level := int8(-1)
-					for l, threshold := range thresholds {
-						if similarity >= threshold {
-							level = int8(l)
-						}
-					}
-					if level >= 0 {
-						found[sort] = append(found[sort], pair{order[from+i].index, order[from+j].index, level})
-					}
+		similarTypes(order, signatures, func(a, b int32, similarity float64) {
+			level := int8(-1)
+			for l, threshold := range thresholds {
+				if similarity >= threshold {
+					level = int8(l)
 				}
 			}
-		}
+			found[sort] = append(found[sort], pair{a, b, level})
+		})
 	})
 
 	levels := make([][]int32, len(thresholds))
 	detect.Each(len(levels), workers, func(level int) {
-		parent := make([]int32, len(types))
+		parent := make([]int32, len(signatures))
 		for i := range parent {
 			parent[i] = int32(i)
 		}
@@ -314,7 +291,7 @@ func clusters(types []rowType, chains bool, workers int) [][]int32 {
 			parent[i] = root(int32(i))
 		}
 		if !chains {
-			unchain(types, parent, thresholds[level])
+			unchain(signatures, parent, thresholds[level])
 		}
 		levels[level] = parent
 	})
@@ -330,7 +307,7 @@ const (
 // texts from one template, or one small vocabulary, pairs of neighbours chain types into one cluster that have nothing to do
 // with one another, ever more of them the longer it is. Copies of one text keep most of what they were copied from, whatever
 // was changed in each. Those taken out are clusters of their own.
-func unchain(types []rowType, cluster []int32, similarity float64) {
+func unchain(signatures []signature, cluster []int32, similarity float64) {
 	size := make([]int32, len(cluster))
 	for _, c := range cluster {
 		size[c]++
@@ -342,11 +319,11 @@ func unchain(types []rowType, cluster []int32, similarity float64) {
 		}
 	}
 	for _, all := range members {
-		common := commonSignature(types, all)
+		common := commonSignature(signatures, all)
 		least := int32(-1)
 		for _, i := range all {
 			switch {
-			case types[i].signature.similarity(&common) < similarity:
+			case signatures[i].similarity(&common) < similarity:
 				cluster[i] = i
 			case least < 0:
 				least = i
@@ -359,14 +336,14 @@ func unchain(types []rowType, cluster []int32, similarity float64) {
 }
 
 // commonSignature has in each byte what most of the members have there, by some of them that stand evenly among all.
-func commonSignature(types []rowType, members []int32) (common signature) {
+func commonSignature(signatures []signature, members []int32) (common signature) {
 	asked := min(len(members), mostAsked)
 	for at := range 64 {
 		word, shift := at/8, 8*(at%8)
 		var count [256]uint8
 		most := uint8(0)
 		for k := range asked {
-			b := types[members[k*len(members)/asked]].signature[word] >> shift & 0xff
+			b := signatures[members[k*len(members)/asked]][word] >> shift & 0xff
 			if count[b]++; count[b] > most {
 				most = count[b]
 				common[word] = common[word]&^(0xff<<shift) | b<<shift

@@ -85,7 +85,7 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 			return nil, nil
 		}
 	}
-	m.whole = fingerprint(m.contents(reference, env))
+	m.whole, m.wholeRows = fingerprint(m.contents(reference, env)), reference.N
 	rows := rand.New(rand.NewPCG(env.Seed, 0x6e656172)).Perm(reference.N)
 	kept := reference.Select(rows[:min(maxReference, len(rows))])
 	if m.learn(kept, env); m.rows < minRows {
@@ -104,7 +104,7 @@ func (m *model) learn(kept *detect.Sample, env detect.Env) {
 	for i := range m.reference.types {
 		t := &m.reference.types[i]
 		m.rows += t.rows
-		m.bandKeys(&t.signature, &keys)
+		m.bandKeys(&m.reference.signatures[i], &keys)
 		for _, key := range keys {
 			m.bands = append(m.bands, knownBand{key, int32(t.rows)})
 		}
@@ -128,7 +128,7 @@ func (m *model) under(before *memory, env detect.Env) *model {
 	if other := m.other.Load(); other != nil && other.basis() == before.basis {
 		return other
 	}
-	other := &model{grid: before.grid, whole: m.whole, kept: m.kept}
+	other := &model{grid: before.grid, whole: m.whole, wholeRows: m.wholeRows, kept: m.kept}
 	other.learn(m.kept, env)
 	m.other.Store(other)
 	return other
@@ -143,6 +143,7 @@ type model struct {
 	narrow    int         // the bits behind them
 	rows      int         // of the reference that have something to compare
 	whole     uint64      // fingerprint of all of the reference, to recognise it
+	wholeRows int         // of all of the reference
 
 	kept  *detect.Sample        // the reference's rows, where another grid may sign them
 	other atomic.Pointer[model] // signed by the grid of the memory that was met last
@@ -170,20 +171,32 @@ type (
 // group finds the types of a sample.
 func (m *model) group(s *detect.Sample, env detect.Env) grouping {
 	return detect.Once(env, groupingOf{m, s}, func() grouping {
-		var known *signedTexts
-		if m.rotation == nil && m.grid == nil {
-			known = detect.Once(env, textsSigned{}, func() *signedTexts { return &signedTexts{} })
+		if m.ofTexts() {
+			known := detect.Once(env, textsSigned{}, func() *signedTexts { return &signedTexts{} })
+			texts := s.Text
+			if texts == nil {
+				texts = make([][]byte, s.N)
+			}
+			return known.of(texts, env).types()
 		}
-		return groupTypes(m.contents(s, env), func(row int) (signature, uint64, int) { return m.sign(s, row) }, known, env)
+		return groupTypes(m.contents(s, env), func(row int) (signature, uint64, int) { return m.sign(s, row) }, env)
 	})
 }
+
+// ofTexts tells that signatures are made from texts.
+func (m *model) ofTexts() bool { return m.rotation == nil && m.grid == nil }
 
 // bandsOf returns the numbers of the bands of a sample's types.
 func (m *model) bandsOf(s *detect.Sample, env detect.Env) [][bands]uint32 {
 	return detect.Once(env, bandsOf{m, s}, func() [][bands]uint32 {
-		types := m.group(s, env).types
-		keys := make([][bands]uint32, len(types))
-		detect.Each(len(types), env.Workers, func(t int) { m.bandKeys(&types[t].signature, &keys[t]) })
+		signatures := m.group(s, env).signatures
+		keys := make([][bands]uint32, len(signatures))
+		if m.grid != nil {
+			detect.Each(len(keys), env.Workers, func(t int) { m.bandKeys(&signatures[t], &keys[t]) })
+			return keys
+		}
+		const types = 1024 // at a time
+		detect.Rows(len(keys), types, env.Workers, func(first, end int) { allBandKeys(signatures[first:end], keys[first:end]) })
 		return keys
 	})
 }
@@ -221,15 +234,12 @@ func (m *model) contents(s *detect.Sample, env detect.Env) []uint64 {
 	})
 }
 
-// sign returns a row's signature, the hash that tells its type, and how many words it has.
+// sign returns the signature of a row of numbers, the hash that tells its type, and as many words as count in full.
 func (m *model) sign(s *detect.Sample, row int) (signature, uint64, int) {
 	if m.rotation != nil {
 		return m.rotation.sign(s, row), m.rotation.content(s, row), fullWords
 	}
-	if m.grid != nil {
-		return m.grid.sign(s, row), m.grid.content(s, row), fullWords
-	}
-	return signText(s.Text[row])
+	return m.grid.sign(s, row), m.grid.content(s, row), fullWords
 }
 
 // fingerprint is the same for the same rows in any order.
@@ -259,12 +269,11 @@ func (m *model) ScoreWith(s *detect.Sample, before detect.Memory, env detect.Env
 
 // score scores s by itself and, where before is not nil, by what the stream has shown until then.
 func (m *model) score(s *detect.Sample, before *memory, env detect.Env) detect.Scores {
-	contents := m.contents(s, env)
 	stream := m.group(s, env)
 	merged := merge(stream, m.reference)
-	levels := clusters(merged.types, m.grid != nil, env.Workers)
+	levels := clusters(merged.signatures, m.grid != nil, env.Workers)
 	stats := newStatistics(merged.types, levels, m.rows, env.Workers)
-	alone := fingerprint(contents) == m.whole // there is no reference
+	alone := s.N == m.wholeRows && fingerprint(m.contents(s, env)) == m.whole // there is no reference
 	if alone {
 		stats.standIn(merged.types, levels)
 	}

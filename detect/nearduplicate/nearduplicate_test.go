@@ -502,7 +502,7 @@ func TestByKey(t *testing.T) {
 		}
 		want := slices.Clone(places)
 		slices.SortStableFunc(want, func(a, b place) int { return cmp.Compare(a.key, b.key) })
-		if got := byKey(places); !slices.Equal(got, want) {
+		if got := byKey(places, make([]place, len(places))); !slices.Equal(got, want) {
 			t.Fatalf("%v, want %v", got, want)
 		}
 	}

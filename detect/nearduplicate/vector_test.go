@@ -1,0 +1,145 @@
+package nearduplicate
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/detecttest"
+)
+
+// portably does something without vectors. Where a processor has none, what these tests compare is one and the same.
+func portably(do func()) {
+	kept := vectors
+	vectors = nil
+	defer func() { vectors = kept }()
+	do()
+}
+
+// mixture writes a text of about so many bytes: words of all lengths, numbers, capitals, marks and letters of several bytes.
+func mixture(rng *rand.Rand, size int) []byte {
+	alphabet := []rune("abzAZ@[`{09/:.,'- \u00a0éßЖ\t’\x00\x7f")
+	few := alphabet[:1+rng.IntN(len(alphabet))] // some texts have hardly a mark
+	var text []byte
+	for len(text) < size {
+		text = append(text, string(few[rng.IntN(len(few))])...)
+		if rng.IntN(6) == 0 {
+			text = append(text, ' ')
+		}
+	}
+	return text[:size]
+}
+
+// Texts are signed alike by vectors and without them, whatever their length, and from memory that ends where they do.
+func TestSignedByVectors(t *testing.T) {
+	rng := rand.New(rand.NewPCG(31, 5))
+	sign, border := signer(), atBorder(t, 20_000)
+	check := func(text []byte) {
+		t.Helper()
+		want, hash, words := signText(text)
+		text = border[len(border)-copy(border[len(border)-len(text):], text):]
+		var got signature
+		if h, n := sign(text, &got); h != hash || n != words || got != want {
+			t.Fatalf("%q: %d words, want %d, or another signature than %x: %x", text, n, words, want, got)
+		}
+	}
+	for size := range 300 {
+		for range 4 {
+			check(mixture(rng, size))
+		}
+		check(bytes.Repeat([]byte("a"), size))
+		check(bytes.Repeat([]byte("a "), size))
+		check(bytes.Repeat([]byte(" "), size))
+		check(append(mixture(rng, size), "漢字 and more"...))
+	}
+	for _, size := range []int{1000, 4031, 4032, 4033, mostNoted - 1, mostNoted, mostNoted + 1, 10_000} {
+		check(mixture(rng, size))
+		check(bytes.Repeat([]byte("1 "), size)[:size])
+		check(bytes.Repeat([]byte("x"), size))
+	}
+}
+
+// Similar types are found alike by vectors and without them.
+func TestPairedByVectors(t *testing.T) {
+	rng := rand.New(rand.NewPCG(32, 5))
+	type pair struct {
+		a, b       int32
+		similarity float64
+	}
+	for _, n := range []int{0, 1, 5, pairsAtOnce, pairsAtOnce + pairsAhead - 1, pairsAtOnce + pairsAhead, 3*pairsAtOnce + 100} {
+		for _, values := range []int{1, 2, 3, 5, 200} {
+			signatures, order := make([]signature, n), make([]place, n)
+			for i := range signatures {
+				empty := rng.IntN(70)
+				for b := range 64 {
+					if rng.IntN(64) >= empty {
+						signatures[i][b/8] |= uint64(rng.IntN(values)) << (b % 8 * 8)
+					}
+				}
+				order[i] = place{0, int32(rng.IntN(n))}
+			}
+			pairs := func() (out []pair) {
+				similarTypes(order, signatures, func(a, b int32, similarity float64) { out = append(out, pair{a, b, similarity}) })
+				return out
+			}
+			got := pairs()
+			portably(func() {
+				if want := pairs(); !slices.Equal(got, want) {
+					t.Errorf("%d types of %d values: %d pairs, want %d, or others", n, values, len(got), len(want))
+				}
+			})
+		}
+	}
+}
+
+// Bands are the same by vectors and without them.
+func TestBandsByVectors(t *testing.T) {
+	rng := rand.New(rand.NewPCG(33, 5))
+	signatures := make([]signature, 5000)
+	for i := range signatures {
+		filled := rng.IntN(65)
+		for b := range 64 {
+			if rng.IntN(64) < filled {
+				signatures[i][b/8] |= uint64(1+rng.IntN(255)) << (b % 8 * 8)
+			}
+		}
+		b := rng.IntN(64) // one is not empty
+		signatures[i][b/8] |= 1 << (b % 8 * 8)
+	}
+	got, want := make([][bands]uint32, len(signatures)), make([][bands]uint32, len(signatures))
+	allBandKeys(signatures, got)
+	portably(func() { allBandKeys(signatures, want) })
+	if !slices.Equal(got, want) {
+		t.Error("keys differ")
+	}
+}
+
+// Scores and memories are the same by vectors and without them.
+func TestScoredByVectors(t *testing.T) {
+	result := func() (out []any) {
+		env := detect.Env{Seed: 1, Workers: 2, Shared: &detect.Shared{}}
+		m, err := Detector{}.Fit(detecttest.Clean(500, 1), env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := detecttest.Clean(1000, 2)
+		for i := range 40 {
+			s.Text[25*i] = s.Text[3]
+		}
+		memory := m.(*model).Observe(s, nil, env)
+		data, err := memory.AppendBinary(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return append(out, m.(*model).ScoreWith(s, memory, env).Value, data, m.(*model).Suspects(s, memory, env))
+	}
+	got := result()
+	portably(func() {
+		if !reflect.DeepEqual(got, result()) {
+			t.Error("something differs")
+		}
+	})
+}
