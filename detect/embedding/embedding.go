@@ -80,13 +80,25 @@ func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, e
 	rng := rand.New(rand.NewPCG(env.Seed, 0x656d626564))
 	rows := rng.Perm(reference.N)
 	engine := linalg.Resilient(d.Engine)
+	pool := &pool{numbers: map[int]int32{}}
+	pool.points.Cols = m.source.dim()
 	var err error
-	if m.all, err = m.newNeighbourhood(engine, reference, rows, kept); err != nil || m.all == nil {
+	if m.all, err = m.newNeighbourhood(engine, reference, rows, kept, pool); err != nil || m.all == nil {
 		return nil, err
 	}
-	if reference.Label == nil {
-		return m, nil
+	if reference.Label != nil {
+		if err := m.classes(engine, reference, rows, pool); err != nil {
+			return nil, err
+		}
 	}
+	if m.sets, err = linalg.LoadSets(engine, pool.points, pool.sets, nil); err != nil {
+		return nil, fmt.Errorf("embedding: %w", err)
+	}
+	return m, nil
+}
+
+// classes keeps rows of every class that has enough.
+func (m *model) classes(engine linalg.Engine, reference *detect.Sample, rows []int, pool *pool) error {
 	m.class = map[string]*neighbourhood{}
 	members := make([][]int, len(reference.Classes))
 	for _, row := range rows {
@@ -98,77 +110,106 @@ func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, e
 		if len(rows) < minClass {
 			continue
 		}
-		n, err := m.newNeighbourhood(engine, reference, rows, perClass)
+		n, err := m.newNeighbourhood(engine, reference, rows, perClass, pool)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if n != nil {
 			m.class[reference.Classes[label]] = n
 		}
 	}
-	return m, nil
+	return nil
+}
+
+// pool is the vectors that neighbourhoods keep, each of which may be in several, and the sets that they are.
+type pool struct {
+	points  linalg.Matrix
+	numbers map[int]int32 // of a row's vector
+	sets    []linalg.Set
+}
+
+// add adds a set of the vectors of rows, and returns its number.
+func (p *pool) add(vectors linalg.Matrix, rows []int) int {
+	set := linalg.Set{K: neighbours + 1}
+	for i, row := range rows {
+		number, ok := p.numbers[row]
+		if !ok {
+			number = int32(p.points.Rows)
+			p.numbers[row] = number
+			p.points.Data = append(p.points.Data, vectors.Row(i)...)
+			p.points.Rows++
+		}
+		set.Points = append(set.Points, number)
+	}
+	p.sets = append(p.sets, set)
+	return len(p.sets) - 1
 }
 
 type model struct {
 	source source
+	sets   *linalg.Sets
 	all    *neighbourhood
 	class  map[string]*neighbourhood
 }
 
 // neighbourhood is a subsample of the reference, or of one class of it.
 type neighbourhood struct {
-	index   linalg.Index
+	set     int // its number, 0 of all
 	rows    int
 	typical float64 // median of the rows' own mean distances
 	nearest float64 // median of their distances to the nearest other row
 }
 
 // newNeighbourhood keeps the first of rows that have a vector, at most size; nil when they are too few.
-func (m *model) newNeighbourhood(engine linalg.Engine, s *detect.Sample, rows []int, size int) (*neighbourhood, error) {
+func (m *model) newNeighbourhood(engine linalg.Engine, s *detect.Sample, rows []int, size int, pool *pool) (*neighbourhood, error) {
 	points := linalg.Matrix{Cols: m.source.dim()}
+	var of []int // rows whose vectors those are
 	vector := make([]float32, points.Cols)
 	for _, row := range rows {
 		if points.Rows < size && m.source.vector(vector, s, row) {
 			points.Data = append(points.Data, vector...)
 			points.Rows++
+			of = append(of, row)
 		}
 	}
 	if points.Rows < minRows {
 		return nil, nil
 	}
-	trimmed, err := trim(engine, points)
+	trimmed, of, err := trim(engine, points, of)
 	if err != nil {
 		return nil, fmt.Errorf("embedding: %w", err)
 	}
 	distance := make([]float64, trimmed.Rows)
 	n := &neighbourhood{rows: trimmed.Rows}
-	if n.index, err = engine.Load(trimmed, linalg.Cosine); err != nil {
+	index, err := engine.Load(trimmed, linalg.Cosine)
+	if err != nil {
 		return nil, fmt.Errorf("embedding: %w", err)
 	}
-	if err := distances(n.index, distance, trimmed, neighbours); err != nil {
+	if err := distances(index, distance, trimmed, neighbours); err != nil {
 		return nil, fmt.Errorf("embedding: %w", err)
 	}
 	n.typical = max(median(distance), floor)
-	if err := distances(n.index, distance, trimmed, 1); err != nil {
+	if err := distances(index, distance, trimmed, 1); err != nil {
 		return nil, fmt.Errorf("embedding: %w", err)
 	}
 	n.nearest = median(distance)
+	n.set = pool.add(trimmed, of)
 	return n, nil
 }
 
 // trim returns points without the clumps: those that are far from their nearest tenth, yet have company. Exact copies stay:
-// empty texts and the like are natural, and floods of copies are found elsewhere.
-func trim(engine linalg.Engine, points linalg.Matrix) (linalg.Matrix, error) {
+// empty texts and the like are natural, and floods of copies are found elsewhere. Rows are what the points are made from.
+func trim(engine linalg.Engine, points linalg.Matrix, rows []int) (linalg.Matrix, []int, error) {
 	index, err := engine.Load(points, linalg.Cosine)
 	if err != nil {
-		return linalg.Matrix{}, err
+		return linalg.Matrix{}, nil, err
 	}
 	tenth, company := make([]float64, points.Rows), make([]float64, points.Rows)
 	if err := distances(index, tenth, points, points.Rows/10); err != nil {
-		return linalg.Matrix{}, err
+		return linalg.Matrix{}, nil, err
 	}
 	if err := distances(index, company, points, 3); err != nil {
-		return linalg.Matrix{}, err
+		return linalg.Matrix{}, nil, err
 	}
 	spread, middle := make([]float64, points.Rows), median(tenth)
 	for i, d := range tenth {
@@ -184,13 +225,15 @@ func trim(engine linalg.Engine, points linalg.Matrix) (linalg.Matrix, error) {
 	slices.SortStableFunc(clump, func(a, b int) int { return cmp.Compare(tenth[b], tenth[a]) })
 	clump = clump[:min(len(clump), int(trimmable*float64(points.Rows)))]
 	kept := linalg.Matrix{Cols: points.Cols}
-	for i := range points.Rows {
+	var of []int
+	for i, row := range rows {
 		if !slices.Contains(clump, i) {
 			kept.Data = append(kept.Data, points.Row(i)...)
 			kept.Rows++
+			of = append(of, row)
 		}
 	}
-	return kept, nil
+	return kept, of, nil
 }
 
 // median returns the upper median of values, which it leaves as they are.
@@ -208,36 +251,27 @@ func distances(index linalg.Index, dst []float64, queries linalg.Matrix, k int) 
 	}
 	for q := range dst {
 		_, distance := found.Of(q)
-		if len(distance) < 2 {
-			dst[q] = math.NaN()
-			continue
-		}
-		sum, nearest, farthest := 0.0, distance[0], distance[0]
-		for _, d := range distance {
-			sum += float64(d)
-			nearest, farthest = min(nearest, d), max(farthest, d)
-		}
-		if nearest <= same {
-			sum -= float64(nearest)
-		} else {
-			sum -= float64(farthest)
-		}
-		dst[q] = max(0, sum) / float64(len(distance)-1)
+		dst[q] = meanOf(distance)
 	}
 	return nil
 }
 
-// score returns each query's mean distance in units of the typical one; NaN where it cannot be told.
-func (n *neighbourhood) score(dst []float64, queries linalg.Matrix) {
-	if distances(n.index, dst, queries, neighbours) != nil {
-		for i := range dst {
-			dst[i] = math.NaN()
-		}
-		return
+// meanOf returns the mean of distances to others, of which the nearest is the row itself or else the farthest is one too many; NaN of fewer than two.
+func meanOf(distance []float32) float64 {
+	if len(distance) < 2 {
+		return math.NaN()
 	}
-	for i := range dst {
-		dst[i] /= n.typical
+	sum, nearest, farthest := 0.0, distance[0], distance[0]
+	for _, d := range distance {
+		sum += float64(d)
+		nearest, farthest = min(nearest, d), max(farthest, d)
 	}
+	if nearest <= same {
+		sum -= float64(nearest)
+	} else {
+		sum -= float64(farthest)
+	}
+	return max(0, sum) / float64(len(distance)-1)
 }
 
 // Score implements [detect.Model].
@@ -254,8 +288,8 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	}
 	if m.source.fits(s) {
 		detect.Chunks(s.N, chunk, env.Workers, func() func(first, end int) {
-			scratch := make([]float32, min(chunk, s.N)*m.source.dim())
-			return func(first, end int) { m.score(s, classes, first, end, all, own, scratch) }
+			scratch := scratch{vectors: make([]float32, min(chunk, s.N)*m.source.dim())}
+			return func(first, end int) { m.score(s, classes, first, end, all, own, &scratch) }
 		})
 	}
 	value := make([]float64, s.N)
@@ -275,54 +309,75 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 		}
 		why := fmt.Sprintf("mean cosine distance to the %d nearest of %d reference rows%s is %.3g, typically %.3g (%.3g times)",
 			neighbours, kept.rows, where, value[row]*kept.typical, kept.typical, value[row])
-		nearest, query := make([]float64, 1), linalg.Matrix{Rows: 1, Cols: m.source.dim(), Data: make([]float32, m.source.dim())}
-		if m.source.vector(query.Data, s, row) && distances(kept.index, nearest, query, 1) == nil && nearest[0] == nearest[0] {
-			why += fmt.Sprintf("; the nearest lies at %.3g, usually %.3g", nearest[0], kept.nearest)
+		if nearest := m.nearest(s, row, kept); nearest == nearest {
+			why += fmt.Sprintf("; the nearest lies at %.3g, usually %.3g", nearest, kept.nearest)
 		}
 		return why
 	}}
 }
 
+// nearest returns the distance of a row to the nearest other of a neighbourhood; NaN where there is none.
+func (m *model) nearest(s *detect.Sample, row int, of *neighbourhood) float64 {
+	query := linalg.Matrix{Rows: 1, Cols: m.source.dim(), Data: make([]float32, m.source.dim())}
+	if !m.source.vector(query.Data, s, row) {
+		return math.NaN()
+	}
+	all, own, err := m.sets.Nearest(query, []int32{int32(of.set)})
+	if err != nil {
+		return math.NaN()
+	}
+	if of.set > 0 {
+		all = own
+	}
+	_, distance := all.Of(0)
+	distance = slices.Clone(distance)
+	slices.Sort(distance)
+	return meanOf(distance[:min(len(distance), 2)])
+}
+
+// scratch is what one goroutine needs, again and again.
+type scratch struct {
+	vectors []float32
+	rows    []int
+	sets    []int32
+}
+
 // score judges rows first to end, at most chunk of them, against all and against their own class.
-func (m *model) score(s *detect.Sample, classes []*neighbourhood, first, end int, all, own []float64, scratch []float32) {
-	rows := make([]int, end-first)
-	for i := range rows {
-		rows[i] = first + i
+func (m *model) score(s *detect.Sample, classes []*neighbourhood, first, end int, all, own []float64, with *scratch) {
+	rows := with.rows[:0]
+	for row := first; row < end; row++ {
+		rows = append(rows, row)
 	}
 	if classes != nil { // a class's rows side by side, so that they are one matrix
 		slices.SortStableFunc(rows, func(a, b int) int { return cmp.Compare(s.Label[a], s.Label[b]) })
 	}
-	queries := linalg.Matrix{Cols: m.source.dim(), Data: scratch}
-	n := 0
+	queries := linalg.Matrix{Cols: m.source.dim(), Data: with.vectors}
+	sets, n := with.sets[:0], 0
 	for _, row := range rows {
-		if m.source.vector(queries.Row(n), s, row) {
-			rows[n] = row
-			n++
-		}
-	}
-	rows = rows[:n]
-	found := make([]float64, n)
-	m.all.score(found, slice(queries, 0, n))
-	for i, row := range rows {
-		all[row] = found[i]
-	}
-	for lo, hi := 0, 0; classes != nil && lo < n; lo = hi {
-		label := s.Label[rows[lo]]
-		for hi = lo; hi < n && s.Label[rows[hi]] == label; hi++ {
-		}
-		if label < 0 || classes[label] == nil {
+		if !m.source.vector(queries.Row(n), s, row) {
 			continue
 		}
-		classes[label].score(found[lo:hi], slice(queries, lo, hi))
-		for i := lo; i < hi; i++ {
-			own[rows[i]] = found[i]
+		set := 0
+		if classes != nil && s.Label[row] >= 0 && classes[s.Label[row]] != nil {
+			set = classes[s.Label[row]].set
+		}
+		rows[n], sets = row, append(sets, int32(set))
+		n++
+	}
+	with.rows, with.sets = rows, sets
+	queries.Rows, queries.Data = n, queries.Data[:n*queries.Cols]
+	near, nearOwn, err := m.sets.Nearest(queries, sets)
+	if err != nil {
+		return // no opinion
+	}
+	for i, row := range rows[:n] {
+		_, distance := near.Of(i)
+		all[row] = meanOf(distance) / m.all.typical
+		if sets[i] > 0 {
+			_, distance := nearOwn.Of(i)
+			own[row] = meanOf(distance) / classes[s.Label[row]].typical
 		}
 	}
-}
-
-// slice returns rows first to end of m, not a copy.
-func slice(m linalg.Matrix, first, end int) linalg.Matrix {
-	return linalg.Matrix{Rows: end - first, Cols: m.Cols, Data: m.Data[first*m.Cols : end*m.Cols]}
 }
 
 // given takes the vectors of the embedding role.

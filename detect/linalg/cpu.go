@@ -327,6 +327,7 @@ type search struct {
 	row      []float32 // one, with zeros up to whole sixteens
 	doubtful []float32 // queries
 	query    []float64 // one query as it was given
+	norm     float64   // and its square, for cosine
 	distance []float64 // of candidates
 	order    []float64 // the same, to be sorted
 	farthest float64   // distance of those that were kept, of cosine
@@ -399,42 +400,54 @@ func (s *search) run(queries Matrix, first, end, from, to int, words bool) {
 	ix, n := s.ix, end-first
 	for i := range n {
 		s.nearest[i].reset()
-		row := s.rows[i*s.stride : i*s.stride+ix.width]
-		ok := false
-		if words {
-			ok = ix.round(row, s.row, queries.Row(first+i))
-		} else {
-			ok = ix.prepare(row[:ix.cols], queries.Row(first+i))
-		}
-		if !ok {
-			clear(row)
+		if !s.prepare(i, queries.Row(first+i), words) {
 			s.nearest[i].close()
 		}
 	}
+	for p := from; p < to; p += pointBlock {
+		wide := min(pointBlock, to-p)
+		s.multiply(0, n, p, p+wide, 0, words)
+		for i := range n {
+			s.nearest[i].offer(ix.kernel, s.products[i*productStride:i*productStride+wide], p)
+		}
+	}
+}
+
+// prepare makes query row i of those that are multiplied; it is all zeros, and false returned, if it takes no part.
+func (s *search) prepare(i int, query []float32, words bool) (ok bool) {
+	row := s.rows[i*s.stride : i*s.stride+s.ix.width]
+	if words {
+		ok = s.ix.round(row, s.row, query)
+	} else {
+		ok = s.ix.prepare(row[:s.ix.cols], query)
+	}
+	if !ok {
+		clear(row)
+	}
+	return ok
+}
+
+// multiply sets products of rows first to end, prepared or in words, with points from to to, from column at on.
+func (s *search) multiply(first, end, from, to, at int, words bool) {
+	ix := s.ix
 	tiles, panels, cols := ix.kernel.tiles, ix.panels, ix.cols
 	if words {
 		tiles, panels, cols = ix.kernel.wordTiles, ix.words, ix.width/2
 	}
 	side := ix.kernel.cols
 	high := len(tiles) - 1
-	for p := from; p < to; p += pointBlock {
-		wide := min(pointBlock, to-p)
-		for c := 0; c == 0 || c < cols; c += depthChunk {
-			depth := min(depthChunk, cols-c)
-			for x := 0; x < wide; x += side {
-				panel := panels[(p+x)*cols+c*side:]
-				for q := 0; q < n; q += high {
-					dst := s.products[q*productStride+x:]
-					start, step := dst, productStride
-					if c == 0 {
-						start, step = ix.bias[p+x:], 0
-					}
-					tiles[min(high, n-q)](depth, s.rows[q*s.stride+c:], s.stride, panel, start, step, dst, productStride)
+	for c := 0; c == 0 || c < cols; c += depthChunk {
+		depth := min(depthChunk, cols-c)
+		for p := from; p < to; p += side {
+			panel := panels[p*cols+c*side:]
+			for q := first; q < end; q += high {
+				dst := s.products[q*productStride+at+p-from:]
+				start, step := dst, productStride
+				if c == 0 {
+					start, step = ix.bias[p:], 0
 				}
+				tiles[min(high, end-q)](depth, s.rows[q*s.stride+c:], s.stride, panel, start, step, dst, productStride)
 			}
-		}
-		for i := range n {
-			s.nearest[i].offer(ix.kernel, s.products[i*productStride:i*productStride+wide], p)
 		}
 	}
 }
@@ -494,24 +507,44 @@ func (s *search) keep(index []int32, k int) int {
 
 // answer writes the neighbours of query q among candidates, which it may reorder.
 func (s *search) answer(query []float32, index []int32, found Neighbours, q int) {
+	if len(index) > 0 {
+		s.take(query)
+	}
+	s.nearestOf(index, found, q)
+}
+
+// take has the next distances be from a query.
+func (s *search) take(query []float32) {
+	widen(s.query, query)
+	if s.ix.metric == Cosine {
+		s.norm = wideSquares(query)
+	}
+}
+
+// measure sets the distances of candidates, squared ones of L2, in float64.
+func (s *search) measure(index []int32) {
 	ix := s.ix
 	s.distance = slices.Grow(s.distance[:0], len(index))[:len(index)]
-	if len(index) > 0 {
-		widen(s.query, query)
-		if ix.metric == L2 {
-			ix.kernel.squares(index, ix.width, s.query, ix.raw, s.distance)
+	if len(index) == 0 {
+		return
+	}
+	if ix.metric == L2 {
+		ix.kernel.squares(index, ix.width, s.query, ix.raw, s.distance)
+		return
+	}
+	ix.kernel.dots(index, ix.width, s.query, ix.raw, s.distance)
+	for i, p := range index {
+		if squares := s.norm * ix.norms[p]; squares > 0 {
+			s.distance[i] = max(0, 1-s.distance[i]/math.Sqrt(squares))
 		} else {
-			ix.kernel.dots(index, ix.width, s.query, ix.raw, s.distance)
-			norm := wideSquares(query)
-			for i, p := range index {
-				if squares := norm * ix.norms[p]; squares > 0 {
-					s.distance[i] = max(0, 1-s.distance[i]/math.Sqrt(squares))
-				} else {
-					s.distance[i] = 1
-				}
-			}
+			s.distance[i] = 1
 		}
 	}
+}
+
+// nearestOf writes the nearest of candidates, which it may reorder, as the neighbours of query q.
+func (s *search) nearestOf(index []int32, found Neighbours, q int) {
+	s.measure(index)
 	kept := s.keep(index, found.K)
 	s.farthest = 0
 	for _, d := range s.distance[:kept] {
@@ -520,14 +553,12 @@ func (s *search) answer(query []float32, index []int32, found Neighbours, q int)
 	copy(found.Index[q*found.K:], index[:kept])
 	distance := found.Distance[q*found.K : (q+1)*found.K]
 	for i, d := range s.distance[:kept] {
-		if ix.metric == L2 {
+		if s.ix.metric == L2 {
 			d = math.Sqrt(d)
 		}
 		distance[i] = float32(d)
 	}
-	for i := kept; i < found.K; i++ {
-		found.Index[q*found.K+i], distance[i] = -1, float32(math.NaN())
-	}
+	found.none(q, kept)
 }
 
 // widen writes row to the start of dst.

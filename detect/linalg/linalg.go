@@ -33,6 +33,7 @@ package linalg
 import (
 	"errors"
 	"fmt"
+	"math"
 )
 
 // Matrix is dense and row-major: row i is Data[i*Cols : (i+1)*Cols].
@@ -98,6 +99,13 @@ func (n Neighbours) Of(q int) (index []int32, distance []float32) {
 		hi--
 	}
 	return n.Index[lo:hi], n.Distance[lo:hi]
+}
+
+// none says that query q has no more than so many neighbours.
+func (n Neighbours) none(q, from int) {
+	for i := q*n.K + from; i < (q+1)*n.K; i++ {
+		n.Index[i], n.Distance[i] = -1, float32(math.NaN())
+	}
 }
 
 func newNeighbours(queries, k int) Neighbours {

@@ -1,0 +1,352 @@
+package linalg
+
+import (
+	"fmt"
+	"math"
+	"sync"
+)
+
+// Set is some of the points that are kept together, and how many neighbours are asked for in it.
+type Set struct {
+	Points []int32
+	K      int
+}
+
+// Sets are points of which a first set is asked by every query and others, most of whose points are in the first too, by some: what is in both is multiplied once. It is
+// safe for concurrent use. Distances are cosines.
+type Sets struct {
+	sets  []Set
+	kind  []int32
+	cols  int
+	most  int     // neighbours in another set than the first
+	apart []Index // one for each set, where another engine than the CPU answers, or they are too large
+	ix    *cpuIndex
+	of    []subset
+	point []int32   // of each row of ix; -1 where there is none
+	idle  sync.Pool // of *setSearch
+}
+
+// subset is a set's place in an index of all points.
+type subset struct {
+	rows     []int32 // of the index
+	columns  []int32 // where their products stand: those of the first set, then those of what is not in it
+	from, to int     // rows that are not in the first set, in whole lanes
+}
+
+// LoadSets keeps points for questions about sets of them, the first of which every query asks. A set may name a point once.
+//
+// Kind, nil for none, has a number for every point: of the first set's neighbours that are of the kind of a query's own set, by its number, distances are
+// not told where they do not matter to which points are the nearest. They are NaN then, and none of them is the farthest.
+func LoadSets(engine Engine, points Matrix, sets []Set, kind []int32) (*Sets, error) {
+	if err := points.check("the point matrix"); err != nil {
+		return nil, err
+	}
+	if len(sets) == 0 || kind != nil && len(kind) != points.Rows {
+		return nil, fmt.Errorf("%w: %d sets, and kinds of %d of %d points", ErrShape, len(sets), len(kind), points.Rows)
+	}
+	all := &Sets{sets: sets, kind: kind, cols: points.Cols}
+	widest := 0
+	for i, set := range sets {
+		if set.K < 1 {
+			return nil, fmt.Errorf("%w: %d neighbours asked for, want at least 1", ErrShape, set.K)
+		}
+		for _, p := range set.Points {
+			if p < 0 || int(p) >= points.Rows {
+				return nil, fmt.Errorf("%w: there is no point %d", ErrShape, p)
+			}
+		}
+		if i > 0 {
+			all.most, widest = max(all.most, set.K), max(widest, len(set.Points))
+		}
+	}
+	cpu, ok := engine.(CPU)
+	if !ok || len(sets[0].Points)+widest+2*lanes > pointBlock {
+		for _, set := range sets {
+			index, err := engine.Load(points.rows(set.Points), Cosine)
+			if err != nil {
+				return nil, err
+			}
+			all.apart = append(all.apart, index)
+		}
+		return all, nil
+	}
+	// Each set's rows that are not in the first, in whole lanes; what fills them up is nobody's neighbour.
+	nothing := make([]float32, points.Cols)
+	if len(nothing) > 0 {
+		nothing[0] = float32(math.NaN())
+	}
+	union := Matrix{Cols: points.Cols}
+	place := make([]int32, points.Rows) // in the first set
+	for p := range place {
+		place[p] = -1
+	}
+	first := 0
+	for i, set := range sets {
+		s := subset{from: union.Rows}
+		for _, p := range set.Points {
+			row := place[p]
+			column := row
+			if row < 0 {
+				row = int32(union.Rows)
+				column = int32(first + union.Rows - s.from)
+				union.Data = append(union.Data, points.Row(int(p))...)
+				union.Rows++
+				all.point = append(all.point, p)
+				if i == 0 {
+					place[p] = row
+				}
+			}
+			s.rows, s.columns = append(s.rows, row), append(s.columns, column)
+		}
+		for union.Rows%lanes > 0 {
+			union.Data = append(union.Data, nothing...)
+			union.Rows++
+			all.point = append(all.point, -1)
+		}
+		s.to = union.Rows
+		if i == 0 {
+			first = union.Rows
+		}
+		all.of = append(all.of, s)
+	}
+	index, err := cpu.Load(union, Cosine)
+	if err != nil {
+		return nil, err
+	}
+	all.ix = index.(*cpuIndex)
+	return all, nil
+}
+
+// rows returns a copy of the given ones.
+func (m Matrix) rows(numbers []int32) Matrix {
+	out := Matrix{Cols: m.Cols, Data: make([]float32, 0, len(numbers)*m.Cols)}
+	for _, row := range numbers {
+		out.Data = append(out.Data, m.Row(int(row))...)
+		out.Rows++
+	}
+	return out
+}
+
+// Nearest finds neighbours in the first set for every query, and in the set that own says for those for which it is above 0. Queries with the same set should stand side by
+// side. Neighbours are the numbers of points; the others' K is the largest that sets but the first have.
+func (s *Sets) Nearest(queries Matrix, own []int32) (all, others Neighbours, err error) {
+	if err := checkQueries(queries, s.cols, 1); err != nil {
+		return all, others, err
+	}
+	if len(own) != queries.Rows {
+		return all, others, fmt.Errorf("%w: %d queries, and sets of %d", ErrShape, queries.Rows, len(own))
+	}
+	all, others = newNeighbours(queries.Rows, s.sets[0].K), newNeighbours(queries.Rows, s.most)
+	if s.apart != nil {
+		return all, others, s.askApart(queries, own, all, others)
+	}
+	with, ok := s.idle.Get().(*setSearch)
+	if !ok {
+		with = s.newSearch()
+	}
+	defer s.idle.Put(with)
+	for first := 0; first < queries.Rows; first += queryBlock {
+		end := min(first+queryBlock, queries.Rows)
+		with.list = with.list[:0]
+		for q := first; q < end; q++ {
+			with.list = append(with.list, q)
+		}
+		words := s.ix.words != nil && s.ix.missed.Load() < mostMissed
+		doubtful := with.block(queries, own, all, others, words)
+		if words {
+			s.ix.missed.Add(max(-s.ix.missed.Load(), int64(2*doubtful-(end-first))))
+			with.list = with.list[:doubtful]
+			with.block(queries, own, all, others, false)
+		}
+	}
+	return all, others, nil
+}
+
+// askApart asks an index for each set.
+func (s *Sets) askApart(queries Matrix, own []int32, all, others Neighbours) error {
+	put := func(set, first, end int, out Neighbours) error {
+		part := Matrix{Rows: end - first, Cols: queries.Cols, Data: queries.Data[first*queries.Cols : end*queries.Cols]}
+		found, err := s.apart[set].Nearest(part, s.sets[set].K, 1)
+		if err != nil {
+			return err
+		}
+		for i := range part.Rows {
+			index, distance := found.Of(i)
+			at := (first + i) * out.K
+			for j, p := range index {
+				out.Index[at+j], out.Distance[at+j] = s.sets[set].Points[p], distance[j]
+			}
+			out.none(first+i, len(index))
+		}
+		return nil
+	}
+	if err := put(0, 0, queries.Rows, all); err != nil {
+		return err
+	}
+	for first, end := 0, 0; first < queries.Rows; first = end {
+		for end = first; end < queries.Rows && own[end] == own[first]; end++ {
+		}
+		if own[first] > 0 {
+			if err := put(int(own[first]), first, end, others); err != nil {
+				return err
+			}
+			continue
+		}
+		for q := first; q < end; q++ {
+			others.none(q, 0)
+		}
+	}
+	return nil
+}
+
+// setSearch is one goroutine's scratch.
+type setSearch struct {
+	*search
+	sets   *Sets
+	list   []int // queries of a block
+	other  []reservoir
+	values []float32 // products of a set
+	sure   []int32   // candidates that are the nearest whatever their distance
+	near   []int32   // and those of which distances tell
+}
+
+func (s *Sets) newSearch() *setSearch {
+	w := &setSearch{search: s.ix.newSearch(), sets: s, values: make([]float32, pointBlock)}
+	w.ready(s.sets[0].K, queryBlock)
+	w.other = newReservoirs(queryBlock, candidates(max(1, s.most)), pointBlock, pointBlock)
+	return w
+}
+
+// block answers the queries that are listed. It returns how many it leaves in doubt, which come to stand at the front of the list.
+func (s *setSearch) block(queries Matrix, own []int32, all, others Neighbours, words bool) (doubtful int) {
+	ix, n, first := s.ix, len(s.list), s.sets.of[0].to
+	off := float64(ix.cols+64) * 0x1p-24
+	unit := 1.0
+	if words {
+		off, unit = wordError(ix.cols), unitWord*unitWord
+	}
+	var takesPart [queryBlock]bool
+	for i, q := range s.list {
+		takesPart[i] = s.prepare(i, queries.Row(q), words)
+	}
+	s.multiply(0, n, 0, first, 0, words)
+	for lo, hi := 0, 0; lo < n; lo = hi {
+		set := own[s.list[lo]]
+		for hi = lo; hi < n && own[s.list[hi]] == set; hi++ {
+		}
+		if set > 0 {
+			s.multiply(lo, hi, s.sets.of[set].from, s.sets.of[set].to, first, words)
+		}
+		for i := lo; i < hi; i++ {
+			q := s.list[i]
+			if !takesPart[i] {
+				all.none(q, 0)
+				others.none(q, 0)
+				continue
+			}
+			s.take(queries.Row(q))
+			products := s.products[i*productStride : (i+1)*productStride]
+			doubt := s.firstOf(&s.nearest[i], products[:first], set, all, q, off, unit, words)
+			if set > 0 {
+				doubt = s.otherOf(&s.other[i], products, int(set), others, q, off, unit, words) || doubt
+			} else {
+				others.none(q, 0)
+			}
+			if doubt {
+				s.list[doubtful] = q
+				doubtful++
+			}
+		}
+	}
+	return doubtful
+}
+
+// firstOf answers query q by the first set, by products in so many units that may be off. It reports whether that leaves a doubt.
+func (s *setSearch) firstOf(r *reservoir, products []float32, set int32, found Neighbours, q int, off, unit float64, words bool) (doubt bool) {
+	r.reset()
+	r.offer(s.ix.kernel, products, 0)
+	index, least := r.index[:r.n], r.least()
+	more := r.full()
+	if s.sets.kind != nil && set > 0 && r.n > found.K {
+		s.some(r, set, found, q, 2*off*unit)
+	} else {
+		s.nearestOf(index, found, q)
+	}
+	for i, row := range found.Index[q*found.K : (q+1)*found.K] {
+		if row >= 0 {
+			found.Index[q*found.K+i] = s.sets.point[row]
+		}
+	}
+	return words && more && s.farthest >= 1-(float64(least)/unit+off)
+}
+
+// some is nearestOf that leaves out distances to points of the query's own kind, if their product with the query is by more than it may be off larger than the last that
+// counts: they are among the nearest in any case. And what is smaller by so much is not.
+func (s *setSearch) some(r *reservoir, set int32, found Neighbours, q int, off float64) {
+	padded := (r.n + lanes - 1) / lanes * lanes
+	for i := r.n; i < padded; i++ {
+		r.value[i] = float32(math.Inf(-1))
+	}
+	bar, ties := raise(s.ix.kernel, r.value[:padded], found.K, -math.MaxFloat32)
+	last := math.Inf(1) // of as many as count, the least
+	for _, v := range r.value[:r.n] {
+		if v > bar || ties > 0 && v == bar {
+			last = min(last, float64(v))
+		}
+	}
+	s.sure, s.near = s.sure[:0], s.near[:0]
+	for i, v := range r.value[:r.n] {
+		row := r.index[i]
+		switch v := float64(v); {
+		case v < last-off:
+		case v <= last+off:
+			s.near = append(s.near, row)
+		case s.sets.kind[s.sets.point[row]] == set:
+			s.sure = append(s.sure, row)
+		default:
+			s.near = append(s.near, row)
+		}
+	}
+	at := q * found.K
+	for i, row := range s.sure {
+		found.Index[at+i], found.Distance[at+i] = row, float32(math.NaN())
+	}
+	s.measure(s.near)
+	kept := s.keep(s.near, found.K-len(s.sure))
+	s.farthest = 0
+	for i, d := range s.distance[:kept] {
+		s.farthest = max(s.farthest, d)
+		found.Index[at+len(s.sure)+i], found.Distance[at+len(s.sure)+i] = s.near[i], float32(d)
+	}
+	found.none(q, len(s.sure)+kept)
+}
+
+// otherOf answers query q by another set.
+func (s *setSearch) otherOf(r *reservoir, products []float32, set int, found Neighbours, q int, off, unit float64, words bool) (doubt bool) {
+	of, k := s.sets.of[set], s.sets.sets[set].K
+	padded := (len(of.columns) + lanes - 1) / lanes * lanes
+	values := s.values[:padded]
+	for i, c := range of.columns {
+		values[i] = products[c]
+	}
+	for i := len(of.columns); i < padded; i++ {
+		values[i] = float32(math.Inf(-1))
+	}
+	r.k = min(candidates(k), len(of.columns))
+	r.reset()
+	r.offer(s.ix.kernel, values, 0)
+	index, least := r.index[:r.n], r.least()
+	more := r.full()
+	for i, at := range index {
+		index[i] = of.rows[at]
+	}
+	own := Neighbours{K: k, Index: found.Index[q*found.K:][:k], Distance: found.Distance[q*found.K:][:k]}
+	s.nearestOf(index, own, 0)
+	for i, row := range own.Index {
+		if row >= 0 {
+			own.Index[i] = s.sets.point[row]
+		}
+	}
+	found.none(q, k)
+	return words && more && s.farthest >= 1-(float64(least)/unit+off)
+}

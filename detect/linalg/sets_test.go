@@ -1,0 +1,150 @@
+package linalg
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// other is an engine that is not known to be the CPU.
+type other struct{ CPU }
+
+// TestSets compares with an index for each set, for points of any spread, copies and rows that take no part, and sets that are small, large, and disjoint from the first or not.
+func TestSets(t *testing.T) {
+	rng := rand.New(rand.NewPCG(37, 38))
+	for trial := range 20 {
+		cols := []int{1, 5, 64, 384, 900}[trial%5]
+		spread := []float64{1, 0.1, 1e-3, 0}[trial%4]
+		draw := func(n int) Matrix {
+			m := Matrix{n, cols, make([]float32, n*cols)}
+			for i := range m.Data {
+				m.Data[i] = float32(math.Sin(float64(i%cols)) + spread*rng.NormFloat64())
+			}
+			for r := range m.Rows {
+				switch rng.IntN(20) {
+				case 0:
+					m.Row(r)[0] = float32(math.Inf(1))
+				case 1:
+					clear(m.Row(r))
+				case 2:
+					copy(m.Row(r), m.Row(rng.IntN(r+1)))
+				}
+			}
+			return m
+		}
+		points := draw(700)
+		some := func(n int) (out []int32) {
+			for _, p := range rng.Perm(points.Rows)[:n] {
+				out = append(out, int32(p))
+			}
+			return out
+		}
+		sets := []Set{{some(1 + rng.IntN(600)), 1 + rng.IntN(70)}}
+		for range 1 + rng.IntN(4) {
+			sets = append(sets, Set{some(rng.IntN(250)), 1 + rng.IntN(30)})
+		}
+		var kind []int32
+		if trial%3 > 0 {
+			kind = make([]int32, points.Rows)
+			for p := range kind {
+				kind[p] = int32(rng.IntN(len(sets) + 1))
+			}
+		}
+		queries := draw(130)
+		own := make([]int32, queries.Rows)
+		for q := range own {
+			own[q] = int32(rng.IntN(len(sets)+1)) - 1
+		}
+		if trial%2 == 0 {
+			slices.Sort(own)
+		}
+		var engines []Engine
+		for _, level := range Levels() {
+			engines = append(engines, CPU{Level: level})
+		}
+		for at, engine := range append(engines, other{}) {
+			got, err := LoadSets(engine, points, sets, kind)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all, others, err := got.Nearest(queries, own)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var alone []Neighbours // of each set
+			for _, set := range sets {
+				index, err := engine.Load(points.rows(set.Points), Cosine)
+				if err != nil {
+					t.Fatal(err)
+				}
+				found, err := index.Nearest(queries, set.K, 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				alone = append(alone, found)
+			}
+			for q := range queries.Rows {
+				for _, c := range []struct {
+					set   int
+					found Neighbours
+				}{{0, all}, {int(own[q]), others}} {
+					index, distance := c.found.Of(q)
+					if c.set < 0 || c.set == 0 && &c.found.Index[0] == &others.Index[0] {
+						if len(index) > 0 {
+							t.Fatalf("query %d asks no other set, and has neighbours there", q)
+						}
+						continue
+					}
+					want := map[int32]float32{}
+					places, distances := alone[c.set].Of(q)
+					for i, p := range places {
+						want[sets[c.set].Points[p]] = distances[i]
+					}
+					least := math.Inf(-1)
+					for i, p := range index {
+						d, ok := want[p]
+						if !ok {
+							t.Fatalf("trial %d, engine %d, query %d, set %d: point %d is none of the nearest", trial, at, q, c.set, p)
+						}
+						if v := distance[i]; v == v && v != d {
+							t.Fatalf("trial %d, engine %d, query %d: distance %v, want %v", trial, at, q, v, d)
+						} else if v == v {
+							least = max(least, float64(v))
+						} else if kind == nil || c.set > 0 || kind[p] != own[q] {
+							t.Fatalf("trial %d, engine %d, query %d: a distance is not told", trial, at, q)
+						}
+					}
+					if len(index) != len(want) {
+						t.Fatalf("trial %d, engine %d, query %d: %d neighbours, want %d", trial, at, q, len(index), len(want))
+					}
+					for _, d := range want {
+						if float64(d) > least {
+							t.Fatalf("trial %d, engine %d, query %d: the farthest lies at %v and is told to be at %v", trial, at, q, d, least)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestSetsThatDoNotFit(t *testing.T) {
+	points := Matrix{2, 3, make([]float32, 6)}
+	for _, sets := range [][]Set{nil, {{K: 0}}, {{Points: []int32{2}, K: 1}}, {{Points: []int32{-1}, K: 1}}} {
+		if _, err := LoadSets(CPU{}, points, sets, nil); !errors.Is(err, ErrShape) {
+			t.Errorf("%v: %v", sets, err)
+		}
+	}
+	sets, err := LoadSets(CPU{}, points, []Set{{Points: []int32{0, 1}, K: 1}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := sets.Nearest(Matrix{1, 2, make([]float32, 2)}, []int32{0}); !errors.Is(err, ErrShape) {
+		t.Error(err)
+	}
+	if _, _, err := sets.Nearest(Matrix{1, 3, make([]float32, 3)}, nil); !errors.Is(err, ErrShape) {
+		t.Error(err)
+	}
+}
