@@ -303,3 +303,36 @@ func TestCautious(t *testing.T) {
 		t.Errorf("p = 0.05 of 1,000 rows becomes %v", p)
 	}
 }
+
+// TestCombineIsWhatItSays compares with the formula, row by row.
+func TestCombineIsWhatItSays(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	for _, n := range []int{0, 1, 255, 256, 257, 1000} {
+		weights, logP := make([]float64, 5), make([][]float64, 5)
+		for d := range logP {
+			weights[d], logP[d] = rng.Float64(), make([]float64, n)
+			for i := range logP[d] {
+				switch logP[d][i] = -rng.ExpFloat64(); rng.IntN(20) {
+				case 0:
+					logP[d][i] = 0
+				case 1:
+					logP[d][i] *= 600
+				}
+			}
+		}
+		out := make([]float64, n)
+		Combine(out, logP, weights)
+		for i := range out {
+			lead, sum := 0.0, 0.0
+			for d := range logP {
+				lead = min(lead, logP[d][i])
+			}
+			for d := range logP {
+				sum += weights[d] * math.Exp(lead-logP[d][i])
+			}
+			if want := math.Log(sum) - lead; out[i] != want && math.Abs(out[i]-want) > 1e-13*math.Abs(want) {
+				t.Fatalf("row %d of %d is %v, want %v", i, n, out[i], want)
+			}
+		}
+	}
+}

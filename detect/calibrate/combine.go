@@ -1,6 +1,10 @@
 package calibrate
 
-import "math"
+import (
+	"math"
+
+	"github.com/tasterhq/taster/detect/lanes"
+)
 
 // evenShare is the share of the weight that is spread evenly whatever the stream looks like, so that a flood which
 // one detector sees cannot take all weight from the others.
@@ -90,19 +94,36 @@ func Unclean(logP []float64, calibrated int) float64 {
 // feels how they depend on each other; unlike it, it is not dragged down by a p-value near 1. It is a score and
 // not yet a p-value: calibrate it under the same weights.
 func Combine(out []float64, logP [][]float64, weights []float64) {
-	for i := range out {
+	var lead, relative, term [together]float64
+	for from := 0; from < len(out); from += together {
+		sum := out[from:min(from+together, len(out))]
+		n := len(sum)
 		// The smallest p-value leads: relative to it every term is at most its weight.
-		lead := 0.0
+		clear(lead[:n])
 		for _, column := range logP {
-			lead = min(lead, column[i])
+			for i, lp := range column[from : from+n] {
+				lead[i] = min(lead[i], lp)
+			}
 		}
-		var sum float64
+		clear(sum)
 		for d, column := range logP {
-			sum += weights[d] * math.Exp(lead-column[i])
+			for i, lp := range column[from : from+n] {
+				relative[i] = lead[i] - lp
+			}
+			lanes.Exps(term[:n], relative[:n])
+			for i := range sum {
+				sum[i] += weights[d] * term[i]
+			}
 		}
-		out[i] = math.Log(sum) - lead
+		lanes.Logs(sum, sum)
+		for i := range sum {
+			sum[i] -= lead[i]
+		}
 	}
 }
+
+// together is how many rows are combined at once.
+const together = 256
 
 // Cautious returns ln p as far as m trusted rows can tell: where fewer than a handful of them would be as extreme, p comes
 // from an extrapolation whose error is of the size of p itself, and one standard error √(p/m) is added to it. Where

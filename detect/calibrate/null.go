@@ -26,6 +26,8 @@ package calibrate
 import (
 	"math"
 	"sort"
+
+	"github.com/tasterhq/taster/detect/rising"
 )
 
 const (
@@ -46,8 +48,8 @@ type Null struct {
 	logU   float64   // ln P(S > u)
 	sigma  float64
 	xi     float64
-	cut    float64 // from here on scores were held for another mode and left out; +Inf where none were
-	places places  // of sorted
+	cut    float64       // from here on scores were held for another mode and left out; +Inf where none were
+	places rising.Places // of sorted
 }
 
 // Fit makes the null distribution of a score from what it gave on clean rows that its model was not fitted on.
@@ -78,7 +80,7 @@ func fit(sorted []float64, hidden int) *Null {
 	if m < fewestRows {
 		return n
 	}
-	n.places = newPlaces(sorted)
+	n.places = rising.Of(sorted)
 	k := min(m/4, max(25, int(3*math.Sqrt(float64(m))), 3*hidden))
 	n.from = sorted[m-k-1]
 	n.ranked = sorted[m-max(25, 2*hidden)]
@@ -182,7 +184,7 @@ func (n *Null) LogP(score float64) float64 {
 func (n *Null) rank(score float64) float64 {
 	m := len(n.sorted)
 	rows := float64(m) + 1
-	at := n.places.search(n.sorted, score) // scores below
+	at := n.places.Search(n.sorted, score) // scores below
 	switch {
 	case at == m:
 		// Above everything, and no tail: half a rank at most is made of how far.

@@ -550,6 +550,12 @@ func (f *fields) bin(s *detect.Sample, env detect.Env) []uint8 {
 			classes[i] = uint8(f.classes[name])
 		}
 	}
+	edges := make([][len(quantiles)]float64, numeric)
+	for j := range edges {
+		for at := copy(edges[j][:], f.list[j].edges); at < len(quantiles); at++ {
+			edges[j][at] = math.Inf(1)
+		}
+	}
 	out := make([]uint8, s.N*width)
 	detect.Chunks(s.N, rowsPerJob, env.Workers, func() func(first, end int) {
 		values, scratch := make([]float64, 0, numeric), newScratch()
@@ -559,18 +565,7 @@ func (f *fields) bin(s *detect.Sample, env detect.Env) []uint8 {
 				if values = f.row(values[:0], s, i, scratch); len(values) != numeric {
 					panic("drift: a row has not all fields")
 				}
-				for j, v := range values {
-					at := uint8(0)
-					if v == v {
-						at = 1
-					}
-					for _, edge := range f.list[j].edges {
-						if v > edge { // which NaN is not
-							at++
-						}
-					}
-					row[j] = at
-				}
+				lanes.Bins(row, values, edges)
 				if classes != nil && s.Label != nil && s.Label[i] >= 0 {
 					row[numeric] = classes[s.Label[i]]
 				}

@@ -55,6 +55,12 @@ func TestKernelsStayInside(t *testing.T) {
 			}
 		}
 	}
+	for n := 1; n < 40; n++ {
+		out, x, edges := atBorder[float64](t, n), atBorder[float64](t, n), atBorder[[8]float64](t, n)
+		Exps(out, x)
+		Logs(out, x)
+		Bins(atBorder[uint8](t, n), x, edges)
+	}
 	g := &Grams{Four: atBorder[byte](t, 1<<16+3), Three: atBorder[byte](t, 1<<18+3), Two: atBorder[byte](t, 1<<16+3), Shift: 22, Step: 15}
 	for _, tables := range [][]uint8{nil, g.Two, g.Three, g.Four} { // from what lies behind others on
 		for i := range tables {

@@ -45,3 +45,18 @@ func fold(text *byte, n int, folded *byte)
 //
 //go:noescape
 func costs(folded *byte, n int, four *byte, three *byte, two *byte, shift int, step int, sums *uint32)
+
+// bins writes for each of n > 0 values one more than how many of its edges lie below it, and 0 for NaN.
+//
+//go:noescape
+func bins(out *byte, values *float64, edges *[8]float64, n int)
+
+// exps sets out to e to the power of n > 0 numbers from -708 to 709, as math.Exp does. What it writes for others means nothing.
+//
+//go:noescape
+func exps(out *float64, x *float64, n int)
+
+// logs sets out to the natural logarithms of n > 0 numbers, as math.Log does.
+//
+//go:noescape
+func logs(out *float64, x *float64, n int)

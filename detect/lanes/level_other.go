@@ -19,3 +19,9 @@ func voteWords(*byte, *uint32, *uint32, int, *[4]int) { panic(absent) }
 func fold(*byte, int, *byte) { panic(absent) }
 
 func costs(*byte, int, *byte, *byte, *byte, int, int, *uint32) { panic(absent) }
+
+func bins(*byte, *float64, *[8]float64, int) { panic(absent) }
+
+func exps(*float64, *float64, int) { panic(absent) }
+
+func logs(*float64, *float64, int) { panic(absent) }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/rising"
 )
 
 const (
@@ -53,6 +54,7 @@ type column struct {
 	expected []float64 // by place: how many rows would have such a value by what those near it do
 	usual    []float64 // by place: the same, or how many have the value where that is one in a hundred or more
 	prior    prior
+	places   rising.Places // of values
 }
 
 // newColumn learns from a reference's values. It sorts them.
@@ -68,6 +70,7 @@ func newColumn(values []float64) column {
 		}
 		c.rows[len(c.rows)-1]++
 	}
+	c.places = rising.Of(c.values)
 	n := len(c.values)
 	step := math.Inf(1) // of the lattice, if values lie on one
 	for i := 1; i < n; i++ {
@@ -108,8 +111,8 @@ func newColumn(values []float64) column {
 
 // find returns the place of a value.
 func (c *column) find(v float64) int32 {
-	at, found := slices.BinarySearch(c.values, v)
-	if found {
+	at := c.places.Search(c.values, v)
+	if at < len(c.values) && c.values[at] == v {
 		return int32(2*at + 1)
 	}
 	return int32(2 * at)

@@ -4,6 +4,8 @@
 package main
 
 import (
+	"math"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
@@ -18,6 +20,9 @@ func main() {
 	voteWords()
 	fold()
 	costs()
+	bins()
+	exps()
+	logs()
 	Generate()
 }
 
@@ -642,4 +647,158 @@ func costs() {
 	VPADDD(step, shorter, shorter)
 	VPADDD(step, shorter, k, c)
 	JMP(LabelRef("sum"))
+}
+
+// bins compares each value with eight edges at once.
+func bins() {
+	TEXT("bins", NOSPLIT, "func(out *byte, values *float64, edges *[8]float64, n int)")
+	Pragma("noescape")
+	Doc("bins writes for each of n > 0 values one more than how many of its edges lie below it, and 0 for NaN.")
+	out, values := Load(Param("out"), GP64()), Load(Param("values"), GP64())
+	edges, n := Load(Param("edges"), GP64()), Load(Param("n"), GP64())
+	v := ZMM()
+	k, number := K(), K()
+	above, is := GP32(), GP32()
+	Label("value")
+	VBROADCASTSD(Mem{Base: values}, v)
+	VCMPPD(Imm(0x1e), Mem{Base: edges}, v, k) // greater, ordered
+	VCMPPD(Imm(0), v, v, number)
+	KMOVB(k, above)
+	KMOVB(number, is)
+	POPCNTL(above, above)
+	ANDL(Imm(1), is)
+	ADDL(is, above)
+	MOVB(above.As8(), Mem{Base: out})
+	ADDQ(Imm(8), values)
+	ADDQ(Imm(64), edges)
+	INCQ(out)
+	DECQ(n)
+	JNZ(LabelRef("value"))
+	VZEROUPPER()
+	RET()
+}
+
+// double fills a register with one number of 64 bits.
+func double(x float64) VecVirtual { return quads(math.Float64bits(x)) }
+
+// exps is math.Exp of Go 1.26 for amd64 with FMA, step by step, eight at a time.
+func exps() {
+	TEXT("exps", NOSPLIT, "func(out, x *float64, n int)")
+	Pragma("noescape")
+	Doc("exps sets out to e to the power of n > 0 numbers from -708 to 709, as math.Exp does. What it writes for others means nothing.")
+	out, x, n := Load(Param("out"), GP64()), Load(Param("x"), GP64()), Load(Param("n"), GP64())
+	log2e, high, low := double(1.4426950408889634073599246810018920), double(0.69314718055966295651160180568695068359375), double(0.28235290563031577122588448175013436025525412068e-12)
+	sixteenth, two, one, bias := double(0.0625), double(2), double(1), quads(1023)
+	var terms []VecVirtual
+	for _, t := range []float64{2.4801587301587301587e-5, 1.9841269841269841270e-4, 1.3888888888888888889e-3, 8.3333333333333333333e-3,
+		4.1666666666666666667e-2, 1.6666666666666666667e-1, 0.5, 1} {
+		terms = append(terms, double(t))
+	}
+	Label("eight")
+	k := K()
+	upToRest(n, k)
+	r, e, s := ZMM(), ZMM(), ZMM()
+	power := YMM()
+	VMOVUPD_Z(Mem{Base: x}, k, r)
+	VMULPD(r, log2e, e)
+	VCVTPD2DQ(e, power)
+	VCVTDQ2PD(power, e)
+	VFNMADD231PD(high, e, r)
+	VFNMADD231PD(low, e, r)
+	VMULPD(sixteenth, r, r)
+	VMOVAPD(terms[0], s)
+	for _, t := range terms[1:] {
+		VFMADD213PD(t, r, s)
+	}
+	VMULPD(s, r, r)
+	for range 3 {
+		VADDPD(two, r, s)
+		VMULPD(s, r, r)
+	}
+	VADDPD(two, r, s)
+	VFMADD213PD(one, s, r)
+	VPMOVSXDQ(power, e)
+	VPADDQ(bias, e, e)
+	VPSLLQ(Imm(52), e, e)
+	VMULPD(e, r, r)
+	VMOVUPD(r, k, Mem{Base: out})
+	ADDQ(Imm(64), x)
+	ADDQ(Imm(64), out)
+	SUBQ(Imm(8), n)
+	JG(LabelRef("eight"))
+	VZEROUPPER()
+	RET()
+}
+
+// logs is math.Log of Go 1.26 for amd64, step by step, eight at a time.
+func logs() {
+	TEXT("logs", NOSPLIT, "func(out, x *float64, n int)")
+	Pragma("noescape")
+	Doc("logs sets out to the natural logarithms of n > 0 numbers, as math.Log does.")
+	out, x, n := Load(Param("out"), GP64()), Load(Param("x"), GP64()), Load(Param("n"), GP64())
+	fraction, half, exponent, zero := quads(1<<52-1), double(0.5), quads(0x7ff), quads(0)
+	bias, root, one, two := quads(0x3fe), double(7.07106781186547524401e-01), double(1), double(2)
+	high, low := double(6.93147180369123816490e-01), double(1.90821492927058770002e-10)
+	l1, l2, l3, l4 := double(6.666666666666735130e-01), double(3.999999999940941908e-01), double(2.857142874366239149e-01), double(2.222219843214978396e-01)
+	l5, l6, l7 := double(1.818357216161805012e-01), double(1.531383769920937332e-01), double(1.479819860511658591e-01)
+	nan, infinite, endless := quads(0x7FF8000000000001), quads(0xFFF0000000000000), quads(0xFFE0000000000000)
+	Label("eight")
+	k, other := K(), K()
+	upToRest(n, k)
+	v, f, e, t := ZMM(), ZMM(), ZMM(), ZMM()
+	VMOVUPD_Z(Mem{Base: x}, k, v)
+	VPANDQ(fraction, v, f)
+	VPORQ(half, f, f)
+	VPSRLQ(Imm(52), v, e)
+	VPANDQ(exponent, e, e)
+	VPSUBQ(bias, e, e)
+	VCVTQQ2PD(e, e)
+	VCMPPD(Imm(5), f, root, other) // root not less than f
+	VMOVAPD_Z(one, other, t)
+	VSUBPD(t, e, e)
+	VADDPD(one, t, t)
+	VMULPD(t, f, f)
+	VSUBPD(one, f, f)
+	s, s2, s4, a, b := ZMM(), ZMM(), ZMM(), ZMM(), ZMM()
+	VADDPD(f, two, t)
+	VDIVPD(t, f, s)
+	VMULPD(s, s, s2)
+	VMULPD(s2, s2, s4)
+	VMULPD(s4, l7, a)
+	VADDPD(l5, a, a)
+	VMULPD(s4, a, a)
+	VADDPD(l3, a, a)
+	VMULPD(s4, a, a)
+	VADDPD(l1, a, a)
+	VMULPD(a, s2, a)
+	VMULPD(s4, l6, b)
+	VADDPD(l4, b, b)
+	VMULPD(s4, b, b)
+	VADDPD(l2, b, b)
+	VMULPD(b, s4, b)
+	VADDPD(b, a, a)
+	VMULPD(f, half, b)
+	VMULPD(f, b, b)
+	VADDPD(b, a, a)
+	VMULPD(a, s, s)
+	VMULPD(e, low, a)
+	VADDPD(a, s, s)
+	VSUBPD(s, b, b)
+	VSUBPD(f, b, b)
+	VMULPD(high, e, e)
+	VSUBPD(b, e, e)
+	VPADDQ(v, v, t)                    // without the sign
+	VPCMPUQ(Imm(5), endless, t, other) // infinities and NaN, the negative ones of which are written over
+	VMOVAPD(v, other, e)
+	VPMOVQ2M(v, other)
+	VMOVAPD(nan, other, e)
+	VPCMPEQQ(zero, t, other)
+	VMOVAPD(infinite, other, e)
+	VMOVUPD(e, k, Mem{Base: out})
+	ADDQ(Imm(64), x)
+	ADDQ(Imm(64), out)
+	SUBQ(Imm(8), n)
+	JG(LabelRef("eight"))
+	VZEROUPPER()
+	RET()
 }

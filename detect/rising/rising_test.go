@@ -1,4 +1,4 @@
-package calibrate
+package rising
 
 import (
 	"math"
@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Places are what halving finds, whatever the scores are like.
+// Places are what halving finds, whatever the numbers are like.
 func TestPlaces(t *testing.T) {
 	for name, draw := range map[string]func(rng *rand.Rand) float64{
 		"uniform":    func(rng *rand.Rand) float64 { return rng.Float64() },
@@ -24,13 +24,13 @@ func TestPlaces(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(1, 2))
-			for _, m := range []int{1, 2, 63, 64, 65, 1000, 20_000} {
+			for _, m := range []int{0, 1, 2, 63, 64, 65, 1000, 20_000} {
 				sorted := make([]float64, m)
 				for i := range sorted {
 					sorted[i] = draw(rng)
 				}
 				slices.Sort(sorted)
-				p := newPlaces(sorted)
+				p := Of(sorted)
 				asked := []float64{math.Inf(-1), -math.MaxFloat64, math.Copysign(0, -1), 0, math.MaxFloat64, math.Inf(1), p.lo, p.hi}
 				for _, s := range sorted {
 					asked = append(asked, s, math.Nextafter(s, math.Inf(-1)), math.Nextafter(s, math.Inf(1)))
@@ -39,8 +39,8 @@ func TestPlaces(t *testing.T) {
 					asked = append(asked, draw(rng))
 				}
 				for _, s := range asked {
-					if got, want := p.search(sorted, s), sort.SearchFloat64s(sorted, s); got != want {
-						t.Fatalf("of %d scores %d lie below %v, want %d", m, got, s, want)
+					if got, want := p.Search(sorted, s), sort.SearchFloat64s(sorted, s); got != want {
+						t.Fatalf("of %d numbers %d lie below %v, want %d", m, got, s, want)
 					}
 				}
 			}
