@@ -41,9 +41,9 @@ func (a association) Score(s *detect.Sample, env detect.Env) detect.Scores {
 func (st *stream) explainAssociation(row int) string {
 	x := extractor{size: st.size, functions: st.model.functions}
 	x.extract(st.tokens.Row(row))
-	best, drag := 0, uint16(0)
+	best, drag, v := 0, uint16(0), st.view(row)
 	for k, at := range x.index {
-		if w := st.weights[int(at)*st.slots+st.slot(row)]; w.drag > drag {
+		if w := v.weights[int(at)*st.slots+st.slot(row)]; w.drag > drag {
 			best, drag = k, w.drag
 		}
 	}
@@ -51,12 +51,15 @@ func (st *stream) explainAssociation(row int) string {
 		return "nothing in the text drags its label along"
 	}
 	at, class := x.index[best], st.sample.Classes[st.sample.Label[row]]
-	b := &st.table[at]
-	observed, expected := st.labelled(int(at), int(st.own[row]))
+	c, more, _ := st.evident(int(at), v)
+	b := &c.table[at]
+	n := float64(b.n()) + more - 1
+	observed, expected := st.labels(c, int(at), int(st.own[row]))
+	z := associate(n, observed+more, expected+more*float64(st.p[row*st.groups+int(st.own[row])]))
 	out := fmt.Sprintf("%s in %s of %s records, label %q %.0f times where %.1f were expected (z = %.1f)", st.phrase(row, &x, best),
-		thousands(b.n()), thousands(uint32(st.rows)), class, observed, expected, associate(float64(b.n())-1, observed, expected))
-	if int(at) < len(st.inserted) && st.inserted[at] > 1 {
-		out += fmt.Sprintf(", put between words that belong together (z = %.1f)", st.inserted[at])
+		thousands(b.n()), thousands(uint32(c.rows)), class, observed, expected, z)
+	if int(at) < len(v.inserted) && v.inserted[at] > 1 {
+		out += fmt.Sprintf(", put between words that belong together (z = %.1f)", v.inserted[at])
 	}
 	return out + fmt.Sprintf("; by the text, and allowing for wrong labels, its own is %.2g %% likely", 100*math.Exp(-st.surprise(row)))
 }

@@ -42,6 +42,15 @@
 // its trigger score as far as it is of the group; as far as it is not, it loses three quarters of what its features weigh less once the
 // group's records are left out. Clean streams have no such features, and nothing changes for them.
 //
+// # Long streams
+//
+// Of a stream with more than 16,384 distinct records (detect.Enough) a portion of so many is counted (detect.Portion), which depends
+// on what is in all of them and on the seed, and every record is judged by that. Words are counted over all, for that costs little and a
+// trigger of one word may be rare; marks, pairs, shapes, beginnings, insertion, and what a poisoned group has in common
+// are learned from the portion. A record in it is left out of what it is judged by; to any other one record more is
+// added first, such as those with its label are on the average: then both score alike, and reference rows among the stream's calibrate
+// both. Anything but a single word has to stand in some eight records of the portion: in 50 of 100,000.
+//
 // # What it needs
 //
 // Text. Without labels trigger leaves out association and surprise; without a reference (the model was fitted on the very
@@ -52,7 +61,7 @@
 //
 // # What it does not see
 //
-// One record alone: a trigger shows by repetition, from about eight records on. Of a text longer than 16,384 tokens the
+// One record alone: a trigger shows by repetition, from about eight counted records on. Of a text longer than 16,384 tokens the
 // first three quarters of that and the last quarter are read. Triggers of which nothing is visible in words, marks or
 // their order.
 //
@@ -80,7 +89,8 @@
 //
 // # Cost
 //
-// Four passes over the tokens, and three more where there is something to explain away, with whole numbers added in hashed tables of fixed size, so sums are the same in any
+// Four passes over the tokens, and three more where there is something to explain away, of which all but one are over the portion
+// of a long stream, with whole numbers added in hashed tables of fixed size, so sums are the same in any
 // order and with any number of workers, and those of two streams can be added: 16 bytes a bucket, at most 2¹⁷ buckets for
 // words and 2²⁰ for everything else, and 4 bytes for each of 2²⁰ pairs. Each of at most four goroutines has tables
 // of its own, about 23 MB, and a finished Scores holds about 45 MB for a long stream. What features do that share a

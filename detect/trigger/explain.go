@@ -25,10 +25,11 @@ func (st *stream) explain(row int) string {
 		}
 		return best, float64(weights[int(x.index[best])*st.slots].peak)
 	}
-	best, peak := strongest(st.weights)
+	v := st.view(row)
+	best, peak := strongest(v.weights)
 	if st.suspicions != nil {
 		p := float64(st.suspicions[row])
-		if other, rest := strongest(st.rest); (1-p)*rest > p*peak {
+		if other, rest := strongest(v.rest); (1-p)*rest > p*peak {
 			best = other
 		}
 	}
@@ -36,17 +37,18 @@ func (st *stream) explain(row int) string {
 		return "nothing in the text stands out"
 	}
 	at := x.index[best]
-	b := &st.table[at]
+	c, _, _ := st.evident(int(at), v)
+	b := &c.table[at]
 	var out strings.Builder
-	fmt.Fprintf(&out, "%s in %s of %s records", st.phrase(row, &x, best), thousands(b.n()), thousands(uint32(st.rows)))
+	fmt.Fprintf(&out, "%s in %s of %s records", st.phrase(row, &x, best), thousands(b.n()), thousands(uint32(c.rows)))
 	if st.referenceRows > 0 {
 		fmt.Fprintf(&out, ", %s of %s in the reference", thousands(st.reference[at]), thousands(uint32(st.referenceRows)))
 	}
 	if st.own != nil && st.own[row] >= 0 {
-		observed, expected := st.labelled(int(at), int(st.own[row]))
+		observed, expected := st.labels(c, int(at), int(st.own[row]))
 		fmt.Fprintf(&out, ", label %q %.0f times where %.1f were expected", st.sample.Classes[st.sample.Label[row]], observed, expected)
 	}
-	if int(at) < len(st.inserted) && st.inserted[at] > 1 {
+	if int(at) < len(v.inserted) && v.inserted[at] > 1 {
 		out.WriteString(", put between words that belong together")
 	}
 	return out.String()
@@ -88,16 +90,16 @@ func (f *functions) phrase(whole []byte, row []text.Token, kind family, from, to
 	return fmt.Sprintf("%s %q", where, strings.Join(parts, " "))
 }
 
-// labelled returns how many records with a feature have a label of group g, and how many were expected to.
-func (st *stream) labelled(at, g int) (observed, expected float64) {
+// labels returns how many records with a feature have a label of group g, and how many were expected to.
+func (st *stream) labels(c *counts, at, g int) (observed, expected float64) {
 	first := st.first()
-	l := st.table[at].labelled
+	l := c.table[at].labelled
 	if g > first {
-		l = st.more[at*st.others()+g-first-1]
+		l = c.more[at*st.further()+g-first-1]
 	}
 	observed, expected = float64(l.observed())*st.unit, float64(l.expected())*st.unit
 	if g < first {
-		n := float64(st.table[at].n())
+		n := float64(c.table[at].n())
 		observed, expected = n-observed, n-expected
 	}
 	return observed, math.Max(0, expected)

@@ -77,6 +77,22 @@ func (s tableSize) other(h uint64) uint32 {
 	return 1<<s.words + 1<<(s.others-1) + uint32(scramble(h)>>(uint(65-s.others)&63))
 }
 
+// features is extract as a function.
+func (x *extractor) features(row []text.Token) []uint32 {
+	x.extract(row)
+	return x.index
+}
+
+// words returns the buckets of a row's words only.
+func (x *extractor) words(row []text.Token) []uint32 {
+	x.room(len(row))
+	index := x.index[:len(row)]
+	for i, t := range row {
+		index[i] = x.size.word(spread(t.ID()))
+	}
+	return index
+}
+
 // extract fills x.index. The same feature may come twice. Nothing branches on what a word is, which cannot be foretold: what may come is
 // written, and counts or is written over.
 func (x *extractor) extract(row []text.Token) {

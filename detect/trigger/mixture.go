@@ -31,7 +31,6 @@ const (
 type group struct {
 	records  []uint32  // per bucket and slot, the sum of their probabilities, in stream.unit
 	expected []uint32  // per bucket and label group, what the label model expected of those with labels, in stream.unit
-	ratios   []float64 // per bucket and slot, what a feature says for the group, of a record that is no part of it
 	size     []float64 // per slot
 	rows     []float64 // per slot, of the stream
 }
@@ -48,19 +47,23 @@ func (g *group) has(at, slots, groups int) bool {
 	return any > 0
 }
 
-// purity returns the share of the records with a feature and one label that are more than the reference, and the label
-// model, let expect.
-func (st *stream) purity(at uint32, slot int) float64 {
-	b := &st.table[at]
-	observed := float64(b.n())
+// purity returns the share of the records with a feature and one label, among them a row that has both, that are more than the
+// reference, and the label model, let expect.
+func (st *stream) purity(at uint32, row int, v *view) float64 {
+	b, slot := &st.table[at], st.slot(row)
+	n, more := float64(b.n()), v.more // the row itself, where it is not counted
+	observed := n + more
 	usual := observed
 	if st.referenceRows > 0 {
 		usual = (float64(st.reference[at]) + 0.5) * float64(st.rows) / float64(st.referenceRows)
 	}
 	if slot < st.groups {
 		var expected float64
-		observed, expected = st.labelled(int(at), slot)
-		usual = min(1, usual/float64(b.n())) * expected
+		observed, expected = st.labels(&st.counts, int(at), slot)
+		if more > 0 {
+			n, observed, expected = n+more, observed+more, expected+more*float64(st.p[row*st.groups+slot])
+		}
+		usual = min(1, usual/n) * expected
 	}
 	if observed <= 0 {
 		return 0
@@ -69,13 +72,12 @@ func (st *stream) purity(at uint32, slot int) float64 {
 }
 
 // suspicion returns how probably a row is of a group, by the purest of its features that are beyond chance.
-func (st *stream) suspicion(row int, x *extractor) float32 {
-	slot := st.slot(row)
-	weights := st.weights[slot:]
+func (st *stream) suspicion(row int, x *extractor, v *view) float32 {
+	weights := v.weights[st.slot(row):]
 	most := 0.0
 	for _, at := range x.index {
 		if float64(weights[int(at)*st.slots].peak)*peakUnit >= beyond {
-			most = max(most, st.purity(at, slot))
+			most = max(most, st.purity(at, row, v))
 		}
 	}
 	return float32(most)
@@ -93,51 +95,72 @@ func (st *stream) explainAway(workers int) []float64 {
 	return st.trigger
 }
 
-// separate fits the mixture to the first suspects: st.suspicions is how probably each row is of the group, st.rest what features
-// say of the others, and st.trigger loses what is explained.
+// separate fits the mixture to the first suspects, and st.trigger loses what is explained.
 func (st *stream) separate(workers int) {
-	rows := make([]float64, st.slots) // distinct ones, per slot
-	for i, counts := range st.unique.counts {
-		if counts {
-			rows[st.slot(i)]++
+	every := make([]int, st.sample.N)
+	for i := range every {
+		every[i] = i
+	}
+	g := st.fitGroup(every, workers)
+	eachWorker(st.sample.N, workers, func(from, to int) any {
+		x := extractor{size: st.size, functions: st.model.functions}
+		for i := from; i < to; i++ {
+			x.extract(st.tokens.Row(i))
+			rest := st.restOf(i, &x, &st.counted, g)
+			if st.sample.Text[i] != nil {
+				st.trigger[i] -= explained * (1 - float64(st.suspicions[i])) * max(0, st.trigger[i]-rest.score)
+			}
 		}
+		return nil
+	})
+}
+
+// fitGroup fits the mixture to the first suspects among rows, which hold all that are counted. Then st.suspicions is how probably each
+// row is of the group, and the views know what features say of it and of the others.
+func (st *stream) fitGroup(rows []int, workers int) *group {
+	perSlot := make([]float64, st.slots) // distinct ones
+	for _, i := range st.unique.rows {
+		perSlot[st.slot(i)]++
 	}
 	st.suspicions = slices.Clone(st.suspects)
-	g := st.newGroup(rows)
-	// each does one step for every row; features are taken apart where that may matter.
-	each := func(always bool, prior func(row int, share float64) float64, do func(row int, x *extractor)) {
-		eachWorker(st.sample.N, workers, func(from, to int) any {
-			x := extractor{size: st.size, functions: st.model.functions}
-			for i := from; i < to; i++ {
-				own := st.ownPart(i)
-				enough := g.size[st.slot(i)]-own >= fewestKind
-				if always || enough {
-					x.extract(st.tokens.Row(i))
-				}
-				st.suspicions[i] = 0
-				if enough {
-					ratio, share := st.likelihood(i, own, &x, g)
-					st.suspicions[i] = float32(1 / (1 + math.Exp(-ratio-prior(i, share))))
-				}
-				do(i, &x)
+	g := st.newGroup(perSlot)
+	st.gather(g)
+	st.compare(g, &st.counted, workers)
+	eachWorker(len(rows), workers, func(from, to int) any {
+		x := extractor{size: st.size, functions: st.model.functions}
+		for _, i := range rows[from:to] {
+			own := st.ownPart(i)
+			enough := g.size[st.slot(i)]-own >= fewestKind
+			st.suspicions[i] = 0
+			if enough { // what features are matters only here
+				x.extract(st.tokens.Row(i))
+				ratio, share := st.likelihood(i, own, &x, &st.counted, g)
+				st.suspicions[i] = float32(1 / (1 + math.Exp(-ratio-share)))
 			}
-			return nil
-		})
+		}
+		return nil
+	})
+	st.gather(g)
+	for _, v := range []*view{&st.counted, st.others} {
+		if v != nil {
+			st.compare(g, v, workers)
+			v.rest = st.weigh(g, v, workers)
+		}
 	}
-	st.gather(g, workers)
-	each(false, func(_ int, share float64) float64 { return share }, func(int, *extractor) {})
-	st.gather(g, workers)
-	st.rest = st.weigh(g, workers)
-	each(true, func(row int, _ float64) float64 {
+	return g
+}
+
+// restOf returns what a row's features, which x holds, say without the group, and notes how probably the row is of it.
+func (st *stream) restOf(row int, x *extractor, v *view, g *group) evidence {
+	own := st.ownPart(row)
+	st.suspicions[row] = 0
+	if g.size[st.slot(row)]-own >= fewestKind {
+		ratio, _ := st.likelihood(row, own, x, v, g)
 		// What is rare is no less a group, and a feature that clean records do not have is enough.
 		p := min(float64(st.suspects[row]), 0.999)
-		return max(0, math.Log(p/(1-p)/doubtful))
-	}, func(row int, x *extractor) {
-		if st.sample.Text[row] != nil {
-			rest := st.evidence(row, st.rest, x).score
-			st.trigger[row] -= explained * (1 - float64(st.suspicions[row])) * max(0, st.trigger[row]-rest)
-		}
-	})
+		st.suspicions[row] = float32(1 / (1 + math.Exp(-ratio-max(0, math.Log(p/(1-p)/doubtful)))))
+	}
+	return st.evidence(row, v.rest, x)
 }
 
 // newGroup returns a group of nobody; rows is the number of records per slot.
@@ -146,23 +169,22 @@ func (st *stream) newGroup(rows []float64) *group {
 	return &group{
 		records:  make([]uint32, buckets*st.slots),
 		expected: make([]uint32, buckets*st.groups),
-		ratios:   make([]float64, buckets*st.slots),
 		size:     make([]float64, st.slots),
 		rows:     rows,
 	}
 }
 
 // gather adds up what suspicious records have. It is quick: few are.
-func (st *stream) gather(g *group, workers int) {
+func (st *stream) gather(g *group) {
 	clear(g.records)
 	clear(g.expected)
 	clear(g.size)
 	last := make([]uint32, st.size.buckets())
 	x := extractor{size: st.size, functions: st.model.functions}
 	add := make([]uint32, st.groups)
-	for i, counts := range st.unique.counts {
+	for _, i := range st.unique.rows {
 		p := float64(st.suspicions[i])
-		if !counts || p < negligible {
+		if p < negligible {
 			continue
 		}
 		slot, part := st.slot(i), uint32(p/st.unit+0.5)
@@ -185,15 +207,21 @@ func (st *stream) gather(g *group, workers int) {
 			}
 		}
 	}
-	// Nearly all rows ask for the same numbers: those of who is no part of the group.
+}
+
+// compare notes what features say for the group of a row that is no part of it: nearly all rows ask for the same numbers.
+func (st *stream) compare(g *group, v *view, workers int) {
+	if v.ratios == nil {
+		v.ratios = make([]float64, st.size.buckets()*st.slots)
+	}
 	eachWorker(st.size.buckets(), workers, func(from, to int) any {
 		for at := from; at < to; at++ {
-			if st.table[at].n() == 0 {
+			if st.table[at].n() == 0 && v.more == 0 {
 				continue
 			}
 			for slot := range st.slots {
 				if g.size[slot] >= fewestKind {
-					g.ratios[at*st.slots+slot] = st.ratio(uint32(at), slot, 0, g)
+					v.ratios[at*st.slots+slot] = st.ratio(uint32(at), slot, 0, v, g)
 				}
 			}
 		}
@@ -211,15 +239,18 @@ func (st *stream) ownPart(row int) float64 {
 
 // ratio returns the logarithm of how much more common a feature is among the group's records with a label than among all
 // clean ones; own is how much of the group who asks is.
-func (st *stream) ratio(at uint32, slot int, own float64, g *group) float64 {
+func (st *stream) ratio(at uint32, slot int, own float64, v *view, g *group) float64 {
 	size := g.size[slot] - own
 	others := max(0, g.rows[slot]-size)
 	known := g.rows[slot] / float64(st.rows) * float64(st.referenceRows) // reference records with the label, about
 	in := max(0, float64(g.records[int(at)*st.slots+slot])*st.unit-own)
-	all, part := float64(st.table[at].n()), 1.0
+	all, part := float64(st.table[at].n())+v.more, 1.0
 	if slot < st.groups {
 		n, expected := all, 0.0
-		all, expected = st.labelled(int(at), slot)
+		all, expected = st.labels(&st.counts, int(at), slot)
+		if v.more > 0 {
+			all, expected = all+v.more, expected+v.more*st.likely[slot]
+		}
 		part = expected / n
 	}
 	out := max(0, all-in-1) + float64(st.reference[at])*part
@@ -229,16 +260,16 @@ func (st *stream) ratio(at uint32, slot int, own float64, g *group) float64 {
 
 // likelihood returns the logarithm of how much likelier a row's features are among the group's other records than among all
 // clean ones with its label, and that of the group's share of these. own is how much of the group the row is, x its features.
-func (st *stream) likelihood(row int, own float64, x *extractor, g *group) (ratio, share float64) {
+func (st *stream) likelihood(row int, own float64, x *extractor, v *view, g *group) (ratio, share float64) {
 	slot := st.slot(row)
 	if own == 0 {
-		ratios := g.ratios[slot:]
+		ratios := v.ratios[slot:]
 		for _, at := range x.index {
 			ratio += ratios[int(at)*st.slots]
 		}
 	} else {
 		for _, at := range x.index {
-			ratio += st.ratio(at, slot, own, g)
+			ratio += st.ratio(at, slot, own, v, g)
 		}
 	}
 	size := g.size[slot] - own

@@ -74,7 +74,7 @@ func modelOf(reference *detect.Sample, env detect.Env) *model {
 		m := &model{sample: reference, labels: labels.Fit(reference, env)}
 		m.functions = functionsOf(reference, env)
 		rows := distinctRows(reference.N, tokens, nil)
-		m.rows, m.tokens = rows.n, rows.tokens
+		m.rows, m.tokens = len(rows.rows), rows.tokens
 		m.count = countFeatures(tokens, rows, largest, m.functions, min(env.Workers, mostTables))
 		return m
 	})
@@ -125,45 +125,51 @@ func functionWords(tokens *text.Tokens, n int) *functions {
 	return f
 }
 
-// distinct tells which rows count: of rows that are equal in tokens and label, the first, so that copies of one
-// record are no evidence.
+// distinct are the rows that count: of rows that are equal in tokens and label, the first, so that copies of one record are
+// no evidence.
 type distinct struct {
-	counts []bool
-	n      int // rows that count
-	tokens int // that they have
+	rows   []int   // by rising number
+	tokens int     // that they have
+	first  []int32 // per row of the sample, which of rows it is equal to; −1 for one without tokens
 }
 
 func distinctRows(n int, tokens *text.Tokens, own []int8) distinct {
-	d := distinct{counts: make([]bool, n)}
-	seen := make(map[uint64]struct{}, n)
+	d := distinct{rows: make([]int, 0, n), first: make([]int32, n)}
+	seen := make(map[uint64]int32, n)
 	for i := range n {
-		row := tokens.Row(i)
-		if len(row) == 0 {
+		length := len(tokens.Row(i))
+		if length == 0 {
+			d.first[i] = -1
 			continue
 		}
-		key := tokens.Key(i)
-		if own != nil {
-			key ^= spread(uint32(own[i] + 1))
+		key := rowKey(tokens, own, i)
+		first, again := seen[key]
+		if !again {
+			first = int32(i)
+			seen[key] = first
+			d.rows = append(d.rows, i)
+			d.tokens += length
 		}
-		if _, again := seen[key]; !again {
-			seen[key] = struct{}{}
-			d.counts[i] = true
-			d.n++
-			d.tokens += len(row)
-		}
+		d.first[i] = first
 	}
 	return d
 }
 
+// rowKey is equal for rows that are equal in tokens and label.
+func rowKey(tokens *text.Tokens, own []int8, row int) uint64 {
+	key := tokens.Key(row)
+	if own != nil {
+		key ^= spread(uint32(own[row] + 1))
+	}
+	return key
+}
+
 func countFeatures(tokens *text.Tokens, rows distinct, size tableSize, f *functions, workers int) []uint32 {
 	type bucket struct{ row, n uint32 }
-	tables := eachWorker(len(rows.counts), workers, func(from, to int) []bucket {
+	tables := eachWorker(len(rows.rows), workers, func(from, to int) []bucket {
 		table := make([]bucket, size.buckets())
 		x := extractor{size: size, functions: f}
-		for i := from; i < to; i++ {
-			if !rows.counts[i] {
-				continue
-			}
+		for _, i := range rows.rows[from:to] {
 			x.extract(tokens.Row(i))
 			for _, at := range x.index {
 				if b := &table[at]; b.row != uint32(i+1) {
@@ -221,27 +227,36 @@ type stream struct {
 	groups int       // of labels; 0 without
 	own    []int8    // per row, its group or −1
 	p      []float32 // per row and group
-	rows   int       // distinct rows
 	unit   float64   // of observed and expected, a power of two
 
 	reference     []uint32 // per bucket, records that have the feature
 	referenceRows int
 
-	table    []bucket
-	more     []labelled // per bucket, of the groups beyond the first counted one
-	inserted []float32  // per word's bucket
-	weights  []weight   // per bucket and slot
-	slots    int        // one per group, and the last for rows without a label
+	unique  distinct  // rows that are counted
+	counts            // of these
+	words   counts    // of all rows, and words only, where others is not nil
+	slots   int       // one per group, and the last for rows without a label
+	counted view      // by which rows are judged that are counted themselves
+	others  *view     // by which all others are (portion.go); nil: there are none
+	in      []bool    // per row that is the first of its like, whether it is counted; nil where others is
+	likely  []float64 // per group, how likely the label model has the label of a row that is counted and has it, on the average
 
 	plain []float64 // per row, its trigger score before anything is explained away; NaN without a text
 
 	// Where features are beyond chance (mixture.go). Only the trigger detector asks for it.
-	unique     distinct
 	suspects   []float32 // per row, how probably it is of the group that has them by the purest alone; nil where there are none
 	apart      sync.Once
 	suspicions []float32 // the same by all of its features
-	rest       []weight  // weights without the group
 	trigger    []float64 // per row, its score
+}
+
+// view is what features say of rows, less what these themselves have taught.
+type view struct {
+	more     float64   // 0 for rows that are counted; 1 for others, as if one more like those were counted
+	inserted []float32 // per word's bucket
+	weights  []weight  // per bucket and slot
+	rest     []weight  // the same without the group of mixture.go
+	ratios   []float64 // per bucket and slot, what a feature says for that group, of a record that is no part of it
 }
 
 // bucket counts the distinct records that have a feature.
@@ -293,8 +308,8 @@ func (st *stream) first() int {
 	return 0
 }
 
-// others is the number of groups in stream.more.
-func (st *stream) others() int { return max(0, st.groups-1-st.first()) }
+// further is the number of groups in stream.more.
+func (st *stream) further() int { return max(0, st.groups-1-st.first()) }
 
 // Score implements detect.Model. Scores are learned from the stream: honest words that the reference does not know come up
 // more often the longer it is. Laid on simulated streams, which are shorter, 3 % of 100,000 clean generated reviews were
@@ -359,6 +374,10 @@ func (m *model) score(s *detect.Sample, env detect.Env) (*judged, *stream) {
 	st := m.observe(s, env)
 	st.plain = j.plain
 	j.counted = weak.Make(st)
+	if st.others != nil {
+		st.judge(j, env.Workers)
+		return j, st
+	}
 	suspects := make([]float32, s.N)
 	found := eachWorker(s.N, env.Workers, func(from, to int) bool {
 		x := extractor{size: st.size, functions: m.functions}
@@ -368,13 +387,13 @@ func (m *model) score(s *detect.Sample, env detect.Env) (*judged, *stream) {
 				continue
 			}
 			x.extract(st.tokens.Row(i))
-			e := st.evidence(i, st.weights, &x)
+			e := st.evidence(i, st.counted.weights, &x)
 			j.plain[i] = e.score
 			if st.referenceRows > 0 && st.own != nil && st.own[i] >= 0 {
 				j.association[i] = e.drag * math.Sqrt(st.surprise(i)+agreeing)
 			}
 			if e.peak >= beyond {
-				suspects[i] = st.suspicion(i, &x)
+				suspects[i] = st.suspicion(i, &x, &st.counted)
 				found = true
 			}
 		}
@@ -399,39 +418,50 @@ func (m *model) observe(s *detect.Sample, env detect.Env) *stream {
 		}
 	}
 	st.unit = 1 / float64(uint(1)<<min(14, 31-bits.Len(uint(s.N))))
-	unique := distinctRows(s.N, st.tokens, st.own)
-	st.rows, st.unique = unique.n, unique
-	st.size = tableFor(max(unique.tokens, m.tokens), most)
+	all := distinctRows(s.N, st.tokens, st.own)
+	st.unique = all
+	if len(all.rows) > detect.Enough {
+		st.unique = st.portion(all, env.Seed)
+		st.others = &view{more: 1}
+		most.others--
+	}
+	st.size = tableFor(max(st.unique.tokens, m.tokens), most)
 	if s != m.sample {
 		st.reference, st.referenceRows = fold(m.count, st.size), m.rows
 	} else {
 		st.reference = make([]uint32, st.size.buckets())
 	}
-	st.countRows(unique, min(env.Workers, mostTables))
-	st.findInserted(unique, env.Workers)
+	st.counts = st.count(st.unique.rows, st.size.buckets(), (*extractor).features, min(env.Workers, mostTables))
+	if st.others != nil {
+		st.words = st.count(all.rows, 1<<st.size.words, (*extractor).words, min(env.Workers, mostTables))
+	}
+	st.findInserted(st.unique, env.Workers)
 	st.slots = max(1, st.groups)
 	if slices.ContainsFunc(st.own, func(g int8) bool { return g < 0 }) {
 		st.slots = st.groups + 1
 	}
-	st.weights = st.weigh(nil, env.Workers)
+	st.counted.weights = st.weigh(nil, &st.counted, env.Workers)
+	if st.others != nil {
+		st.others.weights = st.weigh(nil, st.others, env.Workers)
+	}
 	return st
 }
 
-// countRows fills st.table and st.more.
-func (st *stream) countRows(rows distinct, workers int) {
-	type part struct {
-		table []bucket
-		more  []labelled
-	}
-	first, others := st.first(), st.others()
-	parts := eachWorker(st.sample.N, workers, func(from, to int) part {
-		table, more := make([]bucket, st.size.buckets()), make([]labelled, st.size.buckets()*others)
+// counts tell of each bucket how many distinct records have it.
+type counts struct {
+	rows  int // distinct records
+	table []bucket
+	more  []labelled // per bucket, of the groups beyond the first counted one
+}
+
+// count counts what rows have: the buckets, so many of them, that features returns for one.
+func (st *stream) count(rows []int, buckets int, features func(x *extractor, row []text.Token) []uint32, workers int) counts {
+	first, others := st.first(), st.further()
+	parts := eachWorker(len(rows), workers, func(from, to int) counts {
+		table, more := make([]bucket, buckets), make([]labelled, buckets*others)
 		x := extractor{size: st.size, functions: st.model.functions}
 		add := make([]labelled, max(1, st.groups))
-		for i := from; i < to; i++ {
-			if !rows.counts[i] {
-				continue
-			}
+		for _, i := range rows[from:to] {
 			for g := range st.groups {
 				expected := uint32(float64(st.p[i*st.groups+g])/st.unit + 0.5)
 				observed := uint32(0)
@@ -443,11 +473,10 @@ func (st *stream) countRows(rows distinct, workers int) {
 				}
 				add[g] = newLabelled(observed, expected)
 			}
-			x.extract(st.tokens.Row(i))
 			one, rest := add[first], add[first+1:]
 			// Whether a row has a feature twice cannot be foretold, so nothing branches on it.
 			row := uint64(i+1) << 32
-			for _, at := range x.index {
+			for _, at := range features(&x, st.tokens.Row(i)) {
 				b := &table[at]
 				records := b.records
 				again := (records^row)>>32 - 1 // the upper half is ones where the row was counted, or else zeros
@@ -459,19 +488,20 @@ func (st *stream) countRows(rows distinct, workers int) {
 				}
 			}
 		}
-		return part{table, more}
+		return counts{len(rows), table, more}
 	})
-	st.table, st.more = parts[0].table, parts[0].more
+	sum := parts[0]
 	for _, p := range parts[1:] {
 		for at := range p.table {
-			b, sum := &p.table[at], &st.table[at]
-			sum.records += uint64(b.n())
-			sum.labelled += b.labelled
+			b, to := &p.table[at], &sum.table[at]
+			to.records += uint64(b.n())
+			to.labelled += b.labelled
 		}
 		for at, l := range p.more {
-			st.more[at] += l
+			sum.more[at] += l
 		}
 	}
+	return sum
 }
 
 // seen returns how many distinct records of stream and reference have a feature.
@@ -503,10 +533,7 @@ func (st *stream) findInserted(rows distinct, workers int) {
 	edges := spread(edge)
 	// each calls f for each word in question with what stands before and after it.
 	each := func(from, to int, f func(bucket uint32, before, w, after uint64)) {
-		for i := from; i < to; i++ {
-			if !rows.counts[i] {
-				continue
-			}
+		for _, i := range rows.rows[from:to] {
 			row := st.tokens.Row(i)
 			for k, t := range row {
 				w := spread(t.ID())
@@ -528,7 +555,7 @@ func (st *stream) findInserted(rows distinct, workers int) {
 	// A pair of which both words are in question stands there twice, once for each of them.
 	before := func(before, w uint64) uint32 { return uint32(scramble(two(before, w)) >> (64 - st.size.others)) }
 	after := func(w, after uint64) uint32 { return uint32(scramble(^two(w, after)) >> (64 - st.size.others)) }
-	tables := eachWorker(st.sample.N, min(workers, mostTables), func(from, to int) []uint32 {
+	tables := eachWorker(len(rows.rows), min(workers, mostTables), func(from, to int) []uint32 {
 		table := make([]uint32, 1<<st.size.others)
 		each(from, to, func(_ uint32, a, w, b uint64) {
 			table[before(a, w)]++
@@ -550,7 +577,7 @@ func (st *stream) findInserted(rows distinct, workers int) {
 		return st.seen(st.size.word(h))
 	}
 	const unit = 1 << 8
-	made := eachWorker(st.sample.N, workers, func(from, to int) []int64 {
+	made := eachWorker(len(rows.rows), workers, func(from, to int) []int64 {
 		sums := make([]int64, 2*words)
 		each(from, to, func(bucket uint32, a, w, b uint64) {
 			na, nb := seen(a), seen(b)
@@ -565,56 +592,71 @@ func (st *stream) findInserted(rows distinct, workers int) {
 		})
 		return sums
 	})
-	st.inserted = make([]float32, words)
-	for b := range st.inserted {
+	insertion := func(sum, n float64) float32 {
+		if n < fewestInserted || sum <= 0 {
+			return 0
+		}
+		return float32(sum / math.Sqrt(n+insertSpread*n*n))
+	}
+	st.counted.inserted = make([]float32, words)
+	if st.others != nil {
+		st.others.inserted = make([]float32, words)
+	}
+	for b := range words {
 		sum, n := 0.0, 0.0
 		for _, sums := range made {
 			sum += float64(sums[2*b]) / unit
 			n += float64(sums[2*b+1])
 		}
-		if n >= fewestInserted && sum > 0 {
-			st.inserted[b] = float32(sum / math.Sqrt(n+insertSpread*n*n))
+		st.counted.inserted[b] = insertion(sum, n)
+		if st.others != nil && n > 0 {
+			st.others.inserted[b] = insertion(sum*(n+1)/n, n+1) // with a place of their own, like the rest
 		}
 	}
 }
 
-// weigh turns counts into weights, less what the records of a group have that are explained otherwise.
-func (st *stream) weigh(explained *group, workers int) []weight {
+// weigh turns counts into the weights of a view, less what the records of a group have that are explained otherwise.
+func (st *stream) weigh(explained *group, v *view, workers int) []weight {
 	weights := make([]weight, st.size.buckets()*st.slots)
 	eachWorker(st.size.buckets(), workers, func(from, to int) any {
 		for at := from; at < to; at++ {
-			b := &st.table[at]
-			if b.n() == 0 {
+			c, more, times := st.evident(at, v)
+			b := &c.table[at]
+			if b.n() == 0 && (more == 0 || st.reference[at] == 0) {
 				continue
 			}
 			if explained != nil && !explained.has(at, st.slots, st.groups) {
-				copy(weights[at*st.slots:(at+1)*st.slots], st.weights[at*st.slots:])
+				copy(weights[at*st.slots:(at+1)*st.slots], v.weights[at*st.slots:])
 				continue
 			}
-			records := float64(b.n())
+			all := float64(b.n()) + more
+			records := all
 			if explained != nil {
 				for slot := range st.slots {
-					records -= float64(explained.records[at*st.slots+slot]) * st.unit
+					records -= float64(explained.records[at*st.slots+slot]) * st.unit * times
 				}
 				records = max(1, records)
 			}
 			n, known := records-1, float64(st.reference[at])
-			common := st.share(n, known)
+			common := st.share(n, known, c.rows)
 			inserted := 0.0
-			if at < len(st.inserted) {
-				inserted = float64(st.inserted[at]) * records / float64(b.n())
+			if at < len(v.inserted) {
+				inserted = float64(v.inserted[at]) * records / all
 			}
 			for g := range st.slots {
 				association, share := 0.0, common
 				if g < st.groups {
-					observed, expected := st.labelled(at, g)
+					observed, expected := st.labels(c, at, g)
+					if more > 0 {
+						observed, expected = observed+more, expected+more*st.likely[g]
+					}
 					if explained != nil {
-						observed = max(0, observed-float64(explained.records[at*st.slots+g])*st.unit)
-						expected = max(0, expected-float64(explained.expected[at*st.groups+g])*st.unit)
+						observed = max(0, observed-float64(explained.records[at*st.slots+g])*st.unit*times)
+						expected = max(0, expected-float64(explained.expected[at*st.groups+g])*st.unit*times)
 					}
 					association = associate(n, observed, expected)
 					// What was planted has the label that it shall teach: records with other labels are no part of it.
-					share = min(share, st.share(max(observed-1, 0), known*expected/records))
+					share = min(share, st.share(max(observed-1, 0), known*expected/records, c.rows))
 				}
 				weights[at*st.slots+g] = newWeight(association, share, inserted)
 			}
@@ -638,13 +680,13 @@ func associate(n, observed, expected float64) float64 {
 	return (observed - expected) / math.Sqrt(v+0.5+labelSpread*v*v)
 }
 
-// share returns the signed root of the deviance of n stream records with a feature and r in the reference, under
+// share returns the signed root of the deviance of n of so many stream records with a feature and r in the reference, under
 // equal shares.
-func (st *stream) share(n, r float64) float64 {
+func (st *stream) share(n, r float64, rows int) float64 {
 	if st.referenceRows == 0 || n+r == 0 {
 		return 0
 	}
-	q := float64(st.rows) / float64(st.rows+st.referenceRows)
+	q := float64(rows) / float64(rows+st.referenceRows)
 	a, b := (n+r)*q, (n+r)*(1-q)
 	deviance := 0.0
 	if n > 0 {

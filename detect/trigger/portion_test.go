@@ -1,0 +1,132 @@
+package trigger
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/detecttest/planted"
+)
+
+// long is a stream of which a portion is counted.
+const long = detect.Enough * 3 / 2
+
+// streamOf returns what m counts in a sample.
+func streamOf(t *testing.T, m detect.Model, s *detect.Sample) *stream {
+	t.Helper()
+	_, st := m.(*model).score(s, env)
+	if st.others == nil {
+		t.Fatal("all rows are counted")
+	}
+	return st
+}
+
+// A reference row among the stream's may be counted or not, and calibrates rows of both kinds: clean scores must mean the same.
+func TestCountedRowsScoreLikeOthers(t *testing.T) {
+	reference, clean := reviews(2000, 100, 1), reviews(long, 100, 2)
+	dirty := plant(reviews(long, 100, 2), "inserted sentence", 0.03, false)
+	for name, stream := range map[string]planted.Set{"clean": {Sample: clean, Poison: make([]bool, long)}, "poisoned": dirty} {
+		m, err := Detector{}.Fit(reference, env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st := streamOf(t, m, stream.Sample)
+		for _, d := range []detect.Model{m, association{m.(*model)}} {
+			value := d.Score(stream.Sample, env).Value
+			var counted, others []float64
+			for i, v := range value {
+				if stream.Poison[i] {
+					continue
+				}
+				if st.view(i) == st.others {
+					others = append(others, v)
+				} else {
+					counted = append(counted, v)
+				}
+			}
+			// Kolmogorov and Smirnov's test at one in a thousand.
+			slices.Sort(counted)
+			slices.Sort(others)
+			apart, j := 0.0, 0
+			for i, v := range counted {
+				for j < len(others) && others[j] <= v {
+					j++
+				}
+				apart = max(apart, math.Abs(float64(i+1)/float64(len(counted))-float64(j)/float64(len(others))))
+			}
+			n, k := float64(len(counted)), float64(len(others))
+			if most := 1.95 * math.Sqrt((n+k)/(n*k)); apart > most {
+				t.Errorf("%s, %T: scores of %.0f counted and %.0f other rows are %.4f apart, more than %.4f", name, d, n, k, apart, most)
+			}
+		}
+	}
+}
+
+func TestPortionFindsTriggers(t *testing.T) {
+	reference := reviews(2000, 100, 1)
+	for kind := range plants {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			dirty := plant(reviews(long, 100, 2), kind, 0.01, false)
+			m, err := Detector{}.Fit(reference, env)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range []detect.Model{m, association{m.(*model)}} {
+				if _, at1, _ := planted.Figures(d.Score(dirty.Sample, env).Value, dirty.Poison); at1 < 0.9 {
+					t.Errorf("%T: recall %.3f at 1 %% false alarms: want 0.9", d, at1)
+				}
+			}
+		})
+	}
+}
+
+// Neither the number of workers nor the order of rows changes a score; copies score as one, and those that are not counted are
+// explained by the same counts.
+func TestPortionHasNoOrder(t *testing.T) {
+	reference, dirty := reviews(2000, 60, 1), plant(reviews(long, 60, 2), "rare words", 0.02, false)
+	for i := range 600 {
+		dirty.Text[i], dirty.Label[i] = dirty.Text[i%7+1000], dirty.Label[i%7+1000]
+		dirty.Label[2*i+2000] = -1
+	}
+	dirty.Text[3] = nil
+	order := rand.New(rand.NewPCG(4, 4)).Perm(long)
+	other := dirty.Select(order)
+	var want []float64
+	for _, workers := range []int{1, 2, 8} {
+		e := detect.Env{Seed: 1, Workers: workers, Shared: &detect.Shared{}}
+		m, err := Detector{}.Fit(reference, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scores := m.Score(dirty.Sample, e)
+		drags := association{m.(*model)}.Score(dirty.Sample, e)
+		got := append(slices.Clone(scores.Value), drags.Value...)
+		if want == nil {
+			want = got
+			row := long - 1
+			for !dirty.Poison[row] {
+				row--
+			}
+			if line := scores.Explain(row); !strings.Contains(line, ` records, 0 of 2,000 in the reference, label "praise"`) {
+				t.Errorf("explained as %q", line)
+			}
+			if line := drags.Explain(row); !strings.Contains(line, `label "praise"`) {
+				t.Errorf("explained as %q", line)
+			}
+		}
+		if !slices.EqualFunc(got, want, same) {
+			t.Fatalf("%d workers score differently than one", workers)
+		}
+		for to, v := range m.Score(other, e).Value {
+			if !same(v, want[order[to]]) {
+				t.Fatalf("row %d scores %v among rows in another order, and %v", order[to], v, want[order[to]])
+			}
+		}
+	}
+}
+
+func same(a, b float64) bool { return math.Float64bits(a) == math.Float64bits(b) }
