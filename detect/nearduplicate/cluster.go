@@ -1,8 +1,8 @@
 package nearduplicate
 
 import (
-	"cmp"
 	"slices"
+	"sync"
 
 	"github.com/tasterhq/taster/detect"
 )
@@ -64,19 +64,34 @@ type grouping struct {
 type place struct {
 	key   uint64
 	index int32
+	next  uint32 // high bits of what comes after the key, where something does
 }
 
-// Keys are hashes, whose comparisons nobody can predict: they are sorted by digits, the highest three first, which nearly always tell
-// them apart.
+// Keys are hashes, whose comparisons nobody can predict: many are sorted by digits, the highest three first, which nearly always tell
+// them apart; fewer byte by byte, and few one by one.
 const (
 	digitBits = 11
 	digits    = 3
 	lowBits   = 64 - digits*digitBits
+	many      = digits << digitBits / 4
+	few       = 24
 )
 
 // byKey returns places by rising key, equal ones as they stand; both slices, of one length, are scratch afterwards, and one of
 // them is returned.
 func byKey(places, other []place) []place {
+	switch {
+	case len(places) <= few:
+		for i, p := range places {
+			for ; i > 0 && places[i-1].key > p.key; i-- {
+				places[i] = places[i-1]
+			}
+			places[i] = p
+		}
+		return places
+	case len(places) < many:
+		return byBytes(places, other)
+	}
 	places, other = byDigits(places, other, lowBits)
 	for from := 0; from < len(places); {
 		end := from + 1
@@ -84,13 +99,49 @@ func byKey(places, other []place) []place {
 			end++
 		}
 		if run := places[from:end]; !rising(run) {
-			if len(run) < 64 {
-				slices.SortStableFunc(run, func(a, b place) int { return cmp.Compare(a.key, b.key) })
-			} else if sorted, _ := byDigits(run, other[from:end], 0); &sorted[0] != &run[0] {
-				copy(run, sorted)
+			if len(run) < many {
+				inPlace(run, byKey(run, other[from:end]))
+			} else {
+				sorted, _ := byDigits(run, other[from:end], 0)
+				inPlace(run, sorted)
 			}
 		}
 		from = end
+	}
+	return places
+}
+
+// inPlace copies what was sorted to where it shall be, unless it is there.
+func inPlace(places, sorted []place) {
+	if &places[0] != &sorted[0] {
+		copy(places, sorted)
+	}
+}
+
+// byBytes is byKey for a number of places that is worth counting bytes but no longer digits.
+func byBytes(places, other []place) []place {
+	var count [8][256]int32
+	for _, p := range places {
+		for b := range count {
+			count[b][p.key>>(8*b)&0xff]++
+		}
+	}
+	for b := range count {
+		at, shift := &count[b], 8*b
+		if int(at[places[0].key>>shift&0xff]) == len(places) {
+			continue
+		}
+		next := int32(0)
+		for i, n := range at {
+			at[i] = next
+			next += n
+		}
+		for _, p := range places {
+			digit := p.key >> shift & 0xff
+			other[at[digit]] = p
+			at[digit]++
+		}
+		places, other = other, places
 	}
 	return places
 }
@@ -113,16 +164,15 @@ func byDigits(places, other []place, bit int) (sorted, scratch []place) {
 		}
 	}
 	for d := range count {
-		next, most := int32(0), int32(0)
-		for i, n := range count[d] {
-			count[d][i] = next
-			next += n
-			most = max(most, n)
-		}
-		if int(most) == len(places) {
+		at, shift := &count[d], bit+d*digitBits
+		if int(at[places[0].key>>shift%(1<<digitBits)]) == len(places) {
 			continue
 		}
-		at, shift := &count[d], bit+d*digitBits
+		next := int32(0)
+		for i, n := range at {
+			at[i] = next
+			next += n
+		}
 		for _, p := range places {
 			digit := p.key >> shift % (1 << digitBits)
 			other[at[digit]] = p
@@ -133,12 +183,70 @@ func byDigits(places, other []place, bit int) (sorted, scratch []place) {
 	return places, other
 }
 
+// byNext puts places with equal keys in the order of another key, of which they have the high bits, equal ones as they stand; other is
+// scratch of the same length. Keys are lost.
+func byNext(places, other []place, next func(index int32) uint64) {
+	eachRun(places, func(from, end int) {
+		run := places[from:end]
+		for i := range run {
+			run[i].key = uint64(run[i].next)
+		}
+		inPlace(run, byKey(run, other[from:end]))
+		eachRun(run, func(first, last int) {
+			rest := run[first:last]
+			for i := range rest {
+				rest[i].key = next(rest[i].index) // all at once, for they lie far apart
+			}
+			inPlace(rest, byKey(rest, other[from+first:from+last]))
+		})
+	})
+}
+
+// eachRun calls do for every two or more places with equal keys.
+func eachRun(places []place, do func(from, end int)) {
+	for from := 0; from < len(places); {
+		key, end := places[from].key, from+1
+		for end < len(places) && places[end].key == key {
+			end++
+		}
+		if end > from+1 {
+			do(from, end)
+		}
+		from = end
+	}
+}
+
+// scratch is what rows are sorted in. It is kept from one segment to the next, for what is new has to be cleared.
+type scratch struct{ one, other []place }
+
+var scratches sync.Pool // of *scratch
+
+// borrow returns two slices of n places each, with anything in them.
+func borrow(n int) *scratch {
+	s, ok := scratches.Get().(*scratch)
+	if !ok || cap(s.one) < n {
+		s = &scratch{make([]place, n), make([]place, n)}
+	}
+	s.one, s.other = s.one[:n], s.other[:n]
+	return s
+}
+
+// spare returns the slice that is not used.
+func (s *scratch) spare(used []place) []place {
+	if len(used) > 0 && &used[0] == &s.one[0] {
+		return s.other
+	}
+	return s.one
+}
+
+func (s *scratch) giveBack() { scratches.Put(s) }
+
 // groupTypes finds the types of a sample. Rows with equal contents share the work; sign is called for one of them.
 func groupTypes(contents []uint64, sign func(row int) (signature, uint64, int), env detect.Env) grouping {
 	rows := make([]place, 0, len(contents))
 	for row, h := range contents {
 		if h != 0 {
-			rows = append(rows, place{h, int32(row)})
+			rows = append(rows, place{key: h, index: int32(row)})
 		}
 	}
 	rows = byKey(rows, make([]place, len(rows)))
@@ -156,7 +264,7 @@ func groupTypes(contents []uint64, sign func(row int) (signature, uint64, int), 
 	})
 	order := make([]place, len(signed))
 	for u := range signed {
-		order[u] = place{signed[u].hash, int32(u)}
+		order[u] = place{key: signed[u].hash, index: int32(u)}
 	}
 	order = byKey(order, make([]place, len(order)))
 
@@ -238,23 +346,13 @@ func clusters(signatures []signature, chains bool, workers int) [][]int32 {
 	}
 	var found [sorts][]pair
 	detect.Each(sorts, workers, func(sort int) {
-		order := make([]place, len(signatures))
+		scratch := borrow(len(signatures))
+		defer scratch.giveBack()
 		for i := range signatures {
-			order[i] = place{signatures[i][2*sort], int32(i)}
+			scratch.one[i] = place{signatures[i][2*sort], int32(i), uint32(signatures[i][2*sort+1] >> 32)}
 		}
-		order = byKey(order, make([]place, len(order)))
-		for from := 0; from < len(order); {
-			end := from + 1
-			for end < len(order) && order[end].key == order[from].key {
-				end++
-			}
-			if end > from+1 {
-				slices.SortStableFunc(order[from:end], func(a, b place) int {
-					return cmp.Compare(signatures[a.index][2*sort+1], signatures[b.index][2*sort+1])
-				})
-			}
-			from = end
-		}
+		order := byKey(scratch.one, scratch.other)
+		byNext(order, scratch.spare(order), func(i int32) uint64 { return signatures[i][2*sort+1] })
 		similarTypes(order, signatures, func(a, b int32, similarity float64) {
 			level := int8(-1)
 			for l, threshold := range thresholds {
@@ -308,17 +406,26 @@ const (
 // with one another, ever more of them the longer it is. Copies of one text keep most of what they were copied from, whatever
 // was changed in each. Those taken out are clusters of their own.
 func unchain(signatures []signature, cluster []int32, similarity float64) {
-	size := make([]int32, len(cluster))
+	size, at := make([]int32, len(cluster)), make([]int32, len(cluster))
 	for _, c := range cluster {
 		size[c]++
 	}
-	members := map[int32][]int32{}
-	for i, c := range cluster {
-		if size[c] >= fewestChained {
-			members[c] = append(members[c], int32(i))
+	chained := int32(0)
+	for c, n := range size {
+		if at[c] = chained; n >= fewestChained {
+			chained += n
 		}
 	}
-	for _, all := range members {
+	members := make([]int32, chained) // of one cluster after the other
+	for i, c := range cluster {
+		if size[c] >= fewestChained {
+			members[at[c]] = int32(i)
+			at[c]++
+		}
+	}
+	for from := int32(0); from < chained; {
+		all := members[from : from+size[cluster[members[from]]]]
+		from += int32(len(all))
 		common := commonSignature(signatures, all)
 		least := int32(-1)
 		for _, i := range all {
@@ -337,17 +444,24 @@ func unchain(signatures []signature, cluster []int32, similarity float64) {
 
 // commonSignature has in each byte what most of the members have there, by some of them that stand evenly among all.
 func commonSignature(signatures []signature, members []int32) (common signature) {
-	asked := min(len(members), mostAsked)
+	var asked [mostAsked]*signature
+	n := min(len(members), mostAsked)
+	for k := range n {
+		asked[k] = &signatures[members[k*len(members)/n]]
+	}
+	var count [256]uint8
 	for at := range 64 {
 		word, shift := at/8, 8*(at%8)
-		var count [256]uint8
-		most := uint8(0)
-		for k := range asked {
-			b := signatures[members[k*len(members)/asked]][word] >> shift & 0xff
+		most, best := uint8(0), uint64(0)
+		for _, s := range asked[:n] {
+			b := s[word] >> shift & 0xff
 			if count[b]++; count[b] > most {
-				most = count[b]
-				common[word] = common[word]&^(0xff<<shift) | b<<shift
+				most, best = count[b], b
 			}
+		}
+		common[word] |= best << shift
+		for _, s := range asked[:n] {
+			count[s[word]>>shift&0xff] = 0
 		}
 	}
 	return common

@@ -240,15 +240,15 @@ func (m *memory) least() float64 { return 4*math.Sqrt(m.strangers()) + 4 }
 // like estimates how many rows the stream has shown that are nearly equal to a signature, itself included, by the band
 // that most of them share.
 func (m *memory) like(keys *[bands]uint32) float64 {
-	best := 0.0
+	best := uint32(0)
 	for _, key := range keys {
 		count := uint32(math.MaxUint32)
 		for _, at := range places(key) {
 			count = min(count, m.cells[at])
 		}
-		best = max(best, float64(count))
+		best = max(best, count)
 	}
-	return best - m.strangers()
+	return float64(best) - m.strangers()
 }
 
 // share is the share of the stream's rows that have at least half as many like them; missed is the share of those and which
@@ -272,7 +272,7 @@ func (r *recollection) share(count float64) (share, missed float64) {
 type longFloods struct {
 	surprise []float64
 	count    []float64 // rows of the stream that are nearly equal
-	known    []int     // rows of the reference that are
+	known    []int     // rows of the reference that are, where that matters
 	rows     uint64    // of the stream
 }
 
@@ -287,19 +287,35 @@ func (m *model) longFloods(merged grouping, keys [][bands]uint32, before, now *m
 	out := &longFloods{
 		surprise: make([]float64, len(types)), count: make([]float64, len(types)), known: make([]int, len(types)), rows: r.rows,
 	}
-	detect.Each(len(types), env.Workers, func(i int) {
-		t := &types[i]
-		if t.rows == 0 {
-			return
+	const some = 1024 // at a time
+	detect.Chunks(len(types), some, env.Workers, func() func(first, end int) {
+		harmless := map[float64]bool{} // by count: what scores nothing even were none in the reference
+		return func(first, end int) {
+			for i := first; i < end; i++ {
+				t := &types[i]
+				if t.rows == 0 {
+					continue
+				}
+				keys := &keys[merged.from[i]]
+				count := r.like(keys)
+				if count < r.least() {
+					continue
+				}
+				out.count[i] = count
+				nothing, asked := harmless[count]
+				if !asked {
+					// Chance rises with those in the reference, which take longest to count; a millionth is for rounding.
+					nothing = -m.chanceOf(r, count, 0, alone)-granted < -1e-6
+					harmless[count] = nothing
+				}
+				if nothing {
+					continue
+				}
+				logP, known := m.chance(r, keys, count, alone)
+				out.known[i] = known
+				out.surprise[i] = max(0, -logP-granted) * min(1, float64(t.words)/fullWords)
+			}
 		}
-		keys := &keys[merged.from[i]]
-		if out.count[i] = r.like(keys); out.count[i] < r.least() {
-			out.count[i] = 0
-			return
-		}
-		logP, known := m.chance(r, keys, out.count[i], alone)
-		out.known[i] = known
-		out.surprise[i] = max(0, -logP-granted) * min(1, float64(t.words)/fullWords)
 	})
 	return out
 }
@@ -356,18 +372,35 @@ func (m *model) Suspects(s *detect.Sample, known detect.Memory, env detect.Env) 
 		return nil
 	}
 	g, keys := m.group(s, env), m.bandsOf(s, env)
-	const rows = 1024 // at a time
-	out := make([][]detect.Suspicion, (s.N+rows-1)/rows)
-	detect.Rows(s.N, rows, env.Workers, func(first, end int) {
-		for row := first; row < end; row++ {
-			t := g.typeOf[row]
-			if t < 0 || g.types[t].words < fullWords {
+	const rows = 1024                       // at a time
+	counts := make([]float32, len(g.types)) // of those that are suspected
+	least := seen.least() / 2
+	detect.Rows(len(counts), rows, env.Workers, func(first, end int) {
+		for t := first; t < end; t++ {
+			if g.types[t].words < fullWords {
 				continue // short texts repeat without anybody's doing
 			}
-			if count := seen.like(&keys[t]); count >= seen.least()/2 {
-				out[first/rows] = append(out[first/rows], detect.Suspicion{Row: row, Weight: float32(count), Keys: slices.Clone(keys[t][:])})
+			if count := seen.like(&keys[t]); count >= least {
+				counts[t] = float32(count)
 			}
 		}
+	})
+	out := make([][]detect.Suspicion, (s.N+rows-1)/rows)
+	detect.Rows(s.N, rows, env.Workers, func(first, end int) {
+		n := 0
+		for _, t := range g.typeOf[first:end] {
+			if t >= 0 && counts[t] > 0 {
+				n++
+			}
+		}
+		found, room := make([]detect.Suspicion, 0, n), make([]uint32, 0, n*bands)
+		for row := first; row < end; row++ {
+			if t := g.typeOf[row]; t >= 0 && counts[t] > 0 {
+				room = append(room, keys[t][:]...)
+				found = append(found, detect.Suspicion{Row: row, Weight: counts[t], Keys: room[len(room)-bands : len(room) : len(room)]})
+			}
+		}
+		out[first/rows] = found
 	})
 	return slices.Concat(out...)
 }

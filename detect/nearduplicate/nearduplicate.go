@@ -325,9 +325,9 @@ type statistics struct {
 
 type cluster struct {
 	weight    float64 // of the stream, copies that sampling explains counted once
-	rows      int     // of the stream
-	types     int     // of the stream
-	reference int     // rows of the reference
+	rows      int32   // of the stream
+	types     int32   // of the stream
+	reference int32   // rows of the reference
 }
 
 func newStatistics(types []rowType, levels [][]int32, reference, workers int) *statistics {
@@ -352,8 +352,8 @@ func newStatistics(types []rowType, levels [][]int32, reference, workers int) *s
 		for i := range types {
 			t, c := &types[i], &clusters[levels[level][i]]
 			c.weight += weights[i]
-			c.rows += t.rows
-			c.reference += t.reference
+			c.rows += int32(t.rows)
+			c.reference += int32(t.reference)
 			if t.rows > 0 {
 				c.types++
 			}

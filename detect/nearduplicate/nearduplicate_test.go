@@ -498,7 +498,7 @@ func TestByKey(t *testing.T) {
 		places := make([]place, rng.IntN(500))
 		bits := rng.IntN(64)
 		for i := range places {
-			places[i] = place{rng.Uint64() >> bits, int32(i)}
+			places[i] = place{key: rng.Uint64() >> bits, index: int32(i)}
 		}
 		want := slices.Clone(places)
 		slices.SortStableFunc(want, func(a, b place) int { return cmp.Compare(a.key, b.key) })

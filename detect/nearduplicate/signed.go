@@ -1,6 +1,7 @@
 package nearduplicate
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/tasterhq/taster/detect"
@@ -62,13 +63,16 @@ func (st *signedTexts) of(texts [][]byte, env detect.Env) *signed {
 			}
 		}
 	})
-	order := make([]place, 0, len(texts))
+	scratch := borrow(len(texts))
+	defer scratch.giveBack()
+	n := 0
 	for row, hash := range out.hash {
 		if out.words[row] > 0 {
-			order = append(order, place{hash, int32(row)})
+			scratch.one[n] = place{key: hash, index: int32(row)}
+			n++
 		}
 	}
-	out.order = byKey(order, make([]place, len(order)))
+	out.order = slices.Clone(byKey(scratch.one[:n], scratch.other[:n]))
 	if st != nil {
 		st.mu.Lock()
 		st.last = out

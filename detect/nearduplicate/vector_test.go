@@ -79,7 +79,7 @@ func TestPairedByVectors(t *testing.T) {
 						signatures[i][b/8] |= uint64(rng.IntN(values)) << (b % 8 * 8)
 					}
 				}
-				order[i] = place{0, int32(rng.IntN(n))}
+				order[i] = place{index: int32(rng.IntN(n))}
 			}
 			pairs := func() (out []pair) {
 				similarTypes(order, signatures, func(a, b int32, similarity float64) { out = append(out, pair{a, b, similarity}) })
