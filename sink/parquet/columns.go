@@ -108,45 +108,6 @@ func (g group) own(column int, mem memory.Allocator) ([]arrow.Array, error) {
 	return chunks, nil
 }
 
-// dictionary returns one of the record's own text columns for a row group, as indexes into the values that it has;
-// nil where these take up more room than the Parquet writer allows a dictionary. The writer takes indexes over as they
-// are, where its own dictionary allocates for every row.
-func (g group) dictionary(column int, mem memory.Allocator) arrow.Array {
-	const room = 1 << 20
-	indexes := make([]int32, 0, g.rows)
-	known := map[string]int32{}
-	var values []string
-	size, nulls := 0, false
-	for _, r := range g.runs {
-		a, ok := r.batch.Records.Column(column).(*array.String)
-		if !ok {
-			return nil
-		}
-		hasNulls := a.NullN() > 0
-		for i := r.from; i < r.to; i++ {
-			if hasNulls && a.IsNull(i) {
-				indexes, nulls = append(indexes, -1), true
-				continue
-			}
-			v := a.Value(i)
-			index, ok := known[v]
-			if !ok {
-				if size += 4 + len(v); size > room {
-					return nil
-				}
-				index = int32(len(values))
-				values = append(values, v)
-				known[v] = index
-			}
-			indexes = append(indexes, index)
-		}
-	}
-	if len(values) == 0 {
-		values = []string{""} // a dictionary page needs an entry for all-null columns too
-	}
-	return indexed(mem, indexes, values, nulls)
-}
-
 func release(arrs []arrow.Array) {
 	for _, a := range arrs {
 		a.Release()
@@ -163,18 +124,33 @@ type provenanceBuilder struct {
 	classification record.Classification // of rejected rows, whose content was not looked at
 }
 
-// columns returns one array for each field of provenance.
-func (p *provenanceBuilder) columns(g group) ([]arrow.Array, error) {
-	out := make([]arrow.Array, 0, len(provenance))
-	out = append(out, p.constant(p.source.Topic, g.rows), p.constant(p.source.ID, g.rows))
-	out = append(out, p.partitions(g.rows))
-	out = append(out, p.origins(g)...)
-	out = append(out, p.providers(g), p.constant(p.verdict.String(), g.rows), p.risks(g), p.classifications(g))
-	out = append(out, p.reasons(g), p.findings(g))
-	if len(out) != len(provenance) {
-		return nil, fmt.Errorf("%d columns of provenance, want %d", len(out), len(provenance))
+// column returns the array of a field of provenance.
+func (p *provenanceBuilder) column(g group, field int) arrow.Array {
+	switch provenance[field].Name {
+	case Topic:
+		return p.constant(p.source.Topic, g.rows)
+	case Source:
+		return p.constant(p.source.ID, g.rows)
+	case Partition:
+		return p.partitions(g.rows)
+	case Offset:
+		return p.offsets(g)
+	case Timestamp:
+		return p.timestamps(g)
+	case Provider:
+		return p.providers(g)
+	case Verdict:
+		return p.constant(p.verdict.String(), g.rows)
+	case Risk:
+		return p.risks(g)
+	case Classification:
+		return p.classifications(g)
+	case Reasons:
+		return p.reasons(g)
+	case Findings:
+		return p.findings(g)
 	}
-	return out, nil
+	panic("no such field of provenance")
 }
 
 // indexed makes a dictionary column. A negative index is null.
@@ -216,26 +192,40 @@ func (p *provenanceBuilder) partitions(rows int) arrow.Array {
 	return b.NewArray()
 }
 
-func (p *provenanceBuilder) origins(g group) []arrow.Array {
-	offsets := array.NewInt64Builder(p.mem)
-	defer offsets.Release()
-	times := array.NewTimestampBuilder(p.mem, milliseconds)
-	defer times.Release()
-	offsets.Reserve(g.rows)
-	times.Reserve(g.rows)
+func (p *provenanceBuilder) offsets(g group) arrow.Array {
+	b := array.NewInt64Builder(p.mem)
+	defer b.Release()
+	b.Reserve(g.rows)
 	for _, r := range g.runs {
-		for i := r.from; i < r.to; i++ {
-			offset, at := int64(0), int64(0)
-			if p.verdict == finding.Rejected {
-				offset, at = r.batch.Refused[i].Offset, r.batch.Refused[i].Timestamp
-			} else {
-				offset, at = r.batch.Origins[i].Offset, r.batch.Origins[i].Timestamp
+		if p.verdict == finding.Rejected {
+			for i := range r.batch.Refused[r.from:r.to] {
+				b.UnsafeAppend(r.batch.Refused[r.from+i].Offset)
 			}
-			offsets.UnsafeAppend(offset)
-			times.UnsafeAppend(arrow.Timestamp(at))
+			continue
+		}
+		for _, o := range r.batch.Origins[r.from:r.to] {
+			b.UnsafeAppend(o.Offset)
 		}
 	}
-	return []arrow.Array{offsets.NewArray(), times.NewArray()}
+	return b.NewArray()
+}
+
+func (p *provenanceBuilder) timestamps(g group) arrow.Array {
+	b := array.NewTimestampBuilder(p.mem, milliseconds)
+	defer b.Release()
+	b.Reserve(g.rows)
+	for _, r := range g.runs {
+		if p.verdict == finding.Rejected {
+			for i := range r.batch.Refused[r.from:r.to] {
+				b.UnsafeAppend(arrow.Timestamp(r.batch.Refused[r.from+i].Timestamp))
+			}
+			continue
+		}
+		for _, o := range r.batch.Origins[r.from:r.to] {
+			b.UnsafeAppend(arrow.Timestamp(o.Timestamp))
+		}
+	}
+	return b.NewArray()
 }
 
 func (p *provenanceBuilder) providers(g group) arrow.Array {
@@ -388,17 +378,10 @@ func faultPlace(r *record.Refused) string {
 	return fmt.Sprintf("%s byte %d", r.Field, r.At)
 }
 
-// refusals returns one array for each field of refusal.
-func refusals(g group, mem memory.Allocator) []arrow.Array {
-	keys := array.NewBinaryBuilder(mem, arrow.BinaryTypes.Binary)
-	defer keys.Release()
-	raws := array.NewBinaryBuilder(mem, arrow.BinaryTypes.Binary)
-	defer raws.Release()
-	headers := array.NewListBuilderWithField(mem, headersList.ElemField())
-	defer headers.Release()
-	entry := headers.ValueBuilder().(*array.StructBuilder)
-	name := entry.FieldBuilder(0).(*array.StringBuilder)
-	value := entry.FieldBuilder(1).(*array.BinaryBuilder)
+// refusals returns the array of a field of refusal.
+func refusals(g group, field int, mem memory.Allocator) arrow.Array {
+	b := array.NewBuilder(mem, refusal[field].Type)
+	defer b.Release()
 	bytes := func(b *array.BinaryBuilder, v []byte) {
 		if v == nil {
 			b.AppendNull()
@@ -409,17 +392,24 @@ func refusals(g group, mem memory.Allocator) []arrow.Array {
 	for _, r := range g.runs {
 		for i := r.from; i < r.to; i++ {
 			m := &r.batch.Refused[i].Message
-			bytes(keys, m.Key)
-			bytes(raws, m.Value)
-			headers.Append(true)
-			for _, h := range m.Headers {
-				entry.Append(true)
-				name.Append(valid(h.Key))
-				bytes(value, h.Value)
+			switch refusal[field].Name {
+			case Key:
+				bytes(b.(*array.BinaryBuilder), m.Key)
+			case Raw:
+				bytes(b.(*array.BinaryBuilder), m.Value)
+			case Headers:
+				lists := b.(*array.ListBuilder)
+				entry := lists.ValueBuilder().(*array.StructBuilder)
+				lists.Append(true)
+				for _, h := range m.Headers {
+					entry.Append(true)
+					entry.FieldBuilder(0).(*array.StringBuilder).Append(valid(h.Key))
+					bytes(entry.FieldBuilder(1).(*array.BinaryBuilder), h.Value)
+				}
 			}
 		}
 	}
-	return []arrow.Array{keys.NewArray(), headers.NewArray(), raws.NewArray()}
+	return b.NewArray()
 }
 
 // valid returns s with every byte that is not UTF-8 replaced by U+FFFD, since a Parquet string must be UTF-8.

@@ -172,6 +172,10 @@ func encoder(arr arrow.Array) (rangeEncoder, error) {
 				}
 				return buf
 			}, nil
+		case *array.String:
+			if a.Len() > 0 {
+				return texts(a.ValueOffsets(), a.ValueBytes()), nil
+			}
 		case *array.Int32:
 			return words(arrow.Uint32Traits.CastFromBytes(arrow.Int32Traits.CastToBytes(a.Int32Values()))), nil
 		case *array.Float32:
@@ -208,18 +212,35 @@ func encoder(arr arrow.Array) (rangeEncoder, error) {
 	}, nil
 }
 
-// words encodes values of four bytes, none of which is null.
+// texts encodes texts, none of which is null, that lie one behind the other: values begin at the first offset.
+func texts(offsets []int32, values []byte) rangeEncoder {
+	base := offsets[0]
+	return func(buf []byte, from, to int) []byte {
+		at := len(buf)
+		begin := offsets[from]
+		n := int(offsets[to]-begin) + 5*(to-from)
+		buf = slices.Grow(buf, n)[:at+n]
+		for _, end := range offsets[from+1 : to+1] {
+			buf[at] = 1
+			binary.LittleEndian.PutUint32(buf[at+1:], uint32(end-begin))
+			at += 5 + copy(buf[at+5:], values[begin-base:end-base])
+			begin = end
+		}
+		return buf
+	}
+}
+
+// words encodes values of four bytes, none of which is null. Each is written as eight, of which the next overwrites three.
 func words(values []uint32) rangeEncoder {
 	return func(buf []byte, from, to int) []byte {
 		at := len(buf)
-		buf = slices.Grow(buf, (to-from)*5)[:at+(to-from)*5]
+		n := (to - from) * 5
+		buf = slices.Grow(buf, n+3)[:at+n+3]
 		for _, v := range values[from:to] {
-			one := buf[at : at+5 : at+5]
-			one[0] = 1
-			binary.LittleEndian.PutUint32(one[1:], v)
+			binary.LittleEndian.PutUint64(buf[at:], uint64(v)<<8|1)
 			at += 5
 		}
-		return buf
+		return buf[:at]
 	}
 }
 
@@ -227,7 +248,8 @@ func words(values []uint32) rangeEncoder {
 func longs(values []uint64) rangeEncoder {
 	return func(buf []byte, from, to int) []byte {
 		at := len(buf)
-		buf = slices.Grow(buf, (to-from)*9)[:at+(to-from)*9]
+		n := (to - from) * 9
+		buf = slices.Grow(buf, n)[:at+n]
 		for _, v := range values[from:to] {
 			one := buf[at : at+9 : at+9]
 			one[0] = 1

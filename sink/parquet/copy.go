@@ -11,7 +11,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/tasterhq/taster/schema/finding"
 )
@@ -34,7 +33,7 @@ type Copier struct {
 	schema    *arrow.Schema // nil before the first Add
 	protected []string
 	digest    *content
-	file      *pqarrow.FileWriter // nil before the first row group
+	file      *output // nil before the first row group
 	written   Written
 
 	held      []arrow.RecordBatch // the row group that is being gathered
@@ -148,20 +147,16 @@ func (c *Copier) flush(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := c.file.NewRowGroupChecked(); err != nil {
-		return err
-	}
-	for i, field := range c.schema.Fields() {
+	err := c.file.group(c.heldRows, func(column int) ([]arrow.Array, error) {
 		chunks := make([]arrow.Array, len(c.held))
-		for j, batch := range c.held {
-			chunks[j] = batch.Column(i)
+		for i, batch := range c.held {
+			chunks[i] = batch.Column(column)
+			chunks[i].Retain()
 		}
-		column := arrow.NewChunked(field.Type, chunks)
-		err := c.file.WriteColumnChunked(column, 0, int64(column.Len()))
-		column.Release()
-		if err != nil {
-			return err
-		}
+		return chunks, nil
+	})
+	if err != nil {
+		return err
 	}
 	c.written.Rows += int64(c.heldRows)
 	for _, batch := range c.held {

@@ -5,7 +5,8 @@
 // encrypted footer, every column encrypted), with key metadata as Parquet's key tools write it, so that pyarrow and
 // Spark open the files with nothing but a KMS client.
 //
-// Data pages are always of version 1: what one engine encrypts as version 2 another cannot read.
+// Package pages makes and encrypts the pages, with column chunks side by side; arrow-go makes the footer's metadata and
+// reads files back. Data pages are always of version 1: what one engine encrypts as version 2 another cannot read.
 //
 // Arrow's Parquet code panics on some faults. None of these leaves this package: they become errors.
 package parquet
@@ -49,7 +50,7 @@ const (
 // ValidateDetector is the detector name in the one finding of a rejected row, whose evidence says where the fault is.
 const ValidateDetector = "validate"
 
-// text is how columns of few different values are handed to the writer. Readers see plain utf8.
+// text is how those of our own columns that have few different values are handed to the writer. Readers see plain utf8.
 var text = &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: arrow.BinaryTypes.String}
 
 var (

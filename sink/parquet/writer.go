@@ -3,11 +3,14 @@ package parquet
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -15,12 +18,14 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	pq "github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
+	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 
 	"github.com/tasterhq/taster/schema/finding"
 	"github.com/tasterhq/taster/schema/record"
 	"github.com/tasterhq/taster/sink/envelope"
+	"github.com/tasterhq/taster/sink/parquet/pages"
 )
 
 // Options say how files are written.
@@ -93,13 +98,8 @@ func Write(ctx context.Context, out io.Writer, name string, seg *record.Segment,
 	if err != nil {
 		return w, err
 	}
-	sample := groups[0].runs[0].batch.Records
-	for i := range own {
-		if fields[i].Type.ID() == arrow.STRING && repeats(sample.Column(i)) {
-			fields[i].Type = text
-		}
-	}
 	schema := arrow.NewSchema(fields, nil)
+	sample := groups[0].runs[0].batch.Records
 	f, err := newFile(ctx, out, name, schema, own, func(column int) arrow.Array { return sample.Column(column) }, v, opt, &w)
 	if err != nil {
 		return w, err
@@ -111,7 +111,14 @@ func Write(ctx context.Context, out io.Writer, name string, seg *record.Segment,
 		if err := ctx.Err(); err != nil {
 			return w, err
 		}
-		if err := writeGroup(f, digest, g, fields[:own], p, opt.Memory); err != nil {
+		err := f.group(g.rows, func(column int) ([]arrow.Array, error) {
+			chunks, err := columnOf(g, column, own, p)
+			for _, c := range chunks {
+				err = errors.Join(err, digest.add(column, c))
+			}
+			return chunks, err
+		})
+		if err != nil {
 			return w, err
 		}
 		w.Rows += int64(g.rows)
@@ -124,6 +131,21 @@ func Write(ctx context.Context, out io.Writer, name string, seg *record.Segment,
 	}
 	w.Content = digest.sum()
 	return w, nil
+}
+
+// columnOf returns the arrays of a column of a row group, of which the record's own come first.
+func columnOf(g group, column, own int, p *provenanceBuilder) ([]arrow.Array, error) {
+	if column < own {
+		return g.own(column, p.mem)
+	}
+	column -= own
+	if p.verdict == finding.Rejected {
+		if column < len(refusal) {
+			return []arrow.Array{refusals(g, column, p.mem)}, nil
+		}
+		column -= len(refusal)
+	}
+	return []arrow.Array{p.column(g, column)}, nil
 }
 
 // columnsOf returns the fields of a file, and how many of them are the record's own.
@@ -146,60 +168,84 @@ func columnsOf(seg *record.Segment, v finding.Verdict) (fields []arrow.Field, ow
 	return append(slices.Clone(first.Fields()), provenance...), first.NumFields(), nil
 }
 
-// writeGroup writes one row group, column after column, so that no more than a few columns of it are held twice: the one
-// that is encoded, and those that wait for being hashed.
-func writeGroup(f *pqarrow.FileWriter, digest *hashing, g group, own []arrow.Field, p *provenanceBuilder, mem memory.Allocator) error {
-	if err := f.NewRowGroupChecked(); err != nil {
-		return err
+// output is a Parquet file that is being written.
+type output struct {
+	*pages.Writer
+	columns []string
+	groups  int
+}
+
+// group writes one row group. column returns the arrays of a column, and is asked for several at the same time: column
+// chunks are encoded side by side and written in order. No more of them are held, as arrays or encoded, than there are
+// cores to encode them, and one.
+func (f *output) group(rows int, column func(i int) ([]arrow.Array, error)) error {
+	type result struct {
+		encoded *pages.Column
+		err     error
 	}
-	at := 0
-	write := func(chunks []arrow.Array) error {
+	results := make([]chan result, len(f.columns))
+	for i := range results {
+		results[i] = make(chan result, 1)
+	}
+	var next atomic.Int32
+	var stopped atomic.Bool
+	encode := func(i int) (r result) {
+		defer guard(&r.err, "encode column "+f.columns[i])
+		if stopped.Load() {
+			return r
+		}
+		chunks, err := column(i)
 		defer release(chunks)
-		for _, c := range chunks {
-			if err := digest.add(at, c); err != nil {
-				return err
+		if err != nil {
+			return result{err: err}
+		}
+		r.encoded, r.err = f.Encode(f.groups, i, chunks)
+		return r
+	}
+	workers := min(runtime.GOMAXPROCS(0), len(f.columns))
+	free := make(chan struct{}, workers+1) // a place for each column that is held; whoever has one takes the next column
+	for range workers {
+		go func() {
+			for {
+				free <- struct{}{}
+				i := int(next.Add(1)) - 1
+				if i >= len(results) {
+					<-free
+					return
+				}
+				results[i] <- encode(i)
+			}
+		}()
+	}
+	f.Begin(rows)
+	var fault error
+	for _, one := range results { // also after a fault, for nothing may go on when this returns
+		r := <-one
+		switch {
+		case fault != nil || r.err != nil:
+			if r.encoded != nil {
+				r.encoded.Release()
+			}
+			if fault == nil {
+				fault = r.err
+			}
+			stopped.Store(true)
+		default:
+			if fault = f.Append(r.encoded); fault != nil {
+				stopped.Store(true)
 			}
 		}
-		column := arrow.NewChunked(chunks[0].DataType(), chunks)
-		defer column.Release()
-		at++
-		return f.WriteColumnChunked(column, 0, int64(column.Len()))
+		<-free
 	}
-	for i, field := range own {
-		var chunks []arrow.Array
-		if field.Type == text {
-			if one := g.dictionary(i, mem); one != nil {
-				chunks = []arrow.Array{one}
-			}
-		}
-		if chunks == nil {
-			var err error
-			if chunks, err = g.own(i, mem); err != nil {
-				return err
-			}
-		}
-		if err := write(chunks); err != nil {
-			return err
-		}
+	if fault != nil {
+		return fault
 	}
-	var rest []arrow.Array
-	if p.verdict == finding.Rejected {
-		rest = refusals(g, mem)
-	}
-	columns, err := p.columns(g)
-	rest = append(rest, columns...)
-	for i, c := range rest {
-		if err == nil {
-			err = write([]arrow.Array{c})
-		} else {
-			rest[i].Release()
-		}
-	}
-	return err
+	f.groups++
+	return f.End()
 }
 
 // newFile opens a Parquet file for writing and makes its keys, of which it tells w.
-func newFile(ctx context.Context, out io.Writer, name string, schema *arrow.Schema, own int, sample func(column int) arrow.Array, v finding.Verdict, opt Options, w *Written) (*pqarrow.FileWriter, error) {
+func newFile(ctx context.Context, out io.Writer, name string, schema *arrow.Schema, own int, sample func(column int) arrow.Array, v finding.Verdict, opt Options, w *Written) (*output, error) {
 	layout, err := pqarrow.ToParquet(schema, nil, pqarrow.DefaultWriterProps())
 	if err != nil {
 		return nil, err
@@ -228,11 +274,7 @@ func newFile(ctx context.Context, out io.Writer, name string, schema *arrow.Sche
 		pq.WithEncryptionProperties(encryption),
 	}
 	for i := range own {
-		if field := schema.Field(i); field.Type == text {
-			props = append(props, pq.WithDictionaryFor(field.Name, true), pq.WithStatsFor(field.Name, false))
-		} else {
-			props = encodings(props, field.Name, sample(i))
-		}
+		props = encodings(props, schema.Field(i).Name, sample(i))
 	}
 	for _, f := range schema.Fields()[own:] {
 		switch f.Type.ID() {
@@ -253,8 +295,8 @@ func newFile(ctx context.Context, out io.Writer, name string, schema *arrow.Sche
 	if opt.tune != nil {
 		props = opt.tune(props)
 	}
-	f, err := pqarrow.NewFileWriter(schema, keepOpen{out}, pq.NewWriterProperties(props...), pqarrow.NewArrowWriterProperties(pqarrow.WithAllocator(opt.Memory)))
-	if err != nil {
+	chosen := pq.NewWriterProperties(props...)
+	if layout, err = pqarrow.ToParquet(schema, chosen, pqarrow.DefaultWriterProps()); err != nil {
 		return nil, err
 	}
 	stored := make([]arrow.Field, schema.NumFields())
@@ -262,15 +304,24 @@ func newFile(ctx context.Context, out io.Writer, name string, schema *arrow.Sche
 		stored[i] = readable(field)
 	}
 	ipc := flight.SerializeSchema(arrow.NewSchema(stored, nil), opt.Memory)
-	return f, f.AppendKeyValueMetadata(arrowSchemaKey, base64.StdEncoding.EncodeToString(ipc))
+	footer := metadata.NewKeyValueMetadata()
+	if err := footer.Append(arrowSchemaKey, base64.StdEncoding.EncodeToString(ipc)); err != nil {
+		return nil, err
+	}
+	writer, err := pages.NewWriter(out, schema, layout, chosen, footer)
+	if err != nil {
+		return nil, err
+	}
+	f := &output{Writer: writer}
+	for _, field := range schema.Fields() {
+		f.columns = append(f.columns, field.Name)
+	}
+	return f, nil
 }
 
 // zstdLevel is the fastest: level 3 makes reviews smaller by a twentieth for a third more time, Snappy larger by a third
 // for a quarter less (BenchmarkChoices; docs/PERFORMANCE.md has the table).
 const zstdLevel = 1
-
-// keepOpen hides Close, which Arrow's writer would call.
-type keepOpen struct{ io.Writer }
 
 // encodings chooses between dictionary and plain for a column's leaves by looking at a sample of values. A dictionary
 // costs a look-up for each value, which is wasted where values hardly repeat; statistics of such text are long and
