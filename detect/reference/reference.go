@@ -74,7 +74,7 @@ type Reference struct {
 	bytes  []byte
 }
 
-// Encode returns the reference's bytes. They must not be changed.
+// Encode returns the reference's bytes, nil for one that was restricted. They must not be changed.
 func (r *Reference) Encode() []byte { return r.bytes }
 
 // New makes a reference of the rows of s, at most MostRows. What the header says of the columns follows from s.
@@ -117,12 +117,13 @@ func New(h Header, s *detect.Sample) (*Reference, error) {
 }
 
 // Restrict returns r without the columns of roles that a contract does not name, or names no more: what a stream cannot have is
-// not to be missed in it.
+// not to be missed in it. It is for judging by, and keeps nothing of r's bytes, of which vectors are by far the most.
 func (r *Reference) Restrict(roles contract.Roles) *Reference {
 	s := *r.Sample
 	if len(roles.Text) == 0 {
 		s.Text = nil
 	}
+	s.Text = detached(s.Text)
 	if roles.Label == "" {
 		s.Label, s.Classes = nil, nil
 	}
@@ -145,8 +146,28 @@ func (r *Reference) Restrict(roles contract.Roles) *Reference {
 		s.Provider, s.Providers = nil, nil
 	}
 	out := *r
-	out.Sample = &s
+	out.Sample, out.bytes = &s, nil
 	return &out
+}
+
+// detached returns texts in memory of their own.
+func detached(texts [][]byte) [][]byte {
+	if texts == nil {
+		return nil
+	}
+	size := 0
+	for _, text := range texts {
+		size += len(text)
+	}
+	room := make([]byte, 0, size)
+	out := make([][]byte, len(texts))
+	for i, text := range texts {
+		if text != nil {
+			room = append(room, text...)
+			out[i] = room[len(room)-len(text) : len(room) : len(room)]
+		}
+	}
+	return out
 }
 
 func appendDoubles(dst []byte, values []float64) []byte {

@@ -26,8 +26,8 @@ import (
 // fetched ahead. What segments cost besides (the detectors' tables, a Parquet file being built) does not grow with
 // them; together the process stays below 512 MB.
 const (
-	memoryLimit = 88 << 20
-	sourceLimit = 32 << 20
+	memoryLimit = 64 << 20
+	sourceLimit = 16 << 20
 )
 
 // App is a configured taster with an open landing zone.
