@@ -93,10 +93,10 @@ func fit(s *detect.Sample, most int, env detect.Env) *Model {
 		learned[i] = example{tokens.Row(r.at), own[r.at], uint8(r.key % folds)}
 	}
 	env.Shared = nil // the model may be kept for long, and what is shared while it is fitted must not be
-	m.parts = sync.OnceValue(func() parts { return m.crossFit(learned, false, env) })
-	m.wary = sync.OnceValue(func() parts { return m.crossFit(learned, true, env) })
+	m.parts = sync.OnceValue(func() parts { return crossFit(learned, m.groups, false, env) })
+	m.wary = sync.OnceValue(func() parts { return crossFit(learned, m.groups, true, env) })
 	m.whole = sync.OnceValue(func() *linear {
-		l := numbered(learned, m.groups, bitsWithout(learned, none)).train(none, false, env.Seed)
+		l := numbered(learned, m.groups, bitsWithout(learned, none)).start(none, false, env.Seed).run()
 		l.temper = m.parts()[0].temper
 		return l
 	})
@@ -104,16 +104,16 @@ func fit(s *detect.Sample, most int, env detect.Env) *Model {
 }
 
 // crossFit trains one model per fold, tempered on the rows that it has not seen.
-func (m *Model) crossFit(rows []example, wary bool, env detect.Env) parts {
+func crossFit(rows []example, groups int, wary bool, env detect.Env) parts {
 	var p parts
-	shared := map[int]*examples{} // by bits, which are mostly the same
+	known := map[int]*examples{} // by bits, which are mostly the same
 	for k := range p {
-		if bits := bitsWithout(rows, k); shared[bits] == nil {
-			shared[bits] = numbered(rows, m.groups, bits)
+		if bits := bitsWithout(rows, k); known[bits] == nil {
+			known[bits] = numbered(rows, groups, bits)
 		}
 	}
-	detect.Each(folds, env.Workers, func(k int) { p[k] = shared[bitsWithout(rows, k)].train(k, wary, env.Seed) })
-	temper := temperature(rows, p, m.groups)
+	detect.Each(folds, env.Workers, func(k int) { p[k] = known[bitsWithout(rows, k)].start(k, wary, env.Seed).run() })
+	temper := temperature(rows, p, groups)
 	for _, part := range p {
 		part.temper = temper
 	}

@@ -80,43 +80,53 @@ type lesson struct {
 	inverse float32 // of the row's length; 0 where it has none
 	length  float32
 	group   int8
+	own     [2]float32 // of two groups: 1 for its own
 }
 
-// train fits a model to the rows that are not in fold leave, by stochastic gradient descent with the step of Bottou
-// (2010), on rows of unit length.
-func (s *examples) train(leave int, wary bool, seed uint64) *linear {
+// start prepares to fit a model to the rows that are not in fold leave.
+func (s *examples) start(leave int, wary bool, seed uint64) *course {
 	l := &linear{groups: s.groups, bits: s.bits, temper: 1}
 	stride := 1 + s.groups
 	l.table = make([]float32, (1<<s.bits+text.Stems)*stride)
-	var lessons []lesson
+	c := &course{linear: l, bucket: s.bucket, scale: 1}
 	for i, e := range s.rows {
 		if int(e.fold) != leave {
-			lessons = append(lessons, lesson{ids: s.ids[i], group: e.group})
+			c.lessons = append(c.lessons, lesson{ids: s.ids[i], group: e.group, own: [2]float32{float32(1 - e.group&1), float32(e.group & 1)}})
 		}
 	}
-	if len(lessons) == 0 {
-		return l
+	if len(c.lessons) == 0 {
+		return c
 	}
-	idf := s.frequencies(lessons, wary)
-	weighted(lessons, idf, wary)
-
-	weights := make([]float32, len(idf)*stride)
-	for i, v := range idf {
-		weights[i*stride] = v
-	}
-	c := &course{
-		lessons: lessons, epochs: max(3, min(20, 100_000/len(lessons))), shrink: 1 / (inverseL2 * float64(len(lessons))),
-		order: rand.New(rand.NewPCG(seed, 0x1abe1)).Perm(len(lessons)),
-	}
+	idf := s.frequencies(c.lessons, wary)
+	weighted(c.lessons, idf, wary)
 	if s.groups == 2 {
-		c.descendTwo(weights, &l.bias)
+		c.two = make([]pair, len(idf))
+		for i, v := range idf {
+			c.two[i][0] = v
+		}
 	} else {
-		c.descend(weights, s.groups, &l.bias)
+		c.more = make([]float32, len(idf)*stride)
+		for i, v := range idf {
+			c.more[i*stride] = v
+		}
 	}
-	for i, at := range s.bucket {
-		copy(l.table[int(at)*stride:][:stride], weights[i*stride:])
+	c.epochs = max(3, min(20, 100_000/len(c.lessons)))
+	c.shrink = 1 / (inverseL2 * float64(len(c.lessons)))
+	c.shuffle(seed)
+	return c
+}
+
+// run takes all steps and returns the model.
+func (c *course) run() *linear {
+	step := c.learn
+	if c.linear.groups == 2 {
+		step = c.learnTwo
 	}
-	return l
+	for c.next() {
+		step()
+	}
+	c.finish()
+	return c.linear
 }
 
 // frequencies returns the inverse document frequency of every word and stem among the lessons, by number, 0 for what none has.
@@ -147,6 +157,22 @@ func (s *examples) frequencies(lessons []lesson, wary bool) []float32 {
 	return idf
 }
 
+// shuffle has lessons in the order in which they are taken, time and again, in memory too.
+func (c *course) shuffle(seed uint64) {
+	lessons, all := make([]lesson, len(c.lessons)), 0
+	for i, at := range rand.New(rand.NewPCG(seed, 0x1abe1)).Perm(len(lessons)) {
+		lessons[i] = c.lessons[at]
+		all += len(lessons[i].ids)
+	}
+	ids := make([]uint32, 0, all)
+	for i := range lessons {
+		from := len(ids)
+		ids = append(ids, lessons[i].ids...)
+		lessons[i].ids = ids[from:len(ids):len(ids)]
+	}
+	c.lessons = lessons
+}
+
 // weighted gives lessons their length. Words that count nothing are left out of those of a wary model.
 func weighted(lessons []lesson, idf []float32, wary bool) {
 	for i := range lessons {
@@ -165,144 +191,152 @@ func weighted(lessons []lesson, idf []float32, wary bool) {
 	}
 }
 
-// course is a gradient descent: lessons, and how they are gone through. Weights stand behind the inverse document frequency of their word
-// or stem, one for each group. Products are rounded before they are added, which the language leaves open otherwise, so that all
-// processors learn the same.
+// course is a gradient descent, by stochastic steps as long as those of Bottou (2010), on rows of unit length. Products are rounded before
+// they are added, which the language leaves open otherwise, so that all processors learn the same.
 type course struct {
-	lessons []lesson
-	order   []int
+	linear  *linear // that is trained
+	bucket  []uint32
+	lessons []lesson // in the order in which they are taken
 	epochs  int
 	shrink  float64
+
+	// By number of a word or stem: its inverse document frequency, and a weight for each group.
+	two  []pair    // of two groups
+	more []float32 // of more, one bucket after the other
+
+	taken         int     // steps
+	scale         float64 // what the weights are to be multiplied by
+	of            *lesson // of this step,
+	before, after float64 // scale before and after it
+	rate          float64
 }
 
-// run takes all steps: step is given a lesson, the number by which all weights are to be multiplied before it, and after, and the rate.
-// rescale multiplies them all, now and then, and at last.
-func (c *course) run(step func(of *lesson, before, after, rate float64), rescale func(by float32)) {
-	scale := 1.0 // the weights are the table's times this
-	steps := 0
-	for range c.epochs {
-		for _, at := range c.order {
-			rate := firstStep / (1 + firstStep*c.shrink*float64(steps))
-			steps++
-			after := scale * (1 - rate*c.shrink)
-			step(&c.lessons[at], scale, after, rate)
-			scale = after
-		}
-		if scale < 1e-3 {
-			rescale(float32(scale))
-			scale = 1
+// pair is a bucket of two groups; the fourth number is 0.
+type pair [4]float32
+
+// next goes on to the next lesson, if there is one.
+func (c *course) next() bool {
+	n := len(c.lessons)
+	if c.taken > 0 {
+		c.scale = c.after
+		if at := c.taken % n; at == 0 && c.scale < 1e-3 {
+			c.rescale()
 		}
 	}
-	rescale(float32(scale))
+	if c.taken == c.epochs*n {
+		return false
+	}
+	c.of = &c.lessons[c.taken%n]
+	c.rate = firstStep / (1 + firstStep*c.shrink*float64(c.taken))
+	c.before, c.after = c.scale, c.scale*(1-c.rate*c.shrink)
+	c.taken++
+	return true
+}
+
+func (c *course) rescale() {
+	by := float32(c.scale)
+	c.scale = 1
+	for i := range c.two {
+		c.two[i][1] *= by
+		c.two[i][2] *= by
+	}
+	for at := range c.more {
+		if at%(1+c.linear.groups) > 0 {
+			c.more[at] *= by
+		}
+	}
+}
+
+// finish puts what was learned where it is looked up.
+func (c *course) finish() {
+	if c.scale != 1 {
+		c.rescale()
+	}
+	stride := 1 + c.linear.groups
+	for i := range c.two {
+		copy(c.linear.table[int(c.bucket[i])*stride:][:stride], c.two[i][:])
+	}
+	for i := range len(c.more) / stride {
+		copy(c.linear.table[int(c.bucket[i])*stride:][:stride], c.more[i*stride:])
+	}
 }
 
 // biasPace is how much slower than the weights the biases learn.
 const biasPace = 0.01
 
-// descend learns the weights of so many groups.
-func (c *course) descend(weights []float32, groups int, bias *[MostGroups]float32) {
-	stride := 1 + groups
+// learn takes a step.
+func (c *course) learn() {
+	l, of := c.linear, c.of
+	stride := 1 + l.groups
 	var sum, gradient [MostGroups]float32
-	c.run(func(of *lesson, before, after, rate float64) {
-		clear(sum[:groups])
-		for _, id := range of.ids {
-			bucket := weights[int(id)*stride:][:stride]
-			idf := bucket[0]
-			for g, w := range bucket[1:] {
-				sum[g] += float32(idf * w)
-			}
+	for _, id := range of.ids {
+		bucket := c.more[int(id)*stride:][:stride]
+		idf := bucket[0]
+		for g, w := range bucket[1:] {
+			sum[g] += float32(idf * w)
 		}
-		top := float32(math.Inf(-1))
-		p := gradient[:groups]
-		for g := range p {
-			p[g] = bias[g] + float32(of.inverse*sum[g])
-			p[g] = bias[g] + float32(float32(before)*(p[g]-bias[g]))
-			top = max(top, p[g])
-		}
-		total := float32(0)
-		for g, v := range p {
-			p[g] = float32(math.Exp(float64(v - top)))
-			total += p[g]
-		}
-		for g := range p {
-			p[g] /= total
-		}
-		p[of.group]--
-		if of.length == 0 {
-			return
-		}
-		pace := float32(rate/after) / of.length
-		for _, id := range of.ids {
-			bucket := weights[int(id)*stride:][:stride]
-			by := pace * bucket[0]
-			for g, d := range p {
-				bucket[1+g] -= float32(by * d)
-			}
-		}
+	}
+	p := gradient[:l.groups]
+	for g := range p {
+		p[g] = l.bias[g] + float32(of.inverse*sum[g])
+		p[g] = l.bias[g] + float32(float32(c.before)*(p[g]-l.bias[g]))
+	}
+	top, total := slices.Max(p), float32(0)
+	for g, v := range p {
+		p[g] = float32(math.Exp(float64(v - top)))
+		total += p[g]
+	}
+	for g := range p {
+		p[g] /= total
+	}
+	p[of.group]--
+	if of.length == 0 {
+		return
+	}
+	pace := float32(c.rate/c.after) / of.length
+	for _, id := range of.ids {
+		bucket := c.more[int(id)*stride:][:stride]
+		by := pace * bucket[0]
 		for g, d := range p {
-			bias[g] -= float32(biasPace * float32(rate) * d)
+			bucket[1+g] -= float32(by * d)
 		}
-	}, func(by float32) {
-		for at := 0; at < len(weights); at += stride {
-			for g := range groups {
-				weights[at+1+g] *= by
-			}
-		}
-	})
+	}
+	for g, d := range p {
+		l.bias[g] -= float32(biasPace * float32(c.rate) * d)
+	}
 }
 
-// descendTwo is descend for two groups, to the bit.
-func (c *course) descendTwo(weights []float32, bias *[MostGroups]float32) {
-	const stride = 4 // a power of two, and half as many cache lines
-	table := make([][stride]float32, len(weights)/3)
-	for i := range table {
-		copy(table[i][:3], weights[3*i:])
+// learnTwo is learn for two groups, to the bit.
+func (c *course) learnTwo() {
+	of, bias := c.of, &c.linear.bias
+	a, b := float32(0), float32(0)
+	for _, id := range of.ids {
+		bucket := &c.two[id]
+		a += float32(bucket[0] * bucket[1])
+		b += float32(bucket[0] * bucket[2])
 	}
-	first, second := float32(0), float32(0)
-	c.run(func(of *lesson, before, after, rate float64) {
-		a, b := float32(0), float32(0)
-		for _, id := range of.ids {
-			bucket := &table[id]
-			a += float32(bucket[0] * bucket[1])
-			b += float32(bucket[0] * bucket[2])
-		}
-		a, b = first+float32(of.inverse*a), second+float32(of.inverse*b)
-		a, b = first+float32(float32(before)*(a-first)), second+float32(float32(before)*(b-second))
-		// The larger one's exponential is 1.
-		if a >= b {
-			a, b = 1, float32(math.Exp(float64(b-a)))
-		} else {
-			a, b = float32(math.Exp(float64(a-b))), 1
-		}
-		total := a + b
-		a, b = a/total, b/total
-		if of.group == 0 {
-			a--
-		} else {
-			b--
-		}
-		if of.length == 0 {
-			return
-		}
-		pace := float32(rate/after) / of.length
-		for _, id := range of.ids {
-			bucket := &table[id]
-			by := pace * bucket[0]
-			bucket[1] -= float32(by * a)
-			bucket[2] -= float32(by * b)
-		}
-		first -= float32(biasPace * float32(rate) * a)
-		second -= float32(biasPace * float32(rate) * b)
-	}, func(by float32) {
-		for i := range table {
-			table[i][1] *= by
-			table[i][2] *= by
-		}
-	})
-	bias[0], bias[1] = first, second
-	for i := range table {
-		copy(weights[3*i:][:3], table[i][:])
+	a, b = bias[0]+float32(of.inverse*a), bias[1]+float32(of.inverse*b)
+	a, b = bias[0]+float32(float32(c.before)*(a-bias[0])), bias[1]+float32(float32(c.before)*(b-bias[1]))
+	// The larger one's exponential is 1. Which one that is cannot be foretold: no branches.
+	e := float32(math.Exp(-math.Abs(float64(a - b))))
+	total := 1 + e
+	x, y := math.Float32bits(1/total), math.Float32bits(e/total)
+	if a < b {
+		x, y = y, x
 	}
+	a, b = math.Float32frombits(x)-of.own[0], math.Float32frombits(y)-of.own[1]
+	if of.length == 0 {
+		return
+	}
+	pace := float32(c.rate/c.after) / of.length
+	for _, id := range of.ids {
+		bucket := &c.two[id]
+		by := pace * bucket[0]
+		bucket[1] -= float32(by * a)
+		bucket[2] -= float32(by * b)
+	}
+	bias[0] -= float32(biasPace * float32(c.rate) * a)
+	bias[1] -= float32(biasPace * float32(c.rate) * b)
 }
 
 // temperature returns the factor on logits under which held-out labels are likeliest (Guo et al., ICML 2017,

@@ -119,7 +119,8 @@ func TestTrainedAsPlainly(t *testing.T) {
 			for _, fold := range []int{none, 0, 2} {
 				for _, wary := range []bool{false, true} {
 					t.Run(fmt.Sprint(groups, " groups ", rows, " rows without ", fold, " wary ", wary), func(t *testing.T) {
-						got, want := numbered(set, groups, bitsWithout(set, fold)).train(fold, wary, 7), plainly(set, fold, groups, wary, 7)
+						all := numbered(set, groups, bitsWithout(set, fold))
+						got, want := all.start(fold, wary, 7).run(), plainly(set, fold, groups, wary, 7)
 						if got.bits != want.bits || got.bias != want.bias {
 							t.Errorf("%d bits, bias %v: want %d, %v", got.bits, got.bias, want.bits, want.bias)
 						}
