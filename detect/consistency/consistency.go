@@ -36,7 +36,7 @@
 // The scores are added, weighted by how well each tells that the labels of the reference are right, all being
 // cross-fitted: non-negative logistic regression. What tells nothing has no weight.
 //
-// Cost: one pass over the probabilities; for a row with an embedding 640 + 256 distances and a product for each of at most
+// Cost: one pass over the probabilities; for a row with an embedding products with 640 rows, which most of the 256 of its class are among, and a product for each of at most
 // 64 classes, whatever the reference. Fitting takes as long as scoring 256 rows of each class, and a covariance of at most
 // 4,096 rows. Evidence: the probabilities, the labels of the nearest rows, and the discriminant's side.
 package consistency

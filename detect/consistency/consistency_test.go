@@ -362,7 +362,7 @@ func TestMeanOf(t *testing.T) {
 		if rng.IntN(10) == 0 {
 			values[rng.IntN(len(values))] = float32(rng.IntN(2)) * -1e-9
 		}
-		k := max(1, len(values)-rng.IntN(4)+1)
+		k := max(1, len(values)-rng.IntN(12)+1)
 		sorted := slices.Clone(values)
 		slices.Sort(sorted)
 		sum := 0.0

@@ -23,7 +23,7 @@ const (
 
 // class is the subsample of one class.
 type class struct {
-	index    linalg.Index  // of a class of more than few rows; an index has room for whole blocks,
+	set      int32         // its number, of a class of more than few rows; 0 of smaller ones: a set has room for whole blocks,
 	unit     linalg.Matrix // and a thousand small classes would fill memory with empty ones: their vectors at length 1
 	rows     []int         // of the sample that was fitted
 	k, other int           // rows that count, of its own and of other classes
@@ -34,11 +34,10 @@ type class struct {
 type neighbourhoods struct {
 	sample *detect.Sample // in which a row must not meet itself
 	dim    int
-	all    linalg.Index
-	rows   []int    // of all, rows of sample
-	of     []*class // and their classes
+	sets   *linalg.Sets // the first of all, one for each class
+	point  []int        // rows of sample that stand in them, by their numbers there
+	of     []*class     // and their classes
 	class  map[string]*class
-	ask    int // neighbours to ask all for
 
 	fitted      []int     // rows that were scored in fitting
 	fittedScore []float64 // and their scores
@@ -62,6 +61,8 @@ func newNeighbourhoods(engine linalg.Engine, s *detect.Sample, env detect.Env) (
 			total += len(rows)
 		}
 	}
+	var all []int32 // points
+	var sets []linalg.Set
 	for label, rows := range members {
 		if len(rows) < fewestClass {
 			continue
@@ -69,37 +70,47 @@ func newNeighbourhoods(engine linalg.Engine, s *detect.Sample, env detect.Env) (
 		// A class's share of all, but a small one is not left out.
 		share := min(len(rows), max(fewestNear, ofAll*len(rows)/total))
 		c := &class{rows: rows[:min(len(rows), ofClass)]}
-		for _, row := range rows[:share] {
-			n.rows = append(n.rows, row)
-			n.of = append(n.of, c)
-		}
 		c.k, c.other = max(fewestNear, len(c.rows)/part), share
 		n.class[s.Classes[label]] = c
-		points := vectors(s, c.rows)
+		kept := share
 		if len(c.rows) <= few {
-			for i := range points.Rows {
-				toUnit(points.Row(i))
+			c.unit = vectors(s, c.rows)
+			for i := range c.unit.Rows {
+				toUnit(c.unit.Row(i))
 			}
-			c.unit = points
-			continue
+		} else {
+			c.set = int32(len(sets) + 1)
+			own := linalg.Set{K: c.k + 1}
+			for i := range c.rows {
+				own.Points = append(own.Points, int32(len(n.point)+i))
+			}
+			sets = append(sets, own)
+			kept = max(share, len(c.rows))
 		}
-		var err error
-		if c.index, err = engine.Load(points, linalg.Cosine); err != nil {
-			return nil, err
+		for i, row := range rows[:kept] {
+			if i < share {
+				all = append(all, int32(len(n.point)))
+			}
+			n.point = append(n.point, row)
+			n.of = append(n.of, c)
 		}
 	}
 	for _, c := range n.class {
-		c.other = max(fewestNear, min(c.other, len(n.rows)-c.other)/part)
+		c.other = max(fewestNear, min(c.other, len(all)-c.other)/part)
 		most = max(most, c.other)
 	}
 	if len(n.class) < 2 {
 		return nil, nil
 	}
 	// Of a row that agrees with its label most of the nearest are of its own class, and how far the others are is of no
-	// interest: it is enough to know that they are farther.
-	n.ask = 2*most + 1
+	// interest: it is enough to know that they are farther. Nor is how far those of its own class are, of which its class is asked.
+	sets = append([]linalg.Set{{Points: all, K: 2*most + 1}}, sets...)
+	kind := make([]int32, len(n.point))
+	for p, c := range n.of {
+		kind[p] = c.set
+	}
 	var err error
-	if n.all, err = engine.Load(vectors(s, n.rows), linalg.Cosine); err != nil {
+	if n.sets, err = linalg.LoadSets(engine, vectors(s, n.point), sets, kind); err != nil {
 		return nil, err
 	}
 	n.centre(s)
@@ -150,7 +161,10 @@ func vectors(s *detect.Sample, rows []int) linalg.Matrix {
 // scratch is what one goroutine needs, again and again.
 type scratch struct {
 	rows    []int
+	sets    []int32 // of each of rows
 	queries []float32
+
+	nearest, distances, unit []float32 // of one of them
 }
 
 // score sets dst for the rows from first to end that can be judged.
@@ -168,79 +182,75 @@ func (n *neighbourhoods) score(dst []float64, s *detect.Sample, classes []*class
 func (n *neighbourhoods) scoreRows(dst []float64, s *detect.Sample, classes []*class, rows []int, with *scratch) {
 	// A class's rows side by side, so that they are one matrix.
 	slices.SortStableFunc(rows, func(a, b int) int { return cmp.Compare(s.Label[a], s.Label[b]) })
-	with.queries = with.queries[:0]
+	with.queries, with.sets = with.queries[:0], with.sets[:0]
 	for _, row := range rows {
 		with.queries = append(with.queries, s.Embedding[row*s.Dim:(row+1)*s.Dim]...)
+		with.sets = append(with.sets, classes[s.Label[row]].set)
 	}
 	queries := linalg.Matrix{Rows: len(rows), Cols: s.Dim, Data: with.queries}
-	others, err := n.all.Nearest(queries, n.ask, 1)
+	others, own, err := n.sets.Nearest(queries, with.sets)
 	if err != nil {
 		return // no opinion
 	}
-	var nearest []float32
-	for lo, hi := 0, 0; lo < len(rows); lo = hi {
-		label := s.Label[rows[lo]]
-		for hi = lo; hi < len(rows) && s.Label[rows[hi]] == label; hi++ {
+	nearest, distances, unit := with.nearest, with.distances, with.unit
+	for q, row := range rows {
+		c := classes[s.Label[row]]
+		self := -1
+		if s == n.sample {
+			self = row
 		}
-		c := classes[label]
-		own, err := c.nearest(linalg.Matrix{Rows: hi - lo, Cols: s.Dim, Data: queries.Data[lo*s.Dim : hi*s.Dim]})
-		if err != nil {
+		nearest = nearest[:0]
+		if c.set > 0 {
+			index, distance := own.Of(q)
+			for at, p := range index {
+				if n.point[p] != self {
+					nearest = append(nearest, distance[at])
+				}
+			}
+		} else {
+			unit = append(unit[:0], queries.Row(q)...)
+			distances = c.distances(distances[:0], unit)
+			for at, d := range distances {
+				if c.rows[at] != self && d == d {
+					nearest = append(nearest, d)
+				}
+			}
+		}
+		mine := meanOf(nearest, c.k)
+		nearest = nearest[:0]
+		index, distance := others.Of(q)
+		farthest := float32(0)
+		for at, p := range index {
+			d := distance[at]
+			if d > farthest { // which NaN, where nobody asks, is not
+				farthest = d
+			}
+			if n.of[p] != c {
+				nearest = append(nearest, d)
+			}
+		}
+		if len(index) == 0 {
 			continue
 		}
-		for q := lo; q < hi; q++ {
-			row := rows[q]
-			self := -1
-			if s == n.sample {
-				self = row
-			}
-			nearest = nearest[:0]
-			index, distance := own.Of(q - lo)
-			for at, p := range index {
-				if c.rows[p] != self {
-					nearest = append(nearest, distance[at])
-				}
-			}
-			mine := meanOf(nearest, c.k)
-			nearest = nearest[:0]
-			index, distance = others.Of(q)
-			farthest := float32(0)
-			for at, p := range index {
-				farthest = max(farthest, distance[at])
-				if n.of[p] != c {
-					nearest = append(nearest, distance[at])
-				}
-			}
-			if len(index) == 0 {
-				continue
-			}
-			for len(nearest) < c.other {
-				nearest = append(nearest, farthest)
-			}
-			dst[row] = math.Log(mine+nothing) - math.Log(meanOf(nearest, c.other)+nothing) - c.centre
+		for len(nearest) < c.other {
+			nearest = append(nearest, farthest)
 		}
+		dst[row] = math.Log(mine+nothing) - math.Log(meanOf(nearest, c.other)+nothing) - c.centre
 	}
+	with.nearest, with.distances, with.unit = nearest, distances, unit
 }
 
-// nearest finds the rows of the class that are nearest to queries, one more than count; of a small class all.
-func (c *class) nearest(queries linalg.Matrix) (linalg.Neighbours, error) {
-	if c.index != nil {
-		return c.index.Nearest(queries, c.k+1, 1)
-	}
-	all := linalg.Neighbours{K: len(c.rows)}
-	query := make([]float32, queries.Cols)
-	for q := range queries.Rows {
-		copy(query, queries.Row(q))
-		sound := toUnit(query)
-		for p := range c.rows {
-			if d := 1 - dot(query, c.unit.Row(p)); sound && d == d {
-				all.Index, all.Distance = append(all.Index, int32(p)), append(all.Distance, d)
-			}
+// distances appends a query's distance to every row of a small class; NaN where there is none. It makes the query one of length 1.
+func (c *class) distances(dst, query []float32) []float32 {
+	sound := toUnit(query)
+	for p := range c.rows {
+		d := 1 - dot(query, c.unit.Row(p))
+		if !sound {
+			d = float32(math.NaN())
 		}
-		for len(all.Index) < (q+1)*all.K {
-			all.Index, all.Distance = append(all.Index, -1), append(all.Distance, float32(math.NaN()))
-		}
+		dst = append(dst, d)
 	}
-	return all, nil
+	return dst
 }
 
 // toUnit scales v to length 1; it reports false where v has no finite length.
@@ -279,16 +289,24 @@ func dot(a, b []float32) float32 {
 
 // meanOf returns the mean of the k smallest values, which it may sort; NaN of none. What is below zero counts as zero.
 func meanOf(values []float32, k int) float64 {
-	if few := min(k, len(values)); few > 0 && few >= len(values)-1 {
-		sum, least, most := 0.0, values[0], values[0]
+	const most = 8 // of the largest, which are taken away one by one
+	if few := min(k, len(values)); few > 0 && few >= len(values)-most {
+		sum, least, largest := 0.0, values[0], values[0]
 		for _, v := range values {
 			sum += float64(v)
-			least, most = min(least, v), max(most, v)
+			least, largest = min(least, v), max(largest, v)
 		}
 		// Values of 24 bits that lie less than 20 apart, and at most 128 of them: a sum in float64 is exact, so the order does not matter.
-		if least >= most*0x1p-20 && least > 0 && len(values) <= 128 {
-			if few < len(values) {
-				sum -= float64(most)
+		if least >= largest*0x1p-20 && least > 0 && len(values) <= 128 {
+			for left := values; len(left) > few; left = left[:len(left)-1] {
+				at := 0
+				for i, v := range left {
+					if v > left[at] {
+						at = i
+					}
+				}
+				sum -= float64(left[at])
+				left[at] = left[len(left)-1]
 			}
 			return sum / float64(few)
 		}
@@ -303,7 +321,7 @@ func meanOf(values []float32, k int) float64 {
 }
 
 func (n *neighbourhoods) explain(s *detect.Sample, row int) string {
-	found, err := n.all.Nearest(vectors(s, []int{row}), n.ask, 1)
+	found, _, err := n.sets.Nearest(vectors(s, []int{row}), []int32{0})
 	if err != nil {
 		return "far from its class"
 	}
@@ -311,7 +329,7 @@ func (n *neighbourhoods) explain(s *detect.Sample, row int) string {
 	own, best, all := n.class[s.Classes[s.Label[row]]], (*class)(nil), 0
 	index, _ := found.Of(0)
 	for _, p := range index {
-		if s == n.sample && n.rows[p] == row {
+		if s == n.sample && n.point[p] == row {
 			continue
 		}
 		c := n.of[p]

@@ -329,6 +329,7 @@ type search struct {
 	query    []float64 // one query as it was given
 	norm     float64   // and its square, for cosine
 	distance []float64 // of candidates
+	norms    []float64 // and their lengths, squared
 	order    []float64 // the same, to be sorted
 	farthest float64   // distance of those that were kept, of cosine
 	index    []int32   // of candidates that were put together
@@ -533,13 +534,16 @@ func (s *search) measure(index []int32) {
 		return
 	}
 	ix.kernel.dots(index, ix.width, s.query, ix.raw, s.distance)
+	padded := (len(index) + 7) &^ 7
+	s.distance, s.norms = slices.Grow(s.distance, 7)[:padded], slices.Grow(s.norms[:0], padded)[:padded]
 	for i, p := range index {
-		if squares := s.norm * ix.norms[p]; squares > 0 {
-			s.distance[i] = max(0, 1-s.distance[i]/math.Sqrt(squares))
-		} else {
-			s.distance[i] = 1
-		}
+		s.norms[i] = ix.norms[p]
 	}
+	for i := len(index); i < padded; i++ {
+		s.norms[i] = 0
+	}
+	ix.kernel.cosines(s.distance, s.norms, s.norm)
+	s.distance = s.distance[:len(index)]
 }
 
 // nearestOf writes the nearest of candidates, which it may reorder, as the neighbours of query q.

@@ -79,7 +79,12 @@ func TestKernelsStayInside(t *testing.T) {
 			k.squares(index, 16, query, points, out)
 		}
 	}
+	for _, level := range Levels() {
+		level.kernel().cosines(atBorder(t, 16), atBorder(t, 16), 1)
+	}
 	for _, k := range wordKernels() {
+		index := floatsAtBorder(t, 64+16)
+		k.indexFrom(floatsAtBorder(t, 64), 0, unsafe.Slice((*int32)(unsafe.Pointer(unsafe.SliceData(index))), len(index)))
 		for _, n := range []int{16, 48, 384} {
 			k.words(floatsAtBorder(t, n/2), floatsAtBorder(t, n), 1)
 			for rows := 1; rows < len(k.wordTiles); rows++ {

@@ -224,6 +224,16 @@ func timesAVX2(dst []float32, a []float32, b []float32)
 //go:noescape
 func wordsAVX512(dst []float32, src []float32, scale float32)
 
+// indexFromAVX512 is indexFromPortable for a multiple of 16 values.
+//
+//go:noescape
+func indexFromAVX512(values []float32, bar float32, index []int32) int
+
+// cosinesAVX512 is cosinesPortable for a multiple of 8 values.
+//
+//go:noescape
+func cosinesAVX512(dots []float64, norms []float64, norm float64)
+
 // countAboveAVX2 is countAbovePortable for a multiple of 32 values.
 //
 //go:noescape

@@ -3577,6 +3577,87 @@ done:
 	VZEROUPPER
 	RET
 
+// func indexFromAVX512(values []float32, bar float32, index []int32) int
+// Requires: AVX, AVX512F, POPCNT
+TEXT ·indexFromAVX512(SB), NOSPLIT, $0-64
+	MOVQ         values_base+0(FP), AX
+	MOVQ         values_len+8(FP), CX
+	MOVQ         index_base+32(FP), DX
+	VBROADCASTSS bar+24(FP), Z0
+	VMOVDQU32    numbers<>+0(SB), Z1
+	MOVL         $0x00000010, BX
+	VPBROADCASTD BX, Z2
+	XORQ         BX, BX
+	TESTQ        CX, CX
+	JZ           done
+
+pack:
+	VCMPPS        $0x12, (AX), Z0, K1
+	VPCOMPRESSD.Z Z1, K1, Z3
+	VMOVDQU32     Z3, (DX)(BX*4)
+	KMOVW         K1, SI
+	POPCNTQ       SI, SI
+	ADDQ          SI, BX
+	VPADDD        Z2, Z1, Z1
+	ADDQ          $0x40, AX
+	SUBQ          $0x10, CX
+	JNZ           pack
+
+done:
+	MOVQ BX, ret+56(FP)
+	VZEROUPPER
+	RET
+
+DATA numbers<>+0(SB)/4, $0x00000000
+DATA numbers<>+4(SB)/4, $0x00000001
+DATA numbers<>+8(SB)/4, $0x00000002
+DATA numbers<>+12(SB)/4, $0x00000003
+DATA numbers<>+16(SB)/4, $0x00000004
+DATA numbers<>+20(SB)/4, $0x00000005
+DATA numbers<>+24(SB)/4, $0x00000006
+DATA numbers<>+28(SB)/4, $0x00000007
+DATA numbers<>+32(SB)/4, $0x00000008
+DATA numbers<>+36(SB)/4, $0x00000009
+DATA numbers<>+40(SB)/4, $0x0000000a
+DATA numbers<>+44(SB)/4, $0x0000000b
+DATA numbers<>+48(SB)/4, $0x0000000c
+DATA numbers<>+52(SB)/4, $0x0000000d
+DATA numbers<>+56(SB)/4, $0x0000000e
+DATA numbers<>+60(SB)/4, $0x0000000f
+GLOBL numbers<>(SB), RODATA|NOPTR, $64
+
+// func cosinesAVX512(dots []float64, norms []float64, norm float64)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·cosinesAVX512(SB), NOSPLIT, $0-56
+	MOVQ         dots_base+0(FP), AX
+	MOVQ         norms_base+24(FP), CX
+	MOVQ         dots_len+8(FP), DX
+	VBROADCASTSD norm+48(FP), Z0
+	MOVQ         $0x3ff0000000000000, BX
+	VPBROADCASTQ BX, Z1
+	VXORPD       Z2, Z2, Z2
+	TESTQ        DX, DX
+	JZ           done
+
+step:
+	VMULPD    (CX), Z0, Z3
+	VCMPPD    $0x1e, Z2, Z3, K1
+	VSQRTPD   Z3, Z3
+	VMOVUPD   (AX), Z4
+	VDIVPD    Z3, Z4, Z4
+	VSUBPD    Z4, Z1, Z4
+	VMAXPD    Z2, Z4, Z4
+	VBLENDMPD Z4, Z1, K1, Z4
+	VMOVUPD   Z4, (AX)
+	ADDQ      $0x40, AX
+	ADDQ      $0x40, CX
+	SUBQ      $0x08, DX
+	JNZ       step
+
+done:
+	VZEROUPPER
+	RET
+
 // func countAboveAVX2(values []float32, bar float32) int
 // Requires: AVX, AVX2
 TEXT ·countAboveAVX2(SB), NOSPLIT, $0-40

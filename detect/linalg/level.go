@@ -73,7 +73,12 @@ type kernel struct {
 	// whose products they add up in whole numbers of 32 bits and then to from. Both are nil where that is no faster.
 	words     func(dst, src []float32, scale float32)
 	wordTiles []tile
-	narrow    *narrowKernel // nil: an index is as fast
+	// indexFrom writes the numbers of values that are at least bar to the front of index, which has room for all, and whatever to the rest of up to sixteen more; len(values) is a
+	// multiple of 16. Nil where words are.
+	indexFrom func(values []float32, bar float32, index []int32) int
+	// cosines makes distances of products, by the squares of both lengths, in float64; len(dots) is a multiple of 8.
+	cosines func(dots, norms []float64, norm float64)
+	narrow  *narrowKernel // nil: an index is as fast
 }
 
 // tile computes a piece of a product, a panel wide: dst[r*dstStride+c] = from[r*fromStride+c] + Σ a[r*stride+i]·b[i*cols+c] over

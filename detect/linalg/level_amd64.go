@@ -24,6 +24,7 @@ func init() {
 		wideNorm:   wideNormAVX2,
 		widen:      widenAVX2,
 		times:      timesAVX2,
+		cosines:    cosinesPortable,
 	}
 	kernels[AVX2] = &avx2
 	if !cpu.X86.HasAVX512F || !cpu.X86.HasAVX512DQ {
@@ -33,12 +34,12 @@ func init() {
 	avx512.cols = 32
 	avx512.tiles = []tile{1: tileAVX5121, tileAVX5122, tileAVX5123, tileAVX5124, tileAVX5125, tileAVX5126, tileAVX5127, tileAVX5128,
 		tileAVX5129, tileAVX51210, tileAVX51211, tileAVX51212}
-	avx512.squares, avx512.dots = squaresAVX512, dotsAVX512
+	avx512.squares, avx512.dots, avx512.cosines = squaresAVX512, dotsAVX512, cosinesAVX512
 	avx512.narrow = &narrowKernel{kth: kthAVX512, upTo: upToAVX512, roots: rootsAVX512, columns: [mostColumns + 1]func(query, points, out []float64){
 		2: columns2AVX512, 4: columns4AVX512, 8: columns8AVX512, 16: columns16AVX512,
 	}}
 	if cpu.X86.HasAVX512VNNI && cpu.X86.HasAVX512BW {
-		avx512.words = wordsAVX512
+		avx512.words, avx512.indexFrom = wordsAVX512, indexFromAVX512
 		avx512.wordTiles = []tile{1: tileWords1, tileWords2, tileWords3, tileWords4, tileWords5, tileWords6, tileWords7, tileWords8,
 			tileWords9, tileWords10, tileWords11, tileWords12}
 	}

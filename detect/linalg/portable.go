@@ -16,6 +16,7 @@ var kernels = [AVX512 + 1]*kernel{Portable: {
 	wideNorm:   wideNormPortable,
 	widen:      widenPortable,
 	times:      timesPortable,
+	cosines:    cosinesPortable,
 }}
 
 // tilePortable is a [tile] of 1 × 8.
@@ -170,6 +171,26 @@ func wordsPortable(dst, src []float32, scale float32) {
 	}
 	for i := range len(src) / 2 {
 		dst[i] = math.Float32frombits(word(src[2*i]) | word(src[2*i+1])<<16)
+	}
+}
+
+func indexFromPortable(values []float32, bar float32, index []int32) (n int) {
+	for i, v := range values {
+		if v >= bar {
+			index[n] = int32(i)
+			n++
+		}
+	}
+	return n
+}
+
+func cosinesPortable(dots, norms []float64, norm float64) {
+	for i, square := range norms[:len(dots)] {
+		if square *= norm; square > 0 {
+			dots[i] = max(0, 1-dots[i]/math.Sqrt(square))
+		} else {
+			dots[i] = 1
+		}
 	}
 }
 

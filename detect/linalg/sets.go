@@ -203,18 +203,77 @@ func (s *Sets) askApart(queries Matrix, own []int32, all, others Neighbours) err
 type setSearch struct {
 	*search
 	sets   *Sets
-	list   []int // queries of a block
-	other  []reservoir
+	list   []int     // queries of a block
+	some   reservoir // of one query and set
 	values []float32 // products of a set
-	sure   []int32   // candidates that are the nearest whatever their distance
-	near   []int32   // and those of which distances tell
+	held   []float32 // and of candidates
+	found  []int32   // candidates, by their place among the values
+	near   []int32   // those of which distances tell
+	sure   []int32   // and those that are the nearest whatever their distance
+	guess  []guess   // for each set
 }
 
+// guess is where the bar was that left as many products as are wanted, and by how much the logarithm of their number falls as it rises.
+type guess struct{ bar, slope float64 }
+
 func (s *Sets) newSearch() *setSearch {
-	w := &setSearch{search: s.ix.newSearch(), sets: s, values: make([]float32, pointBlock)}
-	w.ready(s.sets[0].K, queryBlock)
-	w.other = newReservoirs(queryBlock, candidates(max(1, s.most)), pointBlock, pointBlock)
+	w := &setSearch{search: s.ix.newSearch(), sets: s, values: make([]float32, pointBlock), held: make([]float32, pointBlock),
+		found: make([]int32, pointBlock+16), guess: make([]guess, len(s.sets))}
+	w.ready(1, queryBlock)
+	most := 1
+	for _, set := range s.sets {
+		most = max(most, set.K)
+	}
+	w.some = newReservoirs(1, candidates(most), pointBlock, pointBlock)[0]
 	return w
+}
+
+// candidatesOf finds somewhat more than k places of the largest values, in their order, and returns a bar that is above all others. Of words
+// it may be any number of them, of floats it is as an index has it.
+func (s *setSearch) candidatesOf(set int, values []float32, k, n int, words bool) (places []int32, bar float32) {
+	least, slack := k+3+k/16, 6+k/8
+	g := &s.guess[set]
+	if words && g.slope > 0 && n > least+slack {
+		const tries = 4
+		middle := math.Log(float64(least) + float64(slack)/2)
+		at, slope := g.bar, g.slope
+		lastAt, last := at, 0.0
+		for try := range tries {
+			count := s.ix.kernel.indexFrom(values, float32(at), s.found)
+			if count >= least && count <= least+slack {
+				g.bar += (at - g.bar) / 4
+				return s.found[:count], float32(at)
+			}
+			now := math.Log(max(float64(count), 0.5))
+			if try > 0 && (last-now)*(at-lastAt) > 0 {
+				slope = (last - now) / (at - lastAt)
+			}
+			lastAt, last = at, now
+			at += (now - middle) / slope
+		}
+	}
+	r := &s.some
+	r.k = min(candidates(k), n)
+	r.reset()
+	r.offer(s.ix.kernel, values, 0)
+	bar = float32(math.Inf(-1))
+	if r.full() && r.n < n {
+		bar = r.least()
+		s.learn(g, r, values, bar)
+	}
+	return r.index[:r.n], bar
+}
+
+// learn guesses from what a reservoir holds.
+func (s *setSearch) learn(g *guess, r *reservoir, values []float32, bar float32) {
+	most := bar
+	for _, v := range r.value[:r.n] {
+		most = max(most, v)
+	}
+	lower := bar - (most - bar)
+	if count := s.ix.kernel.countAbove(values, lower); most > bar && count > r.n {
+		g.bar, g.slope = float64(bar), math.Log(float64(count)/float64(r.n))/float64(bar-lower)
+	}
 }
 
 // block answers the queries that are listed. It returns how many it leaves in doubt, which come to stand at the front of the list.
@@ -246,9 +305,9 @@ func (s *setSearch) block(queries Matrix, own []int32, all, others Neighbours, w
 			}
 			s.take(queries.Row(q))
 			products := s.products[i*productStride : (i+1)*productStride]
-			doubt := s.firstOf(&s.nearest[i], products[:first], set, all, q, off, unit, words)
+			doubt := s.firstOf(products[:first], set, all, q, off, unit, words)
 			if set > 0 {
-				doubt = s.otherOf(&s.other[i], products, int(set), others, q, off, unit, words) || doubt
+				doubt = s.otherOf(products, int(set), others, q, off, unit, words) || doubt
 			} else {
 				others.none(q, 0)
 			}
@@ -262,46 +321,44 @@ func (s *setSearch) block(queries Matrix, own []int32, all, others Neighbours, w
 }
 
 // firstOf answers query q by the first set, by products in so many units that may be off. It reports whether that leaves a doubt.
-func (s *setSearch) firstOf(r *reservoir, products []float32, set int32, found Neighbours, q int, off, unit float64, words bool) (doubt bool) {
-	r.reset()
-	r.offer(s.ix.kernel, products, 0)
-	index, least := r.index[:r.n], r.least()
-	more := r.full()
-	if s.sets.kind != nil && set > 0 && r.n > found.K {
-		s.some(r, set, found, q, 2*off*unit)
+func (s *setSearch) firstOf(products []float32, set int32, found Neighbours, q int, off, unit float64, words bool) (doubt bool) {
+	places, bar := s.candidatesOf(0, products, found.K, len(s.sets.sets[0].Points), words)
+	if s.sets.kind != nil && set > 0 && len(places) > found.K {
+		s.withoutOwn(places, products, set, found, q, 2*off*unit)
 	} else {
-		s.nearestOf(index, found, q)
+		s.nearestOf(places, found, q)
 	}
 	for i, row := range found.Index[q*found.K : (q+1)*found.K] {
 		if row >= 0 {
 			found.Index[q*found.K+i] = s.sets.point[row]
 		}
 	}
-	return words && more && s.farthest >= 1-(float64(least)/unit+off)
+	return words && s.farthest >= 1-(float64(bar)/unit+off)
 }
 
-// some is nearestOf that leaves out distances to points of the query's own kind, if their product with the query is by more than it may be off larger than the last that
+// withoutOwn is nearestOf that leaves out distances to points of the query's own kind, if their product with the query is by more than it may be off larger than the last that
 // counts: they are among the nearest in any case. And what is smaller by so much is not.
-func (s *setSearch) some(r *reservoir, set int32, found Neighbours, q int, off float64) {
-	padded := (r.n + lanes - 1) / lanes * lanes
-	for i := r.n; i < padded; i++ {
-		r.value[i] = float32(math.Inf(-1))
+func (s *setSearch) withoutOwn(places []int32, products []float32, set int32, found Neighbours, q int, off float64) {
+	padded := (len(places) + lanes - 1) / lanes * lanes
+	held := s.held[:padded]
+	for i, row := range places {
+		held[i] = products[row]
 	}
-	bar, ties := raise(s.ix.kernel, r.value[:padded], found.K, -math.MaxFloat32)
+	for i := len(places); i < padded; i++ {
+		held[i] = float32(math.Inf(-1))
+	}
+	bar, ties := raise(s.ix.kernel, held, found.K, -math.MaxFloat32)
 	last := math.Inf(1) // of as many as count, the least
-	for _, v := range r.value[:r.n] {
+	for _, v := range held[:len(places)] {
 		if v > bar || ties > 0 && v == bar {
 			last = min(last, float64(v))
 		}
 	}
 	s.sure, s.near = s.sure[:0], s.near[:0]
-	for i, v := range r.value[:r.n] {
-		row := r.index[i]
-		switch v := float64(v); {
+	for i, row := range places {
+		switch v := float64(held[i]); {
 		case v < last-off:
-		case v <= last+off:
-			s.near = append(s.near, row)
-		case s.sets.kind[s.sets.point[row]] == set:
+		case v > last+off && s.sets.kind[s.sets.point[row]] == set:
 			s.sure = append(s.sure, row)
 		default:
 			s.near = append(s.near, row)
@@ -322,7 +379,7 @@ func (s *setSearch) some(r *reservoir, set int32, found Neighbours, q int, off f
 }
 
 // otherOf answers query q by another set.
-func (s *setSearch) otherOf(r *reservoir, products []float32, set int, found Neighbours, q int, off, unit float64, words bool) (doubt bool) {
+func (s *setSearch) otherOf(products []float32, set int, found Neighbours, q int, off, unit float64, words bool) (doubt bool) {
 	of, k := s.sets.of[set], s.sets.sets[set].K
 	padded := (len(of.columns) + lanes - 1) / lanes * lanes
 	values := s.values[:padded]
@@ -332,21 +389,17 @@ func (s *setSearch) otherOf(r *reservoir, products []float32, set int, found Nei
 	for i := len(of.columns); i < padded; i++ {
 		values[i] = float32(math.Inf(-1))
 	}
-	r.k = min(candidates(k), len(of.columns))
-	r.reset()
-	r.offer(s.ix.kernel, values, 0)
-	index, least := r.index[:r.n], r.least()
-	more := r.full()
-	for i, at := range index {
-		index[i] = of.rows[at]
+	places, bar := s.candidatesOf(set, values, k, len(of.columns), words)
+	for i, at := range places {
+		places[i] = of.rows[at]
 	}
 	own := Neighbours{K: k, Index: found.Index[q*found.K:][:k], Distance: found.Distance[q*found.K:][:k]}
-	s.nearestOf(index, own, 0)
+	s.nearestOf(places, own, 0)
 	for i, row := range own.Index {
 		if row >= 0 {
 			own.Index[i] = s.sets.point[row]
 		}
 	}
 	found.none(q, k)
-	return words && more && s.farthest >= 1-(float64(least)/unit+off)
+	return words && s.farthest >= 1-(float64(bar)/unit+off)
 }

@@ -75,6 +75,18 @@ func TestWords(t *testing.T) {
 				t.Fatalf("%d values: %v, want %v", n, got, want)
 			}
 		}
+		for _, n := range []int{0, 16, 640} {
+			values, got, want := make([]float32, n), make([]int32, n+16), make([]int32, n)
+			for i := range values {
+				values[i] = []float32{1, 2, float32(math.NaN()), float32(math.Inf(-1)), 3}[rng.IntN(5)]
+			}
+			for _, bar := range []float32{float32(math.Inf(-1)), 2, 4} {
+				count := indexFromPortable(values, bar, want)
+				if k.indexFrom(values, bar, got) != count || !slices.Equal(got[:count], want[:count]) {
+					t.Fatalf("%d values from %v on: %v, want %v", n, bar, got[:count], want[:count])
+				}
+			}
+		}
 		high := len(k.wordTiles) - 1
 		word := func() float32 {
 			return math.Float32frombits(uint32(uint16(int16(rng.IntN(4001)-2000))) | uint32(uint16(int16(rng.IntN(4001)-2000)))<<16)
@@ -182,6 +194,27 @@ func TestWordError(t *testing.T) {
 		}
 		if off := math.Abs(exact - product); off > wordError(cols) {
 			t.Fatalf("%d values: off by %v, at most %v", cols, off, wordError(cols))
+		}
+	}
+}
+
+// TestCosines: every level gives the same bits.
+func TestCosines(t *testing.T) {
+	rng := rand.New(rand.NewPCG(39, 40))
+	for _, level := range Levels() {
+		for _, n := range []int{0, 8, 24} {
+			dots, norms := make([]float64, n), make([]float64, n)
+			for i := range dots {
+				dots[i], norms[i] = rng.NormFloat64(), []float64{0, 1, 1e-80, 1e70, rng.ExpFloat64()}[rng.IntN(5)]
+			}
+			for _, norm := range []float64{0, 0.3, 1e37} {
+				got, want := slices.Clone(dots), slices.Clone(dots)
+				level.kernel().cosines(got, norms, norm)
+				cosinesPortable(want, norms, norm)
+				if !slices.Equal(got, want) {
+					t.Errorf("%s: %v, want %v", level, got, want)
+				}
+			}
 		}
 	}
 }
