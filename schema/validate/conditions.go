@@ -285,8 +285,8 @@ func (t *tape) equal(at int, v any) bool {
 	return false
 }
 
-// satisfies tells whether the value at is valid by a plan that stores nothing. It is value without columns and reasons.
-func (d *Decoder) satisfies(p *plan, at int) bool {
+// judge is satisfies, without a look at what was judged before.
+func (d *Decoder) judge(p *plan, at int) bool {
 	t := &d.tape
 	n := &t.nodes[at]
 	if p.types&(1<<n.kind) == 0 && !d.whole(p.types, n) {
@@ -595,15 +595,7 @@ func (b *planner) endless() bool {
 		}
 		state[p] = entered
 		for i := range p.conditions {
-			c := &p.conditions[i]
-			here := append(slices.Concat(c.anyOf, c.oneOf), c.not, c.also)
-			if c.ifThen != nil {
-				here = append(here, c.ifThen.when, c.ifThen.then, c.ifThen.otherwise)
-			}
-			for _, dep := range c.depends {
-				here = append(here, dep.plan)
-			}
-			if slices.ContainsFunc(here, visit) {
+			if slices.ContainsFunc(p.conditions[i].here(), visit) {
 				return true
 			}
 		}

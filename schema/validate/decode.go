@@ -28,6 +28,7 @@ type Decoder struct {
 	unmet   bool     // the record does not meet a condition
 	digests []uint64 // of the items of an array
 	active  []*evaluated
+	judging judging
 	extra   []byte // taster_extra of the row that is being added
 	extras  int    // slot of taster_extra
 	rows    int
@@ -161,10 +162,14 @@ func (d *Decoder) parse(value []byte) *Refusal {
 // check walks the plan over the tape and fills the columns on the way. What the plan leaves out, jsonschema/v5 checks.
 func (d *Decoder) check() *Refusal {
 	d.extra, d.path, d.seen, d.unmet = d.extra[:0], d.path[:0], d.seen[:0], false
+	d.judging.begin(len(d.tape.nodes), d.schema.recursive)
 	if r := d.value(d.schema.plan, 0); r != nil {
 		return r
 	}
 	if d.schema.whole || d.unmet {
+		if !d.schema.whole && !d.explainable() {
+			return d.unexplained()
+		}
 		// It says what is wrong, and has the last word.
 		if r := d.schema.reference(&d.tape); r != nil {
 			return r

@@ -353,6 +353,7 @@ func (p *pass) meets(conditions []condition, from, to int) bool {
 	defer p.forget()
 	p.seen = p.seen[:0]
 	code, _ := p.tape.parse(p.raw(from, to), p.schema.limits.Depth)
+	p.judging.begin(len(p.tape.nodes), p.schema.recursive)
 	return code == "" && p.Decoder.meets(conditions, 0)
 }
 

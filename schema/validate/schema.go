@@ -37,11 +37,13 @@ type Schema struct {
 	limits   Options
 	rules    *jsonschema.Schema
 	plan     *plan
-	compiled bool            // the plan has neither gaps nor conditions
-	whole    bool            // jsonschema/v5 has to see every record
-	gaps     []Gap           // what the plan does not check
-	memory   int             // members whose order a Decoder remembers
-	names    map[string]bool // what stands in the schema files and may therefore be told
+	compiled bool // the plan has neither gaps nor conditions
+	whole    bool // jsonschema/v5 has to see every record
+	// recursive: a plan contains itself, and what a record costs is bounded by what is kept of it (see judging).
+	recursive bool
+	gaps      []Gap           // what the plan does not check
+	memory    int             // members whose order a Decoder remembers
+	names     map[string]bool // what stands in the schema files and may therefore be told
 
 	layouts []layout // by slot; the last one is taster_extra
 	top     []int    // slots of the columns
@@ -141,7 +143,7 @@ func compile(url string, docs *documents, opt Options) (s *Schema, err error) {
 		b.leave(rules, "recursion")
 	}
 	return &Schema{
-		limits: opt, rules: rules, plan: plan, compiled: len(b.gaps) == 0 && !b.conditional, whole: b.whole, gaps: b.gaps, memory: b.slots, names: docs.names(),
+		limits: opt, rules: rules, plan: plan, compiled: len(b.gaps) == 0 && !b.conditional, whole: b.whole, recursive: recurs(plan), gaps: b.gaps, memory: b.slots, names: docs.names(),
 	}, nil
 }
 
