@@ -39,7 +39,7 @@ func (a association) Score(s *detect.Sample, env detect.Env) detect.Scores {
 // explainAssociation names the feature that drags a row's label along the most, and what the text itself says of the
 // label.
 func (st *stream) explainAssociation(row int) string {
-	x := extractor{size: st.size, functions: st.model.functions}
+	x := st.extractor()
 	x.extract(st.tokens.Row(row))
 	best, drag, v := 0, uint16(0), st.view(row)
 	for k, at := range x.index {

@@ -11,7 +11,7 @@ import (
 
 // explain names the feature that says most about a row, and its counts.
 func (st *stream) explain(row int) string {
-	x := extractor{size: st.size, functions: st.model.functions}
+	x := st.extractor()
 	x.extract(st.tokens.Row(row))
 	if len(x.index) == 0 {
 		return "a text without words"

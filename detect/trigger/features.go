@@ -47,8 +47,9 @@ func tableFor(tokens int, most tableSize) tableSize {
 type extractor struct {
 	size      tableSize
 	functions *functions
+	numbers   numbering // nil: buckets are wanted
 
-	index    []uint32 // buckets, in order of family
+	index    []uint32 // buckets, or their numbers, in order of family
 	cuts     [opening + 1]int
 	marks    []uint16 // where in the row the glued marks stand
 	skeleton []uint64 // spread numbers
@@ -172,7 +173,38 @@ func (x *extractor) extract(row []text.Token) {
 		index[k] = size.other(opening.of(three(edges, spread(row[0].ID()), spread(row[1].ID()))))
 		k++
 	}
-	x.index, x.skeleton, x.starts, x.marks = index[:k], skeleton, starts, marks
+	index = index[:k]
+	if x.numbers != nil {
+		for k, at := range index {
+			index[k] = x.numbers.of(at)
+		}
+	}
+	x.index, x.skeleton, x.starts, x.marks = index, skeleton, starts, marks
+}
+
+// numbering numbers some of the buckets, from 1 on, in their order. For each 32 buckets it tells which of them have a number, in the lower half, and the
+// first one's number in the upper.
+type numbering []uint64
+
+// of returns a bucket's number, 0 where it has none.
+func (n numbering) of(at uint32) uint32 {
+	block := n[at>>5]
+	set := uint32(block) >> (at & 31)
+	return (uint32(block>>32) + uint32(bits.OnesCount32(uint32(block)&(1<<(at&31)-1)))) & -(set & 1)
+}
+
+// below returns the first number that buckets from at on, a multiple of 32, can have.
+func (n numbering) below(at int) uint32 { return uint32(n[at>>5] >> 32) }
+
+// each calls do for each bucket that has a number.
+func (n numbering) each(do func(at, number int)) {
+	for i, block := range n {
+		number := int(block >> 32)
+		for set := uint32(block); set != 0; set &= set - 1 {
+			do(i<<5+bits.TrailingZeros32(set), number)
+			number++
+		}
+	}
 }
 
 // room makes room for the features of n tokens.

@@ -103,7 +103,7 @@ func (st *stream) separate(workers int) {
 	}
 	g := st.fitGroup(every, workers)
 	eachWorker(st.sample.N, workers, func(from, to int) any {
-		x := extractor{size: st.size, functions: st.model.functions}
+		x := st.extractor()
 		for i := from; i < to; i++ {
 			x.extract(st.tokens.Row(i))
 			rest := st.restOf(i, &x, &st.counted, g)
@@ -127,7 +127,7 @@ func (st *stream) fitGroup(rows []int, workers int) *group {
 	st.gather(g)
 	st.compare(g, &st.counted, workers)
 	eachWorker(len(rows), workers, func(from, to int) any {
-		x := extractor{size: st.size, functions: st.model.functions}
+		x := st.extractor()
 		for _, i := range rows[from:to] {
 			own := st.ownPart(i)
 			enough := g.size[st.slot(i)]-own >= fewestKind
@@ -165,7 +165,7 @@ func (st *stream) restOf(row int, x *extractor, v *view, g *group) evidence {
 
 // newGroup returns a group of nobody; rows is the number of records per slot.
 func (st *stream) newGroup(rows []float64) *group {
-	buckets := st.size.buckets()
+	buckets := len(st.table)
 	return &group{
 		records:  make([]uint32, buckets*st.slots),
 		expected: make([]uint32, buckets*st.groups),
@@ -179,8 +179,8 @@ func (st *stream) gather(g *group) {
 	clear(g.records)
 	clear(g.expected)
 	clear(g.size)
-	last := make([]uint32, st.size.buckets())
-	x := extractor{size: st.size, functions: st.model.functions}
+	last := make([]uint32, len(st.table))
+	x := st.extractor()
 	add := make([]uint32, st.groups)
 	for _, i := range st.unique.rows {
 		p := float64(st.suspicions[i])
@@ -212,9 +212,9 @@ func (st *stream) gather(g *group) {
 // compare notes what features say for the group of a row that is no part of it: nearly all rows ask for the same numbers.
 func (st *stream) compare(g *group, v *view, workers int) {
 	if v.ratios == nil {
-		v.ratios = make([]float64, st.size.buckets()*st.slots)
+		v.ratios = make([]float64, len(st.table)*st.slots)
 	}
-	eachWorker(st.size.buckets(), workers, func(from, to int) any {
+	eachWorker(len(st.table), workers, func(from, to int) any {
 		for at := from; at < to; at++ {
 			if st.table[at].n() == 0 && v.more == 0 {
 				continue

@@ -60,7 +60,7 @@ func (st *stream) judge(j *judged, workers int) {
 	s := st.sample
 	st.suspects = make([]float32, s.N)
 	found := eachWorker(len(st.unique.rows), workers, func(from, to int) bool {
-		x := extractor{size: st.size, functions: st.model.functions}
+		x := st.extractor()
 		found := false
 		for _, i := range st.unique.rows[from:to] {
 			x.extract(st.tokens.Row(i))
@@ -76,7 +76,7 @@ func (st *stream) judge(j *judged, workers int) {
 		g = st.fitGroup(st.unique.rows, workers)
 	}
 	eachWorker(s.N, workers, func(from, to int) any {
-		x := extractor{size: st.size, functions: st.model.functions}
+		x := st.extractor()
 		for i := from; i < to; i++ {
 			if first := st.unique.first[i]; s.Text[i] == nil || first >= 0 && int(first) != i {
 				continue

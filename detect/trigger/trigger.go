@@ -49,9 +49,9 @@ type model struct {
 	sample    *detect.Sample
 	labels    *labels.Model // nil without labels
 	functions *functions
-	count     []uint32 // of reference records that have a feature, in a table of the largest size
-	rows      int      // distinct records counted
-	tokens    int      // of those records
+	count     func() []uint32 // of reference records that have a feature, in a table of the largest size; made when first asked
+	rows      int             // distinct records counted
+	tokens    int             // of those records
 }
 
 // Fit implements detect.Detector.
@@ -75,7 +75,9 @@ func modelOf(reference *detect.Sample, env detect.Env) *model {
 		m.functions = functionsOf(reference, env)
 		rows := distinctRows(reference.N, tokens, nil)
 		m.rows, m.tokens = len(rows.rows), rows.tokens
-		m.count = countFeatures(tokens, rows, largest, m.functions, min(env.Workers, mostTables))
+		m.count = sync.OnceValue(func() []uint32 {
+			return countFeatures(tokens, rows, largest, m.functions, min(env.Workers, mostTables))
+		})
 		return m
 	})
 }
@@ -189,20 +191,17 @@ func countFeatures(tokens *text.Tokens, rows distinct, size tableSize, f *functi
 	return count
 }
 
-// fold returns the counts in a smaller table.
-func fold(count []uint32, to tableSize) []uint32 {
-	if to == largest {
-		return count
+// folded returns what counts of the largest size say of a bucket of a smaller one.
+func folded(count []uint32, size tableSize, at int) (sum uint32) {
+	bits, from := largest.words-size.words, at
+	if words := 1 << size.words; at >= words {
+		bits = largest.others - size.others
+		from = 1<<largest.words>>bits + at - words
 	}
-	out := make([]uint32, to.buckets())
-	words, others := largest.words-to.words, largest.others-to.others
-	for at, n := range count[:1<<largest.words] {
-		out[at>>words] += n
+	for _, n := range count[from<<bits : (from+1)<<bits] {
+		sum += n
 	}
-	for at, n := range count[1<<largest.words:] {
-		out[1<<to.words+at>>others] += n
-	}
-	return out
+	return sum
 }
 
 // eachWorker cuts n rows into one run per worker and returns what each made.
@@ -220,16 +219,17 @@ func eachWorker[T any](n, workers int, f func(from, to int) T) []T {
 
 // stream is what was counted over one sample.
 type stream struct {
-	model  *model
-	sample *detect.Sample
-	tokens *text.Tokens
-	size   tableSize
-	groups int       // of labels; 0 without
-	own    []int8    // per row, its group or −1
-	p      []float32 // per row and group
-	unit   float64   // of observed and expected, a power of two
+	model   *model
+	sample  *detect.Sample
+	tokens  *text.Tokens
+	size    tableSize
+	numbers numbering // of the buckets that are not empty, by which all else is kept
+	groups  int       // of labels; 0 without
+	own     []int8    // per row, its group or −1
+	p       []float32 // per row and group
+	unit    float64   // of observed and expected, a power of two
 
-	reference     []uint32 // per bucket, records that have the feature
+	reference     []uint32 // per bucket, records of the reference that have the feature
 	referenceRows int
 
 	unique  distinct  // rows that are counted
@@ -380,7 +380,7 @@ func (m *model) score(s *detect.Sample, env detect.Env) (*judged, *stream) {
 	}
 	suspects := make([]float32, s.N)
 	found := eachWorker(s.N, env.Workers, func(from, to int) bool {
-		x := extractor{size: st.size, functions: m.functions}
+		x := st.extractor()
 		found := false
 		for i := from; i < to; i++ {
 			if s.Text[i] == nil {
@@ -426,15 +426,16 @@ func (m *model) observe(s *detect.Sample, env detect.Env) *stream {
 		most.others--
 	}
 	st.size = tableFor(max(st.unique.tokens, m.tokens), most)
+	var known []uint32
 	if s != m.sample {
-		st.reference, st.referenceRows = fold(m.count, st.size), m.rows
-	} else {
-		st.reference = make([]uint32, st.size.buckets())
+		known, st.referenceRows = m.count(), m.rows
 	}
-	st.counts = st.count(st.unique.rows, st.size.buckets(), (*extractor).features, min(env.Workers, mostTables))
+	counted := st.count(st.unique.rows, st.size.buckets(), (*extractor).features, min(env.Workers, mostTables))
+	var words []counts
 	if st.others != nil {
-		st.words = st.count(all.rows, 1<<st.size.words, (*extractor).words, min(env.Workers, mostTables))
+		words = st.count(all.rows, 1<<st.size.words, (*extractor).words, min(env.Workers, mostTables))
 	}
+	st.number(counted, words, known)
 	st.findInserted(st.unique, env.Workers)
 	st.slots = max(1, st.groups)
 	if slices.ContainsFunc(st.own, func(g int8) bool { return g < 0 }) {
@@ -454,11 +455,21 @@ type counts struct {
 	more  []labelled // per bucket, of the groups beyond the first counted one
 }
 
-// count counts what rows have: the buckets, so many of them, that features returns for one.
-func (st *stream) count(rows []int, buckets int, features func(x *extractor, row []text.Token) []uint32, workers int) counts {
+// tables are tables of empty buckets, the largest of 19 MB: to make them anew for each sample takes longer than to count a small one.
+var tables sync.Pool
+
+func emptyTable(buckets int) []bucket {
+	if table, _ := tables.Get().(*[]bucket); table != nil && cap(*table) >= buckets {
+		return (*table)[:buckets]
+	}
+	return make([]bucket, buckets)
+}
+
+// count counts what rows have: the buckets, so many of them, that features returns for one. It returns what each worker has counted.
+func (st *stream) count(rows []int, buckets int, features func(x *extractor, row []text.Token) []uint32, workers int) []counts {
 	first, others := st.first(), st.further()
-	parts := eachWorker(len(rows), workers, func(from, to int) counts {
-		table, more := make([]bucket, buckets), make([]labelled, buckets*others)
+	return eachWorker(len(rows), workers, func(from, to int) counts {
+		table, more := emptyTable(buckets), make([]labelled, buckets*others)
 		x := extractor{size: st.size, functions: st.model.functions}
 		add := make([]labelled, max(1, st.groups))
 		for _, i := range rows[from:to] {
@@ -488,20 +499,76 @@ func (st *stream) count(rows []int, buckets int, features func(x *extractor, row
 				}
 			}
 		}
-		return counts{len(rows), table, more}
+		return counts{to - from, table, more}
 	})
-	sum := parts[0]
-	for _, p := range parts[1:] {
-		for at := range p.table {
-			b, to := &p.table[at], &sum.table[at]
+}
+
+// number numbers the buckets in which there is something, of stream or reference, from 1 on, and keeps these only, words first. Number 0 is that of all
+// others. Few are in use where texts repeat each other, and what lies close together is quickly found.
+func (st *stream) number(counted, words []counts, known []uint32) {
+	buckets := st.size.buckets()
+	st.numbers = make(numbering, buckets/32)
+	used := func(parts []counts, at int) bool {
+		for _, p := range parts {
+			if p.table[at].n() > 0 {
+				return true
+			}
+		}
+		return false
+	}
+	n := 1
+	for block := range st.numbers {
+		set := uint32(0)
+		for k := range 32 {
+			at := block<<5 + k
+			if used(counted, at) || at < 1<<st.size.words && used(words, at) || known != nil && folded(known, st.size, at) > 0 {
+				set |= 1 << k
+			}
+		}
+		st.numbers[block] = uint64(n)<<32 | uint64(set)
+		n += bits.OnesCount32(set)
+	}
+	st.reference = make([]uint32, n)
+	if known != nil {
+		st.numbers.each(func(at, k int) { st.reference[k] = folded(known, st.size, at) })
+	}
+	st.counts = st.settle(counted, n)
+	if words != nil {
+		st.words = st.settle(words, int(st.numbers.below(1<<st.size.words)))
+	}
+}
+
+// settle adds up what workers have counted, as the first n numbers are, and leaves their tables empty.
+func (st *stream) settle(parts []counts, n int) counts {
+	others := st.further()
+	sum := counts{table: make([]bucket, n), more: make([]labelled, n*others)}
+	for _, p := range parts {
+		sum.rows += p.rows
+	}
+	st.numbers.each(func(at, k int) {
+		if k >= n {
+			return
+		}
+		to := &sum.table[k]
+		for _, p := range parts {
+			b := &p.table[at]
 			to.records += uint64(b.n())
 			to.labelled += b.labelled
+			*b = bucket{}
+			for g := range others {
+				sum.more[k*others+g] += p.more[at*others+g]
+			}
 		}
-		for at, l := range p.more {
-			sum.more[at] += l
-		}
+	})
+	for _, p := range parts {
+		tables.Put(&p.table)
 	}
 	return sum
+}
+
+// extractor returns one that gives numbers of buckets.
+func (st *stream) extractor() extractor {
+	return extractor{size: st.size, functions: st.model.functions, numbers: st.numbers}
 }
 
 // seen returns how many distinct records of stream and reference have a feature.
@@ -517,16 +584,16 @@ func (st *stream) findInserted(rows distinct, workers int) {
 	if st.referenceRows > 0 {
 		total += float64(st.model.tokens)
 	}
-	words := 1 << st.size.words
+	words := int(st.numbers.below(1 << st.size.words))
 	asked := make([]bool, words)
-	for b := range asked {
+	for b := 1; b < words; b++ {
 		n := st.seen(uint32(b))
 		asked[b] = n >= fewestInserted && n <= usualShare*all &&
 			float64(st.reference[b]) <= knownShare*float64(st.referenceRows)
 	}
 	load, pairs := 0.0, 1<<(st.size.others-1)
-	for b := range pairs {
-		load += st.seen(uint32(words + b))
+	for b := uint32(words); b < st.numbers.below(1<<st.size.words+pairs); b++ {
+		load += st.seen(b)
 	}
 	load /= float64(pairs)
 
@@ -537,7 +604,7 @@ func (st *stream) findInserted(rows distinct, workers int) {
 			row := st.tokens.Row(i)
 			for k, t := range row {
 				w := spread(t.ID())
-				bucket := st.size.word(w)
+				bucket := st.numbers.of(st.size.word(w))
 				if !asked[bucket] {
 					continue
 				}
@@ -574,7 +641,7 @@ func (st *stream) findInserted(rows distinct, workers int) {
 		if h == edges {
 			return all
 		}
-		return st.seen(st.size.word(h))
+		return st.seen(st.numbers.of(st.size.word(h)))
 	}
 	const unit = 1 << 8
 	made := eachWorker(len(rows.rows), workers, func(from, to int) []int64 {
@@ -583,7 +650,7 @@ func (st *stream) findInserted(rows distinct, workers int) {
 			na, nb := seen(a), seen(b)
 			n := float64(st.table[bucket].n() - 1)
 			chance := n / total // that a place is one of the word's, but for this one
-			split := min(max(0, st.seen(st.size.pair(a, b))-load), na, nb)
+			split := min(max(0, st.seen(st.numbers.of(st.size.pair(a, b)))-load), na, nb)
 			odd := math.Log((split + rarest + load) / (na*nb/total + rarest + load))
 			odd -= math.Log((min(float64(own[before(a, w)]-1), n) + rarest) / (na*chance + rarest))
 			odd -= math.Log((min(float64(own[after(w, b)]-1), n) + rarest) / (nb*chance + rarest))
@@ -617,8 +684,8 @@ func (st *stream) findInserted(rows distinct, workers int) {
 
 // weigh turns counts into the weights of a view, less what the records of a group have that are explained otherwise.
 func (st *stream) weigh(explained *group, v *view, workers int) []weight {
-	weights := make([]weight, st.size.buckets()*st.slots)
-	eachWorker(st.size.buckets(), workers, func(from, to int) any {
+	weights := make([]weight, len(st.table)*st.slots)
+	eachWorker(len(st.table), workers, func(from, to int) any {
 		for at := from; at < to; at++ {
 			c, more, times := st.evident(at, v)
 			b := &c.table[at]

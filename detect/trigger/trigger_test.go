@@ -308,11 +308,84 @@ func TestFoldKeepsCounts(t *testing.T) {
 	f := functionWords(tokens, s.N)
 	rows := distinctRows(s.N, tokens, nil)
 	small := tableSize{words: 13, others: 16}
-	folded := fold(countFeatures(tokens, rows, largest, f, 1), small)
-	counted := countFeatures(tokens, rows, small, f, 1)
-	for at := range counted {
-		if folded[at] < counted[at] {
-			t.Fatalf("bucket %d: %d after folding, %d counted", at, folded[at], counted[at])
+	large := countFeatures(tokens, rows, largest, f, 1)
+	sums := [2]uint32{}
+	for at, counted := range countFeatures(tokens, rows, small, f, 1) {
+		n := folded(large, small, at)
+		if n < counted {
+			t.Fatalf("bucket %d: %d after folding, %d counted", at, n, counted)
+		}
+		sums[0] += n
+	}
+	for _, n := range large {
+		sums[1] += n
+	}
+	if sums[0] != sums[1] {
+		t.Errorf("%d after folding, %d before", sums[0], sums[1])
+	}
+}
+
+// Buckets that are in use are numbered in their order, and all others are number 0.
+func TestNumbering(t *testing.T) {
+	used := map[int]bool{0: true, 31: true, 32: true, 95: true, 127: true}
+	n := make(numbering, 4)
+	next := uint32(1)
+	for block := range n {
+		n[block] = uint64(next) << 32
+		for k := range 32 {
+			if used[block*32+k] {
+				n[block] |= 1 << k
+				next++
+			}
+		}
+	}
+	want := uint32(1)
+	var each []int
+	n.each(func(at, number int) {
+		each = append(each, at)
+		if int(n.of(uint32(at))) != number {
+			t.Errorf("bucket %d: number %d and %d", at, number, n.of(uint32(at)))
+		}
+	})
+	for at := range 128 {
+		number := n.of(uint32(at))
+		if at%32 == 0 && n.below(at) != want {
+			t.Errorf("bucket %d: numbers from %d on, want %d", at, n.below(at), want)
+		}
+		if !used[at] {
+			if number != 0 {
+				t.Errorf("bucket %d is empty and has number %d", at, number)
+			}
+			continue
+		}
+		if number != want || each[want-1] != at {
+			t.Errorf("bucket %d: number %d, want %d", at, number, want)
+		}
+		want++
+	}
+}
+
+// Tables are lent from one sample to the next: nothing of one may be left to another.
+func TestTablesAreEmptied(t *testing.T) {
+	m, err := Detector{}.Fit(reviews(1000, 120, 1), env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	three := reviews(3000, 120, 5)
+	three.Classes = append(three.Classes, "neither")
+	for i := range three.Label {
+		three.Label[i] = int32(i % 3)
+	}
+	others, err := Detector{}.Fit(three, env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream := reviews(5000, 120, 2)
+	want := m.Score(stream, env).Value
+	for range 3 {
+		others.Score(plant(reviews(5000, 120, 3), "syntax", 0.1, false).Sample, env)
+		if !slices.Equal(m.Score(stream, env).Value, want) {
+			t.Fatal("scores differ after another sample was scored")
 		}
 	}
 }
