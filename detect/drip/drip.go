@@ -45,6 +45,8 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"math/bits"
+	"math/rand/v2"
 	"slices"
 
 	"github.com/tasterhq/taster/detect"
@@ -62,7 +64,6 @@ const (
 	binWidth = 0.5 // of log-odds, the bins' middle at 0
 
 	commonShare = 0.0005 // share of the reference's records from which a feature is common: one in 2,000
-	commonBits  = 22     // of the table that tells
 
 	priorRows = 300.0 // that a reference's held-out records weigh at most beside the stream's own
 
@@ -81,8 +82,8 @@ type model struct {
 	sample     *detect.Sample
 	vocabulary *trigger.Vocabulary
 	labels     *labels.Model
-	common     []uint64 // bits, by hashed feature
-	prior      shapes   // of the reference's held-out records
+	common     *trigger.Set
+	prior      shapes // of the reference's held-out records
 }
 
 // Fit implements detect.Detector.
@@ -106,25 +107,20 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 // findCommon marks the features that many of the reference's records have.
 func (m *model) findCommon(tokens *text.Tokens, n int) {
 	limit := uint16(min(commonShare*float64(n), math.MaxUint16-1))
-	count := make([]uint16, 1<<commonBits)
-	m.common = make([]uint64, 1<<commonBits/64)
+	count := make([]uint16, 1<<trigger.SetBits)
+	m.common = &trigger.Set{}
 	var features []uint64
 	for i := range n {
 		features = m.vocabulary.Append(features[:0], tokens.Row(i))
 		slices.Sort(features)
 		for _, f := range slices.Compact(features) {
-			at := f >> (64 - commonBits)
+			at := f >> (64 - trigger.SetBits)
 			if count[at]++; count[at] > limit {
-				m.common[at/64] |= 1 << (at % 64)
+				m.common.Add(f)
 				count[at] = limit
 			}
 		}
 	}
-}
-
-func (m *model) isCommon(feature uint64) bool {
-	at := feature >> (64 - commonBits)
-	return m.common[at/64]>>(at%64)&1 == 1
 }
 
 // key names a feature together with a label's group.
@@ -187,28 +183,28 @@ func (m *model) analyse(s *detect.Sample, p []float32, env detect.Env) *rows {
 	own := m.labels.Groups(s)
 	r.bin = make([]uint8, len(p))
 	r.runs = make([]run, (s.N+runRows-1)/runRows)
-	detect.Each(len(r.runs), env.Workers, func(at int) {
-		from, to := at*runRows, min((at+1)*runRows, s.N)
-		out := run{ends: make([]int, to-from)}
-		for i, p := range p[from*r.groups : to*r.groups] {
-			r.bin[from*r.groups+i] = binOf[int(1024*max(0, min(p, 1)))]
-		}
+	detect.Chunks(s.N, runRows, env.Workers, func() func(from, to int) {
+		rare := m.vocabulary.Rare(m.common)
 		var features []uint64
-		for i := from; i < to; i++ {
-			row := tokens.Row(i)
-			if own[i] >= 0 && len(row) > 0 {
-				r.group[i] = own[i]
-				r.id[i] = tokens.Key(i) ^ uint64(own[i]+1)*0x9e3779b97f4a7c15
-				features = m.vocabulary.Append(features[:0], row)
-				for _, f := range features {
-					if !m.isCommon(f) {
+		return func(from, to int) {
+			out := run{ends: make([]int, to-from)}
+			for i, p := range p[from*r.groups : to*r.groups] {
+				r.bin[from*r.groups+i] = binOf[int(1024*max(0, min(p, 1)))]
+			}
+			for i := from; i < to; i++ {
+				row := tokens.Row(i)
+				if own[i] >= 0 && len(row) > 0 {
+					r.group[i] = own[i]
+					r.id[i] = tokens.Key(i) ^ uint64(own[i]+1)*0x9e3779b97f4a7c15
+					features = rare.Append(features[:0], row)
+					for _, f := range features {
 						out.keys = append(out.keys, key(f, own[i]))
 					}
 				}
+				out.ends[i-from] = len(out.keys)
 			}
-			out.ends[i-from] = len(out.keys)
+			r.runs[from/runRows] = out
 		}
-		r.runs[at] = out
 	})
 	return r
 }
@@ -216,15 +212,24 @@ func (m *model) analyse(s *detect.Sample, p []float32, env detect.Env) *rows {
 // distinct tells which rows count: with a label and a text that did not come before, in the sample or in seen.
 func (r *rows) distinct(seen *Memory) []bool {
 	out := make([]bool, len(r.group))
-	known := make(map[uint64]struct{}, len(r.group))
+	// Open addressing, 0 is free. Where a key is looked up nobody can foresee who writes texts.
+	width, factor := bits.Len(uint(2*len(r.group))), rand.Uint64()|1
+	known, zero := make([]uint64, 1<<width), false
 	for i, g := range r.group {
 		if g < 0 || seen != nil && seen.has(r.id[i]) {
 			continue
 		}
-		if _, again := known[r.id[i]]; !again {
-			known[r.id[i]] = struct{}{}
-			out[i] = true
+		id := r.id[i]
+		if id == 0 {
+			out[i], zero = !zero, true
+			continue
 		}
+		at := id * factor >> (64 - width)
+		for known[at] != 0 && known[at] != id {
+			at = (at + 1) % uint64(len(known))
+		}
+		out[i] = known[at] == 0
+		known[at] = id
 	}
 	return out
 }
@@ -426,7 +431,7 @@ func (m *model) nominate(st *step, before *sketch, counts []bool) {
 // phrase quotes the feature of a text behind a key.
 func (m *model) phrase(whole []byte, group int8, k uint32) string {
 	for _, f := range m.vocabulary.Append(nil, text.Append(nil, whole)) {
-		if !m.isCommon(f) && key(f, group) == k {
+		if !m.common.Has(f) && key(f, group) == k {
 			return clip(m.vocabulary.Phrase(whole, f))
 		}
 	}
@@ -569,21 +574,24 @@ func (m *model) Suspects(s *detect.Sample, known detect.Memory, env detect.Env) 
 	tokens := text.Of(s, env)
 	e := m.evidence(mem)
 	out := make([][]detect.Suspicion, len(r.runs))
-	detect.Each(len(r.runs), env.Workers, func(at int) {
+	detect.Chunks(s.N, runRows, env.Workers, func() func(from, to int) {
+		rare := m.vocabulary.Rare(m.common)
 		var features, words []uint64
-		for i := at * runRows; i < min((at+1)*runRows, s.N); i++ {
-			if g := r.group[i]; g < 0 || !e.odd[g][r.own(i)] {
-				continue
-			}
-			row := tokens.Row(i)
-			features = m.vocabulary.Append(features[:0], row)
-			words = words[:0]
-			for t := range row {
-				words = m.vocabulary.Append(words, row[t:t+1])
-			}
-			slices.Sort(words)
-			if c := m.suspicion(i, r.group[i], features, words, mem); len(c.Keys) > 0 {
-				out[at] = append(out[at], c)
+		return func(from, to int) {
+			for i := from; i < to; i++ {
+				if g := r.group[i]; g < 0 || !e.odd[g][r.own(i)] {
+					continue
+				}
+				row := tokens.Row(i)
+				features = rare.Append(features[:0], row)
+				words = words[:0]
+				for t := range row {
+					words = m.vocabulary.Append(words, row[t:t+1])
+				}
+				slices.Sort(words)
+				if c := m.suspicion(i, r.group[i], features, words, mem); len(c.Keys) > 0 {
+					out[from/runRows] = append(out[from/runRows], c)
+				}
 			}
 		}
 	})
@@ -600,9 +608,6 @@ func (m *model) suspicion(row int, group int8, features, words []uint64, known *
 	}
 	var all []choice
 	for _, f := range features {
-		if m.isCommon(f) {
-			continue
-		}
 		k := key(f, group)
 		_, word := slices.BinarySearch(words, f)
 		all = append(all, choice{k, estimate(k, known.sums, nil), word})

@@ -98,6 +98,28 @@ func TestSlowDrip(t *testing.T) {
 	}
 }
 
+// The first row with a text and label counts, unless they came before.
+func TestDistinctRows(t *testing.T) {
+	rng := rand.New(rand.NewPCG(6, 5))
+	for n := range 300 {
+		r := &rows{group: make([]int8, n), id: make([]uint64, n)}
+		seen, known := newMemory(), map[uint64]bool{}
+		for i := range n {
+			r.group[i] = int8(rng.IntN(4)) - 1
+			r.id[i] = uint64(rng.IntN(1+n/2)) << 40 // 0 too
+			if rng.IntN(20) == 0 {
+				seen.mark(r.id[i])
+			}
+		}
+		for i, counts := range r.distinct(seen) {
+			want := r.group[i] >= 0 && !seen.has(r.id[i]) && !known[r.id[i]]
+			if known[r.id[i]] = known[r.id[i]] || want; counts != want {
+				t.Fatalf("row %d of %d: %t", i, n, counts)
+			}
+		}
+	}
+}
+
 func BenchmarkScore(b *testing.B) {
 	fitted, err := Detector{}.Fit(detecttest.NewReviews(1).Sample(1000), env)
 	if err != nil {
