@@ -82,30 +82,33 @@ func (c *class) part(s *detect.Sample, workers int, value []float64, why []reaso
 			return
 		}
 	}
+	// What is parted is projected first: where there is no parting, nobody asks where the others are.
 	places := make([]place, len(c.Rows))
-	detect.Chunks(len(c.Rows), whitening.Chunk, workers, func() func(first, end int) {
-		scratch := make([]float32, min(len(c.Rows), whitening.Chunk)*u.Cols)
-		return func(first, end int) {
-			copy(places[first:end], c.places(u, whitening.Gather(scratch, c.model.Vectors, s, c.Rows[first:end])))
-		}
-	})
+	c.project(u, s, places, 0, x.Rows, workers)
 	origin := mean(places[:x.Rows], nil)
-	for i := range places {
-		for d := range places[i] {
-			places[i][d] -= origin[d]
+	centre := func(places []place) {
+		for i := range places {
+			for d := range places[i] {
+				places[i][d] -= origin[d]
+			}
 		}
 	}
-	trusted, others := c.places(u, c.trusted), c.places(u, c.others)
+	centre(places[:x.Rows])
 	for d := range u.Rows {
 		for _, sign := range []float32{1, -1} {
 			if p, ok := part(places[:x.Rows], d, sign); ok {
-				p.judge(places, trusted, others)
 				c.partings = append(c.partings, p)
 			}
 		}
 	}
 	if len(c.partings) == 0 {
 		return
+	}
+	c.project(u, s, places, x.Rows, len(c.Rows), workers)
+	centre(places[x.Rows:])
+	trusted, others := c.places(u, c.trusted), c.places(u, c.others)
+	for k := range c.partings {
+		c.partings[k].judge(places, trusted, others)
 	}
 	for i, row := range c.Rows {
 		best := math.Inf(-1)
@@ -119,6 +122,17 @@ func (c *class) part(s *detect.Sample, workers int, value []float64, why []reaso
 		}
 		value[row] = max(-math.MaxFloat32, min(best, math.MaxFloat32))
 	}
+}
+
+// project sets places of rows first to end of the class.
+func (c *class) project(u linalg.Matrix, s *detect.Sample, places []place, first, end, workers int) {
+	detect.Chunks(end-first, whitening.Chunk, workers, func() func(from, to int) {
+		scratch := make([]float32, min(end-first, whitening.Chunk)*u.Cols)
+		return func(from, to int) {
+			rows := c.Rows[first+from : first+to]
+			copy(places[first+from:], c.places(u, whitening.Gather(scratch, c.model.Vectors, s, rows)))
+		}
+	})
 }
 
 // places returns where rows stand.
