@@ -38,7 +38,9 @@
 //
 // # Cost
 //
-// Some 2.5 µs for a record of 70 words, and 3 MB for a stream's memory; encoded it has at most MostBytes.
+// Beside what it takes to cut a record into words and to predict its label, some 0.5 µs for one of 40 words (0.7 where the processor has
+// no AVX-512), and 3 MB for a stream's memory; encoded it has at most MostBytes. Nothing is learned from a portion: every record of a
+// segment is counted.
 package drip
 
 import (
@@ -186,8 +188,9 @@ func (m *model) analyse(s *detect.Sample, p []float32, env detect.Env) *rows {
 	detect.Chunks(s.N, runRows, env.Workers, func() func(from, to int) {
 		rare := m.vocabulary.Rare(m.common)
 		var features []uint64
+		room := 0
 		return func(from, to int) {
-			out := run{ends: make([]int, to-from)}
+			out := run{keys: make([]uint32, 0, room), ends: make([]int, to-from)}
 			for i, p := range p[from*r.groups : to*r.groups] {
 				r.bin[from*r.groups+i] = binOf[int(1024*max(0, min(p, 1)))]
 			}
@@ -204,6 +207,7 @@ func (m *model) analyse(s *detect.Sample, p []float32, env detect.Env) *rows {
 				out.ends[i-from] = len(out.keys)
 			}
 			r.runs[from/runRows] = out
+			room = len(out.keys) + len(out.keys)/16 // as the next will have
 		}
 	})
 	return r
@@ -350,10 +354,18 @@ func (m *model) follow(r *rows, before *Memory) *step {
 		}
 		add.mark(r.id[i])
 		add.rows++
-		keys := r.keys(i)
-		v := e.centred[r.group[i]][r.own(i)]
-		for _, k := range keys {
-			add.sums.add(k, v)
+	}
+	// One row of the sketch after the other, for a processor's second cache holds one.
+	for d, sums := range add.sums {
+		for i, c := range counts {
+			if !c {
+				continue
+			}
+			v := e.centred[r.group[i]][r.own(i)]
+			for _, k := range r.keys(i) {
+				at, sign := cell(k, d)
+				sums[at] += sign * v
+			}
 		}
 	}
 	var counted bitmap

@@ -82,13 +82,6 @@ func cell(key uint32, d int) (at uint32, sign int32) {
 	return uint32(h >> (64 - widthBits)), 1 - 2*int32(h>>20&1)
 }
 
-func (s *sketch) add(key uint32, v int32) {
-	for d := range s {
-		at, sign := cell(key, d)
-		s[d][at] += sign * v
-	}
-}
-
 // estimate returns the sum of a key in a + b, b being nil or a sketch: the median of the rows.
 func estimate(key uint32, a, b *sketch) int32 {
 	var v [depth]int32
