@@ -32,6 +32,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -189,14 +190,69 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 		return detect.Scores{Value: value, Code: finding.PoisonOutlier}
 	}
 	detect.Chunks(s.N, chunk, env.Workers, func() func(first, end int) {
-		scaled := make([]float32, chunk*width)
+		scaled, score, features := make([]float32, chunk*width), make([]float64, chunk), make([]float64, chunk*width)
+		known, like := newRepeats(s.Features, width, s.N), make([]int, chunk)
 		return func(first, end int) {
-			m.score(value[first:end], s.Features[first*width:end*width], scaled)
+			n := 0
+			for i := first; i < end; i++ {
+				row := s.Features[i*width : (i+1)*width]
+				if like[i-first] = known.row(i); like[i-first] == i {
+					copy(features[n*width:], row)
+					n++
+				}
+			}
+			m.score(score[:n], features[:n*width], scaled)
+			n = 0
+			for i := first; i < end; i++ {
+				if at := like[i-first]; at < i {
+					value[i] = value[at]
+					continue
+				}
+				value[i] = score[n]
+				n++
+			}
 		}
 	})
 	return detect.Scores{Value: value, Code: finding.PoisonOutlier, Explain: func(row int) string {
 		return m.explain(s.Features[row*width : (row+1)*width])
 	}}
+}
+
+// repeats finds rows whose features an earlier row of the same goroutine had: prices, stars and counts repeat, and their score is the same.
+type repeats struct {
+	features []float64
+	width    int
+	shift    int
+	last     []int32 // by hash: the last row that had it, from 1; 0 for none
+}
+
+const mostRepeats = 1 << 15 // rows that are kept: 128 KiB
+
+func newRepeats(features []float64, width, n int) repeats {
+	size := bits.Len(uint(min(2*n, mostRepeats) - 1))
+	return repeats{features, width, 64 - size, make([]int32, 1<<size)}
+}
+
+// row returns a row before i that has the same features to the bit, or else i.
+func (r *repeats) row(i int) int {
+	row := r.features[i*r.width : (i+1)*r.width]
+	h := uint64(0)
+	for _, v := range row {
+		h = (h ^ math.Float64bits(v)) * 0x9e3779b97f4a7c15
+		h ^= h >> 32
+	}
+	last := &r.last[h*0x9e3779b97f4a7c15>>r.shift]
+	before := int(*last) - 1
+	*last = int32(i + 1)
+	if before < 0 {
+		return i
+	}
+	for j, v := range r.features[before*r.width : (before+1)*r.width] {
+		if math.Float64bits(v) != math.Float64bits(row[j]) {
+			return i
+		}
+	}
+	return before
 }
 
 // score judges up to chunk rows.

@@ -217,3 +217,31 @@ func BenchmarkScore(b *testing.B) {
 		}
 	}
 }
+
+// TestRepeatsScoreAlike: rows whose features came already are scored as if each were judged alone.
+func TestRepeatsScoreAlike(t *testing.T) {
+	rng := rand.New(rand.NewPCG(21, 22))
+	const n, width = 3 * chunk, 3
+	sample := func(n int) *detect.Sample {
+		s := &detect.Sample{N: n, FeatureNames: []string{"a", "b", "c"}, Features: make([]float64, n*width)}
+		for i := range s.Features {
+			if s.Features[i] = float64(rng.IntN(12)) - 3; rng.IntN(20) == 0 {
+				s.Features[i] = []float64{math.NaN(), math.Copysign(0, -1), 1e9, math.Inf(1)}[rng.IntN(4)]
+			}
+		}
+		return s
+	}
+	m, err := Detector{}.Fit(sample(500), detect.Env{Seed: 1, Workers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := sample(n)
+	got := m.Score(s, detect.Env{Workers: 2}).Value
+	alone := make([]float64, 1)
+	for i, v := range got {
+		m.(*model).score(alone, s.Features[i*width:(i+1)*width], make([]float32, width))
+		if math.Float64bits(v) != math.Float64bits(alone[0]) {
+			t.Fatalf("row %d, %v, scores %v among others and %v alone", i, s.Features[i*width:(i+1)*width], v, alone[0])
+		}
+	}
+}
