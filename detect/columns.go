@@ -199,29 +199,15 @@ func (b *layout) text(pointers []string) error {
 				continue
 			}
 		}
-		// All texts of the batch are joined in one arena. It moves as it grows, so texts are cut out of it last.
-		readers := make([]func([]byte, int) ([]byte, bool), len(pointers))
-		for p := range pointers {
-			readers[p] = textsOf(fields[p][at])
-		}
-		arena := make([]byte, 0, min(rows*room, int(batch.Bytes)))
+		// All texts of the batch are joined in one arena, so texts are cut out of it last.
 		ends := make([]int, rows)
-		for i := range rows {
-			any := false
-			for _, read := range readers {
-				mark := len(arena)
-				if any {
-					arena = append(arena, '\n')
-				}
-				var present bool
-				if arena, present = read(arena, i); !present {
-					arena = arena[:mark]
-				}
-				any = any || present
-			}
-			if ends[i] = len(arena); !any {
-				ends[i] = -1
-			}
+		parts := make([]arrow.Array, len(pointers))
+		for p := range pointers {
+			parts[p] = fields[p][at]
+		}
+		arena, ok := joinStrings(parts, ends)
+		if !ok {
+			arena = joinTexts(parts, ends, min(rows*room, int(batch.Bytes)))
 		}
 		room = len(arena)*9/8/max(1, rows) + 1
 		from := 0
@@ -235,6 +221,75 @@ func (b *layout) text(pointers []string) error {
 		}
 	}
 	return nil
+}
+
+// joinStrings is joinTexts of plain string columns, whose length is known; false for others.
+func joinStrings(columns []arrow.Array, ends []int) (arena []byte, ok bool) {
+	type plain struct {
+		values  []byte // of the rows, one behind the other
+		offsets []int32
+		nulls   arrow.Array // nil: none
+	}
+	parts, size := make([]plain, len(columns)), len(ends)*(len(columns)-1)
+	for p, column := range columns {
+		a, ok := column.(*array.String)
+		if !ok || a.Len() == 0 {
+			return nil, false
+		}
+		parts[p] = plain{values: a.ValueBytes(), offsets: a.ValueOffsets()}
+		if a.NullN() > 0 {
+			parts[p].nulls = a
+		}
+		size += len(parts[p].values)
+	}
+	arena = make([]byte, 0, size)
+	for i := range ends {
+		any := false
+		for p := range parts {
+			part := &parts[p]
+			if part.nulls != nil && part.nulls.IsNull(i) {
+				continue
+			}
+			if any {
+				arena = append(arena, '\n')
+			}
+			first := part.offsets[0]
+			arena = append(arena, part.values[part.offsets[i]-first:part.offsets[i+1]-first]...)
+			any = true
+		}
+		if ends[i] = len(arena); !any {
+			ends[i] = -1
+		}
+	}
+	return arena, true
+}
+
+// joinTexts joins the texts of each row line by line, one row behind the other, and sets ends to where each row's end, or -1 where it has none. Room is
+// about how many bytes they have.
+func joinTexts(columns []arrow.Array, ends []int, room int) []byte {
+	readers := make([]func([]byte, int) ([]byte, bool), len(columns))
+	for p, column := range columns {
+		readers[p] = textsOf(column)
+	}
+	arena := make([]byte, 0, room)
+	for i := range ends {
+		any := false
+		for _, read := range readers {
+			mark := len(arena)
+			if any {
+				arena = append(arena, '\n')
+			}
+			var present bool
+			if arena, present = read(arena, i); !present {
+				arena = arena[:mark]
+			}
+			any = any || present
+		}
+		if ends[i] = len(arena); !any {
+			ends[i] = -1
+		}
+	}
+	return arena
 }
 
 // names numbers strings in the order in which they first appear.

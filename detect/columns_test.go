@@ -1,9 +1,12 @@
 package detect
 
 import (
+	"bytes"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -322,5 +325,30 @@ func TestJoinOfAModel(t *testing.T) {
 	got = (&Sample{N: 1}).Join(full)
 	if got.N != 2 || got.Probabilities != nil || got.Outcomes != 0 || got.Loss != nil || got.Gradient != nil || got.GradientDim != 0 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestStringsAndTextsAreJoinedAlike compares the two ways in which texts of a row are joined, of parts of columns too.
+func TestStringsAndTextsAreJoinedAlike(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	column := func(n int, nulls bool) arrow.Array {
+		b := array.NewStringBuilder(memory.DefaultAllocator)
+		for range n + 20 {
+			if nulls && rng.IntN(3) == 0 {
+				b.AppendNull()
+			} else {
+				b.Append("some text"[:rng.IntN(10)])
+			}
+		}
+		return array.NewSlice(b.NewArray(), 7, int64(7+n))
+	}
+	for range 100 {
+		n := 1 + rng.IntN(50)
+		columns := []arrow.Array{column(n, false), column(n, true), column(n, rng.IntN(2) == 0)}[:1+rng.IntN(3)]
+		ends, want := make([]int, n), make([]int, n)
+		joined := joinTexts(columns, want, 0)
+		if arena, ok := joinStrings(columns, ends); !ok || !bytes.Equal(arena, joined) || !slices.Equal(ends, want) {
+			t.Fatalf("%q, %v, %v: want %q, %v", arena, ends, ok, joined, want)
+		}
 	}
 }

@@ -68,3 +68,20 @@ func TestLanesAndScanner(t *testing.T) {
 	check([]byte(strings.Repeat("one, two ", 3*Most)))
 	check([]byte(strings.Repeat("one, zwölf ", 3*Most)))
 }
+
+// Keys that are made two at a time are those of the rows.
+func TestKeysAreOfRows(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for _, n := range []int{1, 2, 3, blockRows - 1, blockRows, 2*blockRows + 1} {
+		texts := make([][]byte, n)
+		for i := range texts {
+			texts[i] = []byte(strings.Repeat("some words, ", rng.IntN(1+rng.IntN(20))))
+		}
+		tokens := Tokenize(texts, 2)
+		for i := range texts {
+			if tokens.Key(i) != Key(tokens.Row(i)) {
+				t.Fatalf("the key of row %d of %d is another", i, n)
+			}
+		}
+	}
+}

@@ -132,13 +132,12 @@ func Tokenize(texts [][]byte, workers int) *Tokens {
 			for _, text := range rows {
 				bytes += len(text)
 			}
-			out := block{tokens: make([]Token, 0, bytes/5+16), ends: make([]int, len(rows)), keys: make([]uint64, len(rows))}
+			out := block{tokens: make([]Token, 0, bytes/4+16), ends: make([]int, len(rows)), keys: make([]uint64, len(rows))}
 			for i, text := range rows {
-				from := len(out.tokens)
 				out.tokens = cutter.append(out.tokens, text)
 				out.ends[i] = len(out.tokens)
-				out.keys[i] = Key(out.tokens[from:])
 			}
+			out.hash()
 			t.blocks[first] = out
 		}
 	})
@@ -391,14 +390,46 @@ func mix(h uint32) uint32 {
 	return h ^ h>>16
 }
 
+// hash fills in the keys, two at a time, for a key waits for one multiplication after the other.
+func (b *block) hash() {
+	from := 0
+	for i := 0; i+1 < len(b.ends); i += 2 {
+		x, y := b.tokens[from:b.ends[i]], b.tokens[b.ends[i]:b.ends[i+1]]
+		from = b.ends[i+1]
+		h, g := uint64(len(x)), uint64(len(y))
+		both := min(len(x), len(y))
+		for j, t := range x[:both] {
+			h, g = stirred(h, t), stirred(g, y[j])
+		}
+		for _, t := range x[both:] {
+			h = stirred(h, t)
+		}
+		for _, t := range y[both:] {
+			g = stirred(g, t)
+		}
+		b.keys[i], b.keys[i+1] = finished(h), finished(g)
+	}
+	if last := len(b.ends) - 1; last%2 == 0 {
+		b.keys[last] = Key(b.tokens[from:])
+	}
+}
+
+func stirred(h uint64, t Token) uint64 {
+	h = (h ^ uint64(t)) * 0x9e3779b97f4a7c15
+	return h ^ h>>29
+}
+
+func finished(h uint64) uint64 {
+	h *= 0xbf58476d1ce4e5b9
+	return h ^ h>>32
+}
+
 // Key returns a number for a whole row of tokens: equal rows have equal keys, and different rows different ones but
 // for a chance of one in 2⁶⁴.
 func Key(row []Token) uint64 {
 	h := uint64(len(row))
 	for _, t := range row {
-		h = (h ^ uint64(t)) * 0x9e3779b97f4a7c15
-		h ^= h >> 29
+		h = stirred(h, t)
 	}
-	h *= 0xbf58476d1ce4e5b9
-	return h ^ h>>32
+	return finished(h)
 }

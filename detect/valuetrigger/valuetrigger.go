@@ -59,9 +59,8 @@ const (
 	fewestRows = 20   // of a reference
 	mostWidth  = 1024 // features that are looked at
 
-	common  = 0.1 // share of the reference from which a value by itself says nothing
-	paired  = 6   // values of a record that are paired
-	pairs   = paired * (paired - 1) / 2
+	common  = 0.1          // share of the reference from which a value by itself says nothing
+	paired  = 6            // values of a record that are paired
 	fewest  = 4            // others that have a value without which it says nothing
 	granted = 8 * math.Ln2 // of a score: as much as a value has at most that a quarter of its records have honestly
 	changed = 0.2          // share of a segment's records from which a feature itself has changed
@@ -169,7 +168,9 @@ type tokens struct {
 	n, width int
 	place    []int32  // n × width: where the value lies in its column; missing where there is none
 	single   []uint32 // n × width: the value's key, 0 where it is not counted
-	chosen   []uint16 // n × paired: features whose values are paired, none at the end
+	paired   int      // features of a row whose values are paired, at most
+	chosen   []uint16 // n × paired: those, none at the end
+	pairs    int      // of so many
 	pair     []uint32 // n × pairs, in the order of chosen
 	pairsAt  []uint8  // n: how many
 }
@@ -179,7 +180,11 @@ const (
 	none    = math.MaxUint16
 )
 
-func (t *tokens) pairsOf(row int) []uint32 { return t.pair[row*pairs : row*pairs+int(t.pairsAt[row])] }
+func (t *tokens) pairsOf(row int) []uint32 {
+	return t.pair[row*t.pairs : row*t.pairs+int(t.pairsAt[row])]
+}
+
+func (t *tokens) chosenOf(row int) []uint16 { return t.chosen[row*t.paired : (row+1)*t.paired] }
 
 func (t *tokens) singlesOf(row int) []uint32 { return t.single[row*t.width : (row+1)*t.width] }
 
@@ -196,17 +201,17 @@ func (m *model) tokens(s *detect.Sample, env detect.Env) *tokens {
 
 func (m *model) find(s *detect.Sample, env detect.Env) *tokens {
 	width, all := len(m.columns), len(s.FeatureNames)
-	t := &tokens{
-		n: s.N, width: width, place: make([]int32, s.N*width), single: make([]uint32, s.N*width),
-		chosen: make([]uint16, s.N*paired), pair: make([]uint32, s.N*pairs), pairsAt: make([]uint8, s.N),
-	}
+	t := &tokens{n: s.N, width: width, paired: min(paired, width)}
+	t.pairs = t.paired * (t.paired - 1) / 2
+	t.place, t.single = make([]int32, s.N*width), make([]uint32, s.N*width)
+	t.chosen, t.pair, t.pairsAt = make([]uint16, s.N*t.paired), make([]uint32, s.N*t.pairs), make([]uint8, s.N)
 	limit := int32(common * float64(m.rows))
 	detect.Chunks(s.N, workRows, env.Workers, func() func(first, end int) {
 		hashes := make([]uint64, width)
 		return func(first, end int) {
 			for row := first; row < end; row++ {
 				features := s.Features[row*all : row*all+width]
-				place, single, chosen := t.place[row*width:(row+1)*width], t.singlesOf(row), t.chosen[row*paired:(row+1)*paired]
+				place, single, chosen := t.place[row*width:(row+1)*width], t.singlesOf(row), t.chosenOf(row)
 				for i := range chosen {
 					chosen[i] = none
 				}
@@ -229,7 +234,7 @@ func (m *model) find(s *detect.Sample, env detect.Env) *tokens {
 						m.choose(chosen, place, j, how)
 					}
 				}
-				at := row * pairs
+				at := row * t.pairs
 				for a, x := range chosen {
 					for _, y := range chosen[a+1:] {
 						if y == none {
@@ -240,7 +245,7 @@ func (m *model) find(s *detect.Sample, env detect.Env) *tokens {
 						at++
 					}
 				}
-				t.pairsAt[row] = uint8(at - row*pairs)
+				t.pairsAt[row] = uint8(at - row*t.pairs)
 			}
 		}
 	})
@@ -402,7 +407,7 @@ func (m *model) judge(t *tokens, row int, now *memory, nats []float32, silent []
 }
 
 func (t *tokens) eachPair(row int, f func(x, y int, key uint32)) {
-	chosen, keys := t.chosen[row*paired:(row+1)*paired], t.pairsOf(row)
+	chosen, keys := t.chosenOf(row), t.pairsOf(row)
 	for a, x := range chosen {
 		for _, y := range chosen[a+1:] {
 			if y == none {

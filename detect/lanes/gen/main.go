@@ -4,6 +4,7 @@
 package main
 
 import (
+	"fmt"
 	"math"
 
 	. "github.com/mmcloughlin/avo/build"
@@ -34,44 +35,48 @@ var (
 )
 
 // bytes fills a register with one byte.
-func bytes(b uint8) VecVirtual {
-	r, v := GP32(), ZMM()
-	MOVL(U32(uint32(b)), r)
-	VPBROADCASTB(r, v)
-	return v
-}
+func bytes(b uint8) VecVirtual { return doubles(uint32(b) * 0x01010101) }
 
 // doubles fills a register with one number of 32 bits, quads with one of 64.
 func doubles(x uint32) VecVirtual {
-	r, v := GP32(), ZMM()
-	MOVL(U32(x), r)
-	VPBROADCASTD(r, v)
+	v := ZMM()
+	VPBROADCASTD(constant(fmt.Sprintf("d%08x", x), U32(x)), v)
 	return v
 }
 
 func quads(x uint64) VecVirtual {
-	r, v := GP64(), ZMM()
-	MOVQ(U64(x), r)
-	VPBROADCASTQ(r, v)
+	v := ZMM()
+	VPBROADCASTQ(constant(fmt.Sprintf("q%016x", x), U64(x)), v)
 	return v
 }
 
-// places returns sixteen numbers of 32 bits, each a step above the one before, from 0.
-func places(name string, step uint32) VecVirtual {
+// constant declares read-only data once.
+func constant(name string, values ...Constant) Mem {
 	data, ok := declared[name]
 	if !ok {
 		data = GLOBL(name, RODATA|NOPTR)
-		for i := range 16 {
-			DATA(4*i, U32(step*uint32(i)))
+		at := 0
+		for _, v := range values {
+			DATA(at, v)
+			at += v.Bytes()
 		}
 		declared[name] = data
 	}
-	v := ZMM()
-	VMOVDQU32(data, v)
-	return v
+	return data
 }
 
 var declared = map[string]Mem{}
+
+// places returns sixteen numbers of 32 bits, each a step above the one before, from 0.
+func places(name string, step uint32) VecVirtual {
+	var values []Constant
+	for i := range uint32(16) {
+		values = append(values, U32(step*i))
+	}
+	v := ZMM()
+	VMOVDQU32(constant(name, values...), v)
+	return v
+}
 
 // upToRest sets k to the lowest n bits, all of them from 64 on and none below 0.
 func upToRest(n Register, k Register) {
@@ -569,18 +574,15 @@ func costs() {
 	VMOVQ(Load(Param("shift"), GP64()), shift)
 	step := ZMM()
 	VPBROADCASTD(Load(Param("step"), GP64()).(GPVirtual).As32(), step)
-	windows := GLOBL("windows", RODATA|NOPTR) // four bytes and the four before, for every four
-	for i := range 16 {
-		DATA(4*i, U32(uint32(i/4+i%4)))
-	}
-	grams := GLOBL("grams", RODATA|NOPTR) // the last byte lowest
-	for i := range 16 {
-		first := uint32(i%4 + 1)
-		DATA(4*i, U32(first<<24|(first+1)<<16|(first+2)<<8|(first+3)))
+	var windows, grams []Constant
+	for i := range uint32(16) {
+		windows = append(windows, U32(i/4+i%4)) // four bytes and the four before, for every four
+		first := i%4 + 1
+		grams = append(grams, U32(first<<24|(first+1)<<16|(first+2)<<8|(first+3))) // the last byte lowest
 	}
 	window, gram := ZMM(), ZMM()
-	VMOVDQU32(windows, window)
-	VMOVDQU32(grams, gram)
+	VMOVDQU32(constant("windows", windows...), window)
+	VMOVDQU32(constant("grams", grams...), gram)
 	factor, bit, letters, low, pair := doubles(0x9e3779b1), doubles(32), doubles(31), doubles(0xff), doubles(0xffff)
 
 	Label("block")
