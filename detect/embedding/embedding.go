@@ -46,6 +46,7 @@ const (
 	same       = 1e-5 // cosine distance below which a neighbour is taken for the row itself
 	floor      = 1e-4 // the least distance that is called typical
 	chunk      = 1024
+	ahead      = 3 // rows that are fetched before they are needed
 )
 
 // Detector finds vectors far from the reference. The zero value computes on the CPU.
@@ -353,7 +354,10 @@ func (m *model) score(s *detect.Sample, classes []*neighbourhood, first, end int
 	}
 	queries := linalg.Matrix{Cols: m.source.dim(), Data: with.vectors}
 	sets, n := with.sets[:0], 0
-	for _, row := range rows {
+	for i, row := range rows {
+		if i+ahead < len(rows) {
+			Vectors{m.source}.Soon(s, rows[i+ahead])
+		}
 		if !m.source.vector(queries.Row(n), s, row) {
 			continue
 		}

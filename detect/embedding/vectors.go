@@ -6,6 +6,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/linalg"
 )
 
 // Vectors makes the vectors that detectors of vectors compare: those of the embedding role, each dimension divided by the square
@@ -32,6 +33,13 @@ func (v Vectors) Fits(s *detect.Sample) bool { return v.fits(s) }
 // Of writes row's vector to dst, of length Dim, or reports false where it has none that can be computed with: none was given, it
 // holds a NaN or an infinity or is huge, or the text is empty. The sample must fit.
 func (v Vectors) Of(dst []float32, s *detect.Sample, row int) bool { return v.vector(dst, s, row) }
+
+// Soon says that the vector of a row will be asked for.
+func (v Vectors) Soon(s *detect.Sample, row int) {
+	if _, given := v.source.(given); given {
+		linalg.Prefetch(s.Embedding[row*s.Dim : (row+1)*s.Dim])
+	}
+}
 
 // Hashes sets hash to what the vectors of rows from first on are made from, so many as it has values: rows with equal hashes have equal vectors. Has is set to false
 // where there is no vector.

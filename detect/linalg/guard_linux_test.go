@@ -63,6 +63,7 @@ func TestKernelsStayInside(t *testing.T) {
 		k := level.kernel()
 		for _, n := range []int{8, 16, 384} {
 			row, wide := floatsAtBorder(t, n), atBorder(t, n)
+			k.prefetch(row)
 			k.norm(row)
 			k.wideNorm(row)
 			k.widen(wide, row)

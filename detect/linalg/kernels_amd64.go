@@ -219,6 +219,11 @@ func widenAVX2(dst []float64, row []float32)
 //go:noescape
 func timesAVX2(dst []float32, a []float32, b []float32)
 
+// prefetchLines asks for the cache lines of a row.
+//
+//go:noescape
+func prefetchLines(row []float32)
+
 // wordsAVX512 is wordsPortable for a multiple of 16 values.
 //
 //go:noescape

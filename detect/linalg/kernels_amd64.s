@@ -3554,6 +3554,23 @@ done:
 	VZEROUPPER
 	RET
 
+// func prefetchLines(row []float32)
+// Requires: MMX+
+TEXT ·prefetchLines(SB), NOSPLIT, $0-24
+	MOVQ row_base+0(FP), AX
+	MOVQ row_len+8(FP), CX
+	SUBQ $0x10, CX
+	JL   done
+
+line:
+	PREFETCHT0 (AX)
+	ADDQ       $0x40, AX
+	SUBQ       $0x10, CX
+	JGE        line
+
+done:
+	RET
+
 // func wordsAVX512(dst []float32, src []float32, scale float32)
 // Requires: AVX, AVX512F
 TEXT ·wordsAVX512(SB), NOSPLIT, $0-52

@@ -67,6 +67,8 @@ type kernel struct {
 	wideNorm func(row []float32) float64
 	// widen writes row to the start of dst; len(row) is a multiple of 8.
 	widen func(dst []float64, row []float32)
+	// prefetch says that a row will be read soon.
+	prefetch func(row []float32)
 	// times sets dst to a times b, value by value; len(dst) is a multiple of 8.
 	times func(dst, a, b []float32)
 	// words sets dst to src times scale, rounded to 16 bits, two in the room of a float32; len(src) is a multiple of 16. wordTiles have such pairs for a and b,

@@ -24,6 +24,7 @@ func init() {
 		wideNorm:   wideNormAVX2,
 		widen:      widenAVX2,
 		times:      timesAVX2,
+		prefetch:   prefetchLines,
 		cosines:    cosinesPortable,
 	}
 	kernels[AVX2] = &avx2

@@ -16,6 +16,7 @@ var kernels = [AVX512 + 1]*kernel{Portable: {
 	wideNorm:   wideNormPortable,
 	widen:      widenPortable,
 	times:      timesPortable,
+	prefetch:   func([]float32) {},
 	cosines:    cosinesPortable,
 }}
 

@@ -34,6 +34,7 @@ func main() {
 	wideNorm()
 	widen()
 	times()
+	prefetch()
 	words()
 	indexFrom()
 	cosines()
@@ -520,6 +521,22 @@ func times() {
 	JNZ(LabelRef("step"))
 	Label("done")
 	VZEROUPPER()
+	RET()
+}
+
+func prefetch() {
+	TEXT("prefetchLines", NOSPLIT, "func(row []float32)")
+	Pragma("noescape")
+	Doc("prefetchLines asks for the cache lines of a row.")
+	row, n := base("row"), Load(Param("row").Len(), GP64())
+	SUBQ(Imm(16), n)
+	JL(LabelRef("done"))
+	Label("line")
+	PREFETCHT0(Mem{Base: row})
+	ADDQ(Imm(64), row)
+	SUBQ(Imm(16), n)
+	JGE(LabelRef("line"))
+	Label("done")
 	RET()
 }
 
