@@ -113,7 +113,7 @@ func (m *model) findCommon(tokens *text.Tokens, n int) {
 	m.common = &trigger.Set{}
 	var features []uint64
 	for i := range n {
-		features = m.vocabulary.Append(features[:0], tokens.Row(i))
+		features = slices.DeleteFunc(m.vocabulary.Append(features[:0], tokens.Row(i)), m.common.Has) // what is common stays so
 		slices.Sort(features)
 		for _, f := range slices.Compact(features) {
 			at := f >> (64 - trigger.SetBits)

@@ -176,19 +176,26 @@ func priorOf(cases []outcome, ratio float64) prior {
 	if len(cases) == 0 {
 		return at
 	}
+	// The rate after r rows were counted, in rows of the other sample: what it is under an odd shape, and under each one tried.
+	odd, oddly := make([]float64, len(cases)), make([]float64, len(cases))
+	for i, c := range cases {
+		odd[i] = math.Exp(logCount(c.others, oddShape+c.r+1, (oddShape+1)/ratio))
+		oddly[i] = logCount(c.r, oddShape+1, oddShape)
+	}
+	smooth, odder := make([]float64, len(cases)), make([]float64, len(cases))
 	for shape := 1.0 / 64; shape <= 64; shape *= 4 {
-		for odd := 1.0 / 2; odd >= 1.0/1024; odd /= 8 {
-			p := prior{shape, odd}
+		for i, c := range cases {
+			smooth[i] = math.Exp(logCount(c.others, shape+c.r+1, (shape/c.e+1)/ratio))
+			odder[i] = math.Exp(oddly[i] - logCount(c.r, shape+1, shape/c.e))
+		}
+		for share := 1.0 / 2; share >= 1.0/1024; share /= 8 {
 			sum := 0.0
-			for _, c := range cases {
-				w := p.odds(c.r, c.e)
-				// The rate after r rows were counted, in rows of the other sample.
-				smooth := math.Exp(logCount(c.others, shape+c.r+1, (shape/c.e+1)/ratio))
-				odd := math.Exp(logCount(c.others, oddShape+c.r+1, (oddShape+1)/ratio))
-				sum += math.Log(max((smooth+w*odd)/(1+w), math.SmallestNonzeroFloat64))
+			for i := range cases {
+				w := share / (1 - share) * odder[i] // prior.odds
+				sum += math.Log(max((smooth[i]+w*odd[i])/(1+w), math.SmallestNonzeroFloat64))
 			}
 			if sum > best {
-				best, at = sum, p
+				best, at = sum, prior{shape, share}
 			}
 		}
 	}

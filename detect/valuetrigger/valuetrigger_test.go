@@ -239,3 +239,33 @@ func BenchmarkScore(b *testing.B) {
 		})
 	}
 }
+
+// What is reckoned once for many priors gives the prior that is found by reckoning it for each.
+func TestPriorIsTheLikeliest(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 5))
+	for _, n := range []int{1, 10, 300} {
+		var cases []outcome
+		for range n {
+			cases = append(cases, outcome{float64(rng.IntN(9) * rng.IntN(3)), float64(rng.IntN(6)), 0.01 + 20*rng.Float64()*rng.Float64()})
+		}
+		const ratio = 0.9
+		best, want := math.Inf(-1), prior{}
+		for shape := 1.0 / 64; shape <= 64; shape *= 4 {
+			for odd := 1.0 / 2; odd >= 1.0/1024; odd /= 8 {
+				p, sum := prior{shape, odd}, 0.0
+				for _, c := range cases {
+					w := p.odds(c.r, c.e)
+					smooth := math.Exp(logCount(c.others, shape+c.r+1, (shape/c.e+1)/ratio))
+					odd := math.Exp(logCount(c.others, oddShape+c.r+1, (oddShape+1)/ratio))
+					sum += math.Log(max((smooth+w*odd)/(1+w), math.SmallestNonzeroFloat64))
+				}
+				if sum > best {
+					best, want = sum, p
+				}
+			}
+		}
+		if got := priorOf(cases, ratio); got != want {
+			t.Errorf("%d cases: %v, want %v", n, got, want)
+		}
+	}
+}
