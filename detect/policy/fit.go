@@ -2,9 +2,11 @@ package policy
 
 import (
 	"fmt"
+	"iter"
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync"
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/calibrate"
@@ -36,10 +38,11 @@ type part struct {
 // quarters is in how many parts the reference is cut for that.
 const quarters = 4
 
-// stream is the null of clean streams of one length.
+// stream is the null of clean streams of one length, nil where they tell nothing. It is simulated when it is first asked but for the
+// longest: hardly any segment is that short and begins a source.
 type stream struct {
 	length int
-	null   *calibrate.Null
+	null   func() *calibrate.Null
 }
 
 // fitting is a detector that is being fitted. All are fitted side by side on one part of the reference after the other, so
@@ -52,7 +55,7 @@ type fitting struct {
 	kind      detect.Scores // what its scores are like
 	value     []float64     // held-out scores of the reference's rows
 	enough    bool          // parts
-	simulated [][]float64   // scores of clean streams, by their length
+	simulated []float64     // scores of clean streams, as long as there can be
 }
 
 // fit learns from a reference and calibrates on its held-out rows. Detectors for which the reference has not what they
@@ -94,14 +97,11 @@ func fit(detectors []detect.Detector, ref *detect.Sample, env detect.Env) ([]fit
 		f.holdParts()
 		return nil
 	})
-	lengths := calibrate.Lengths(ref.N / 2)
-	for round := range max(1, min(rounds, enoughRows/ref.N)) {
-		for _, c := range cuts(ref.N, 2, env.Seed+uint64(round)) {
-			others := ref.Select(c.others)
-			each((*fitting).wantsStreams, func(f *fitting, env detect.Env) error {
-				return f.simulate(ref, others, c.held, f.lengths(lengths), round == 0, env)
-			})
-		}
+	for round, c := range halves(ref.N, env.Seed) {
+		others, held := ref.Select(c.others), ref.Select(c.held)
+		each((*fitting).wantsStreams, func(f *fitting, env detect.Env) error {
+			return f.simulate(others, held, c.held, round == 0, env)
+		})
 	}
 
 	var out []fitted
@@ -109,7 +109,7 @@ func fit(detectors []detect.Detector, ref *detect.Sample, env detect.Env) ([]fit
 		if f.err != nil {
 			return nil, fmt.Errorf("detector %s: %w", f.fitted.detector.Name(), f.err)
 		}
-		if !f.out && f.calibrate(ref, lengths, env) {
+		if !f.out && f.calibrate(ref, env) {
 			f.fitted.excuses = f.mayExcuse()
 			out = append(out, *f.fitted)
 		}
@@ -132,15 +132,6 @@ func (f *fitting) wantsParts() bool {
 // wantsStreams tells that clean streams say what the scores mean: of all rows, or of those of the reference itself.
 func (f *fitting) wantsStreams() bool {
 	return f.streams() && (f.fitted.held == nil || f.mayExcuse())
-}
-
-// lengths returns how long the streams are by which rows are calibrated. What calibrates rows of the reference itself is asked beside
-// long streams only.
-func (f *fitting) lengths(all []int) []int {
-	if f.fitted.learned {
-		return all[len(all)-1:]
-	}
-	return all
 }
 
 // silent says that there is no opinion on rows: without them, those that are left have not what the detector needs.
@@ -208,48 +199,86 @@ func (f *fitting) holdParts() {
 	}
 }
 
-// piece names rows [from, from+length) of a half of the reference, held out.
-type piece struct{ from, length int }
+// halves yields halves of a reference with the other ones, and in which round it was cut.
+func halves(n int, seed uint64) iter.Seq2[int, cut] {
+	return func(yield func(int, cut) bool) {
+		for round := range max(1, min(rounds, enoughRows/n)) {
+			for _, c := range cuts(n, 2, seed+uint64(round)) {
+				if !yield(round, c) {
+					return
+				}
+			}
+		}
+	}
+}
 
 // simulate calibrates scores that depend on the stream: time and again the reference is cut in half, and each half is
 // scored as a clean stream by what was learned from the other. A half is as long a stream as a reference can be
 // made into without showing the model what it judges; the shape of such scores settles with length.
-func (f *fitting) simulate(ref, others *detect.Sample, held, lengths []int, keep bool, env detect.Env) error {
-	if f.simulated == nil {
-		f.simulated = make([][]float64, len(lengths))
-	}
+func (f *fitting) simulate(others, held *detect.Sample, rows []int, keep bool, env detect.Env) error {
 	model, err := f.fitted.detector.Fit(others, env)
 	if err != nil {
 		return err
 	}
 	if model == nil {
 		if keep {
-			f.silent(held)
+			f.silent(rows)
 		}
 		return nil
 	}
-	for at, length := range lengths {
-		longest := at == len(lengths)-1
-		for from := 0; from+length <= len(held); from += length {
-			rows := held[from : from+length]
-			if longest {
-				rows = held // which may be one longer
-			}
-			stream := detect.Once(env, piece{from, len(rows)}, func() *detect.Sample { return ref.Select(rows) })
-			scores := model.Score(stream, env).Value
-			f.simulated[at] = append(f.simulated[at], scores...)
-			if longest && keep {
-				for i, row := range rows {
-					f.value[row] = scores[i]
-				}
-			}
+	scores := model.Score(held, env).Value
+	f.simulated = append(f.simulated, scores...)
+	if keep {
+		for i, row := range rows {
+			f.value[row] = scores[i]
 		}
 	}
 	return nil
 }
 
+// shorter simulates streams of a length that halves of the reference are cut into. It returns nil where they tell nothing.
+func shorter(d detect.Detector, ref *detect.Sample, length int, env detect.Env) *calibrate.Null {
+	var scores []float64
+	for _, c := range halves(ref.N, env.Seed) {
+		env.Shared = &detect.Shared{}
+		model, err := d.Fit(ref.Select(c.others), env)
+		if model == nil || err != nil { // the same fit has given no error for the longest streams
+			continue
+		}
+		for from := 0; from+length <= len(c.held); from += length {
+			scores = append(scores, model.Score(ref.Select(c.held[from:from+length]), env).Value...)
+		}
+	}
+	return calibrate.Fit(scores)
+}
+
+// streamsOf returns the nulls of streams by rising length, the longest of which has been simulated. What calibrates rows of the
+// reference itself is asked beside long streams only.
+func (f *fitting) streamsOf(ref *detect.Sample, env detect.Env) []stream {
+	if f.simulated == nil { // nobody asks
+		return nil
+	}
+	env.Shared = nil
+	d, lengths := f.fitted.detector, calibrate.Lengths(ref.N/2)
+	last := len(lengths) - 1
+	null := calibrate.Fit(f.simulated)
+	var out []stream
+	if !f.fitted.learned {
+		for _, length := range lengths[:last] {
+			one := stream{length, sync.OnceValue(func() *calibrate.Null { return shorter(d, ref, length, env) })}
+			if null != nil || one.null() != nil {
+				out = append(out, one)
+			}
+		}
+	}
+	if null != nil {
+		out = append(out, stream{lengths[last], func() *calibrate.Null { return null }})
+	}
+	return out
+}
+
 // calibrate says what the scores mean, by what was held out and simulated; false: nothing can be said.
-func (f *fitting) calibrate(ref *detect.Sample, lengths []int, env detect.Env) bool {
+func (f *fitting) calibrate(ref *detect.Sample, env detect.Env) bool {
 	to := f.fitted
 	switch {
 	case f.tests():
@@ -263,11 +292,7 @@ func (f *fitting) calibrate(ref *detect.Sample, lengths []int, env detect.Env) b
 		to.nulls.logP(to.held, ref, f.value, env.Workers)
 		return true
 	}
-	for at, scores := range f.simulated { // none where nobody asks
-		if null := calibrate.Fit(scores); null != nil {
-			to.streams = append(to.streams, stream{f.lengths(lengths)[at], null})
-		}
-	}
+	to.streams = f.streamsOf(ref, env)
 	if to.held != nil {
 		return true
 	}
@@ -275,8 +300,9 @@ func (f *fitting) calibrate(ref *detect.Sample, lengths []int, env detect.Env) b
 		return false
 	}
 	to.held = make([]float64, ref.N)
+	null := to.streams[len(to.streams)-1].null()
 	for i, v := range f.value {
-		to.held[i] = to.streams[len(to.streams)-1].null.LogP(v)
+		to.held[i] = null.LogP(v)
 	}
 	return true
 }
@@ -339,7 +365,7 @@ func (f *fitted) score(s *detect.Sample, before detect.Memory, env detect.Env) c
 	case out.LogP != nil, len(f.streams) == 0:
 		return out
 	case f.beyond(s.N):
-		null := f.streams[len(f.streams)-1].null
+		null := f.streams[len(f.streams)-1].null()
 		aligned := calibrate.Align(null, out.Value)
 		if aligned.Unclean() >= muchPoison && f.parts != nil {
 			// Much poison hides how much there is, and does something to clean rows too, most to those that look like it:
@@ -351,13 +377,26 @@ func (f *fitted) score(s *detect.Sample, before detect.Memory, env detect.Env) c
 		out.null = aligned.LogP
 		return out
 	}
-	// The longest simulation that is not longer than the stream, or else the shortest there is.
+	out.null = f.null(s.N).LogP
+	return out
+}
+
+// null returns what the longest simulation tells that is not longer than a stream, or else the shortest there is.
+func (f *fitted) null(n int) *calibrate.Null {
 	at := 0
-	for at+1 < len(f.streams) && f.streams[at+1].length <= s.N {
+	for at+1 < len(f.streams) && f.streams[at+1].length <= n {
 		at++
 	}
-	out.null = f.streams[at].null.LogP
-	return out
+	for i := at; i >= 0; i-- {
+		if null := f.streams[i].null(); null != nil {
+			return null
+		}
+	}
+	for at++; ; at++ { // the last one is there
+		if null := f.streams[at].null(); null != nil {
+			return null
+		}
+	}
 }
 
 // joined names a sample with reference rows behind its own.
