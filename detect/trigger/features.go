@@ -193,6 +193,30 @@ func (n numbering) of(at uint32) uint32 {
 	return (uint32(block>>32) + uint32(bits.OnesCount32(uint32(block)&(1<<(at&31)-1)))) & -(set & 1)
 }
 
+// add gives all buckets a number that are not empty in a table, before any has begun.
+func (n numbering) add(table []bucket) {
+	for i := range len(table) / 32 {
+		set := uint64(0)
+		for k, b := range table[i*32 : i*32+32] {
+			used := uint64(0)
+			if b.records != 0 {
+				used = 1
+			}
+			set |= used << k
+		}
+		n[i] |= set
+	}
+}
+
+// begin numbers the buckets from first on, and returns the number after the last.
+func (n numbering) begin(first int) int {
+	for i, set := range n {
+		n[i] = uint64(first)<<32 | set
+		first += bits.OnesCount32(uint32(set))
+	}
+	return first
+}
+
 // below returns the first number that buckets from at on, a multiple of 32, can have.
 func (n numbering) below(at int) uint32 { return uint32(n[at>>5] >> 32) }
 

@@ -108,7 +108,7 @@ func (st *stream) separate(workers int) {
 			x.extract(st.tokens.Row(i))
 			rest := st.restOf(i, &x, &st.counted, g)
 			if st.sample.Text[i] != nil {
-				st.trigger[i] -= explained * (1 - float64(st.suspicions[i])) * max(0, st.trigger[i]-rest.score)
+				st.trigger[i] = st.less(i, st.trigger[i], rest.score)
 			}
 		}
 		return nil
@@ -150,17 +150,29 @@ func (st *stream) fitGroup(rows []int, workers int) *group {
 	return g
 }
 
-// restOf returns what a row's features, which x holds, say without the group, and notes how probably the row is of it.
-func (st *stream) restOf(row int, x *extractor, v *view, g *group) evidence {
-	own := st.ownPart(row)
+// belongs notes how probably a row is of the group, of whose features ratio is the likelihood; own is how much of the group it is.
+func (st *stream) belongs(row int, own, ratio float64, g *group) {
 	st.suspicions[row] = 0
 	if g.size[st.slot(row)]-own >= fewestKind {
-		ratio, _ := st.likelihood(row, own, x, v, g)
 		// What is rare is no less a group, and a feature that clean records do not have is enough.
 		p := min(float64(st.suspects[row]), 0.999)
 		st.suspicions[row] = float32(1 / (1 + math.Exp(-ratio-max(0, math.Log(p/(1-p)/doubtful)))))
 	}
+}
+
+// restOf returns what a row's features, which x holds, say without the group, and notes how probably the row is of it.
+func (st *stream) restOf(row int, x *extractor, v *view, g *group) evidence {
+	own, ratio := st.ownPart(row), 0.0
+	if g.size[st.slot(row)]-own >= fewestKind {
+		ratio, _ = st.likelihood(row, own, x, v, g)
+	}
+	st.belongs(row, own, ratio, g)
 	return st.evidence(row, v.rest, x)
+}
+
+// less returns a trigger score less what is explained away: all that is more than the rest, as far as the row is not of the group.
+func (st *stream) less(row int, score, rest float64) float64 {
+	return score - explained*(1-float64(st.suspicions[row]))*max(0, score-rest)
 }
 
 // newGroup returns a group of nobody; rows is the number of records per slot.

@@ -59,41 +59,51 @@ func (st *stream) view(row int) *view {
 func (st *stream) judge(j *judged, workers int) {
 	s := st.sample
 	st.suspects = make([]float32, s.N)
+	// note keeps what is known of a row, whose features x holds, before anything is explained away, and tells whether it is suspicious.
+	note := func(i int, e evidence, x *extractor, v *view) bool {
+		j.plain[i] = e.score
+		if st.referenceRows > 0 && st.own != nil && st.own[i] >= 0 {
+			j.association[i] = e.drag * math.Sqrt(st.surprise(i)+agreeing)
+		}
+		if e.peak < beyond {
+			return false
+		}
+		st.suspects[i] = st.suspicion(i, x, v)
+		return true
+	}
 	found := eachWorker(len(st.unique.rows), workers, func(from, to int) bool {
 		x := st.extractor()
 		found := false
 		for _, i := range st.unique.rows[from:to] {
 			x.extract(st.tokens.Row(i))
-			if st.evidence(i, st.counted.weights, &x).peak >= beyond {
-				st.suspects[i] = st.suspicion(i, &x, &st.counted)
-				found = true
-			}
+			found = note(i, st.evidence(i, st.counted.weights, &x), &x, &st.counted) || found
 		}
 		return found
 	})
 	var g *group
+	var prospects []prospect
 	if slices.Contains(found, true) {
 		g = st.fitGroup(st.unique.rows, workers)
+		prospects = st.others.prospects()
 	}
 	eachWorker(s.N, workers, func(from, to int) any {
 		x := st.extractor()
 		for i := from; i < to; i++ {
-			if first := st.unique.first[i]; s.Text[i] == nil || first >= 0 && int(first) != i {
+			v := st.view(i)
+			if first := st.unique.first[i]; s.Text[i] == nil || first >= 0 && int(first) != i || v == &st.counted && g == nil {
 				continue
 			}
 			x.extract(st.tokens.Row(i))
-			v := st.view(i)
-			e := st.evidence(i, v.weights, &x)
-			if g != nil {
-				if v == st.others && e.peak >= beyond {
-					st.suspects[i] = st.suspicion(i, &x, v)
-				}
-				rest := st.restOf(i, &x, v, g)
-				e.score -= explained * (1 - float64(st.suspicions[i])) * max(0, e.score-rest.score)
-			}
-			j.plain[i] = e.score
-			if st.referenceRows > 0 && st.own != nil && st.own[i] >= 0 {
-				j.association[i] = e.drag * math.Sqrt(st.surprise(i)+agreeing)
+			switch {
+			case g == nil:
+				note(i, st.evidence(i, v.weights, &x), &x, v)
+			case v == &st.counted:
+				j.plain[i] = st.less(i, j.plain[i], st.restOf(i, &x, v, g).score)
+			default:
+				e, rest, ratio := st.foresee(i, prospects, &x)
+				note(i, e, &x, v)
+				st.belongs(i, 0, ratio, g)
+				j.plain[i] = st.less(i, e.score, rest)
 			}
 		}
 		return nil
@@ -107,4 +117,49 @@ func (st *stream) judge(j *judged, workers int) {
 		}
 	}
 	st.suspects = nil // nothing is left to be explained away
+}
+
+// prospect is all that a feature says of a record that is not counted, where something is explained away: what is asked for at
+// once lies in one place.
+type prospect struct {
+	weight
+	rest  uint16 // as weight.peak, and weight.mean, without the group
+	usual int16
+	ratio int16 // for the group, in ratioUnit
+}
+
+// ratioUnit gives the logarithm of detect.Enough, which no ratio exceeds, room in 16 bits.
+const ratioUnit = 1.0 / 2048
+
+// prospects returns those of a view's features, per bucket and slot.
+func (v *view) prospects() []prospect {
+	out := make([]prospect, len(v.weights))
+	for at, w := range v.weights {
+		rest := v.rest[at]
+		out[at] = prospect{weight: w, rest: rest.peak, usual: rest.mean, ratio: int16(math.Round(v.ratios[at] / ratioUnit))}
+	}
+	return out
+}
+
+// foresee returns what the features of a row that is not counted, which x holds, say of it: all evidence, the score without the group, and the
+// logarithm of their likelihood in the group.
+func (st *stream) foresee(row int, prospects []prospect, x *extractor) (e evidence, rest, ratio float64) {
+	if len(x.index) == 0 {
+		return evidence{}, 0, 0
+	}
+	prospects = prospects[st.slot(row):]
+	var peak, drag, other uint16
+	var sum, usual, ratios int
+	for _, at := range x.index {
+		p := &prospects[int(at)*st.slots]
+		peak = max(peak, p.peak)
+		drag = max(drag, p.drag)
+		other = max(other, p.rest)
+		sum += int(p.mean)
+		usual += int(p.usual)
+		ratios += int(p.ratio)
+	}
+	e = evidence{peak: float64(peak) * peakUnit, drag: float64(drag) * peakUnit}
+	e.score = st.together(row, peak, sum, len(x.index))
+	return e, st.together(row, other, usual, len(x.index)), float64(ratios) * ratioUnit / repeated
 }

@@ -49,9 +49,9 @@ type model struct {
 	sample    *detect.Sample
 	labels    *labels.Model // nil without labels
 	functions *functions
-	count     func() []uint32 // of reference records that have a feature, in a table of the largest size; made when first asked
-	rows      int             // distinct records counted
-	tokens    int             // of those records
+	count     func() []known // counted when first asked
+	rows      int            // distinct records counted
+	tokens    int            // of those records
 }
 
 // Fit implements detect.Detector.
@@ -75,7 +75,7 @@ func modelOf(reference *detect.Sample, env detect.Env) *model {
 		m.functions = functionsOf(reference, env)
 		rows := distinctRows(reference.N, tokens, nil)
 		m.rows, m.tokens = len(rows.rows), rows.tokens
-		m.count = sync.OnceValue(func() []uint32 {
+		m.count = sync.OnceValue(func() []known {
 			return countFeatures(tokens, rows, largest, m.functions, min(env.Workers, mostTables))
 		})
 		return m
@@ -166,7 +166,11 @@ func rowKey(tokens *text.Tokens, own []int8, row int) uint64 {
 	return key
 }
 
-func countFeatures(tokens *text.Tokens, rows distinct, size tableSize, f *functions, workers int) []uint32 {
+// known tells how many distinct records of the reference have a feature: n, more than none, have that of the bucket at in a table of the
+// largest size.
+type known struct{ at, n uint32 }
+
+func countFeatures(tokens *text.Tokens, rows distinct, size tableSize, f *functions, workers int) []known {
 	type bucket struct{ row, n uint32 }
 	tables := eachWorker(len(rows.rows), workers, func(from, to int) []bucket {
 		table := make([]bucket, size.buckets())
@@ -182,26 +186,25 @@ func countFeatures(tokens *text.Tokens, rows distinct, size tableSize, f *functi
 		}
 		return table
 	})
-	count := make([]uint32, size.buckets())
-	for _, table := range tables {
-		for at := range count {
-			count[at] += table[at].n
+	var out []known
+	for at := range size.buckets() {
+		n := uint32(0)
+		for _, table := range tables {
+			n += table[at].n
+		}
+		if n > 0 {
+			out = append(out, known{uint32(at), n})
 		}
 	}
-	return count
+	return out
 }
 
-// folded returns what counts of the largest size say of a bucket of a smaller one.
-func folded(count []uint32, size tableSize, at int) (sum uint32) {
-	bits, from := largest.words-size.words, at
-	if words := 1 << size.words; at >= words {
-		bits = largest.others - size.others
-		from = 1<<largest.words>>bits + at - words
+// fold returns which bucket of a smaller table has what is in one of the largest.
+func (s tableSize) fold(at uint32) uint32 {
+	if words := uint32(1) << largest.words; at >= words {
+		return 1<<s.words + (at-words)>>(largest.others-s.others)
 	}
-	for _, n := range count[from<<bits : (from+1)<<bits] {
-		sum += n
-	}
-	return sum
+	return at >> (largest.words - s.words)
 }
 
 // eachWorker cuts n rows into one run per worker and returns what each made.
@@ -426,16 +429,16 @@ func (m *model) observe(s *detect.Sample, env detect.Env) *stream {
 		most.others--
 	}
 	st.size = tableFor(max(st.unique.tokens, m.tokens), most)
-	var known []uint32
+	var reference []known
 	if s != m.sample {
-		known, st.referenceRows = m.count(), m.rows
+		reference, st.referenceRows = m.count(), m.rows
 	}
 	counted := st.count(st.unique.rows, st.size.buckets(), (*extractor).features, min(env.Workers, mostTables))
 	var words []counts
 	if st.others != nil {
 		words = st.count(all.rows, 1<<st.size.words, (*extractor).words, min(env.Workers, mostTables))
 	}
-	st.number(counted, words, known)
+	st.number(counted, words, reference)
 	st.findInserted(st.unique, env.Workers)
 	st.slots = max(1, st.groups)
 	if slices.ContainsFunc(st.own, func(g int8) bool { return g < 0 }) {
@@ -505,32 +508,19 @@ func (st *stream) count(rows []int, buckets int, features func(x *extractor, row
 
 // number numbers the buckets in which there is something, of stream or reference, from 1 on, and keeps these only, words first. Number 0 is that of all
 // others. Few are in use where texts repeat each other, and what lies close together is quickly found.
-func (st *stream) number(counted, words []counts, known []uint32) {
-	buckets := st.size.buckets()
-	st.numbers = make(numbering, buckets/32)
-	used := func(parts []counts, at int) bool {
-		for _, p := range parts {
-			if p.table[at].n() > 0 {
-				return true
-			}
-		}
-		return false
+func (st *stream) number(counted, words []counts, reference []known) {
+	st.numbers = make(numbering, st.size.buckets()/32)
+	for _, k := range reference {
+		at := st.size.fold(k.at)
+		st.numbers[at>>5] |= 1 << (at & 31)
 	}
-	n := 1
-	for block := range st.numbers {
-		set := uint32(0)
-		for k := range 32 {
-			at := block<<5 + k
-			if used(counted, at) || at < 1<<st.size.words && used(words, at) || known != nil && folded(known, st.size, at) > 0 {
-				set |= 1 << k
-			}
-		}
-		st.numbers[block] = uint64(n)<<32 | uint64(set)
-		n += bits.OnesCount32(set)
+	for _, p := range slices.Concat(counted, words) {
+		st.numbers.add(p.table)
 	}
+	n := st.numbers.begin(1)
 	st.reference = make([]uint32, n)
-	if known != nil {
-		st.numbers.each(func(at, k int) { st.reference[k] = folded(known, st.size, at) })
+	for _, k := range reference {
+		st.reference[st.numbers.of(st.size.fold(k.at))] += k.n
 	}
 	st.counts = st.settle(counted, n)
 	if words != nil {
@@ -793,12 +783,20 @@ func (st *stream) evidence(row int, weights []weight, x *extractor) evidence {
 		drag = max(drag, w.drag)
 		sum += int(w.mean)
 	}
-	e := evidence{peak: float64(peak) * peakUnit, drag: float64(drag) * peakUnit}
-	e.score = e.peak + float64(sum)*meanUnit/(together*math.Sqrt(float64(len(x.index))))
-	if st.own != nil && st.own[row] >= 0 {
-		e.score += surprising * st.surprise(row)
+	return evidence{
+		score: st.together(row, peak, sum, len(x.index)),
+		peak:  float64(peak) * peakUnit,
+		drag:  float64(drag) * peakUnit,
 	}
-	return e
+}
+
+// together returns the trigger score of a row with so many features, of which the strongest and all together say so much.
+func (st *stream) together(row int, peak uint16, sum, features int) float64 {
+	score := float64(peak)*peakUnit + float64(sum)*meanUnit/(together*math.Sqrt(float64(features)))
+	if st.own != nil && st.own[row] >= 0 {
+		score += surprising * st.surprise(row)
+	}
+	return score
 }
 
 // surprise returns −log p(own label | text) of a row with a label that the model knows.
