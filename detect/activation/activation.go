@@ -23,7 +23,7 @@
 // A row scores the largest, over partings, of that product times where it stands between the centres, 0 at the large part's and 1 at
 // the small one's. Scores are learned from the stream and calibrated in it.
 //
-// Cost: fixed for the search (2,048 rows of a class), and ten products and twenty distances in ten dimensions per row. Evidence: the part's
+// Cost: fixed for the search (2,048 rows of a class), and where it finds a parting ten products and twenty distances in ten dimensions per row. Evidence: the part's
 // size and silhouette, its share in the reference and in other classes.
 package activation
 

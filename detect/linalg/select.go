@@ -59,7 +59,7 @@ func smallest(values []float64, k int) (bar float64, ties int) {
 }
 
 // mostLeft is how many of the largest values are found one by one.
-const mostLeft = 8
+const mostLeft = 12
 
 // allButFew is smallest where fewer than mostLeft values are larger; the bar is NaN where that decides.
 func allButFew(values []float64, k int) (bar float64, ties int) {

@@ -62,7 +62,9 @@ func TestSets(t *testing.T) {
 		}
 		var engines []Engine
 		for _, level := range Levels() {
-			engines = append(engines, CPU{Level: level})
+			if !testing.Short() || level == Levels()[len(Levels())-1] { // levels differ by arithmetic alone
+				engines = append(engines, CPU{Level: level})
+			}
 		}
 		for at, engine := range append(engines, other{}) {
 			got, err := LoadSets(engine, points, sets, kind)

@@ -121,8 +121,8 @@ func TestWords(t *testing.T) {
 // of any length.
 func TestWordsDecideNothing(t *testing.T) {
 	rng := rand.New(rand.NewPCG(33, 34))
-	for trial := range 60 {
-		cols, rows := []int{1, 7, 16, 64, 100, 384, 1000}[trial%7], 1+rng.IntN(1500)
+	for trial := range 35 {
+		cols, rows := []int{1, 7, 16, 64, 100, 384, 1000}[trial%7], 1+rng.IntN(1200)
 		spread := []float64{1, 0.1, 1e-3, 1e-6, 0}[trial%5]
 		draw := func(n int) Matrix {
 			m := Matrix{n, cols, make([]float32, n*cols)}
@@ -147,7 +147,7 @@ func TestWordsDecideNothing(t *testing.T) {
 			}
 			return m
 		}
-		points, queries, k := draw(rows), draw(150), 1+rng.IntN(70)
+		points, queries, k := draw(rows), draw(110), 1+rng.IntN(70)
 		index, err := CPU{}.Load(points, Cosine)
 		if err != nil {
 			t.Fatal(err)
