@@ -2,7 +2,6 @@ package trigger
 
 import (
 	"math/bits"
-	"slices"
 
 	"github.com/tasterhq/taster/detect/text"
 )
@@ -66,9 +65,15 @@ func (v *Vocabulary) Rare(set *Set) *Rare {
 func (r *Rare) Append(dst []uint64, row []text.Token) []uint64 {
 	n := len(row)
 	if rareKernel == nil || n == 0 || n > mostFast {
-		first := len(dst)
+		kept := len(dst)
 		dst = r.vocabulary.Append(dst, row)
-		return dst[:first+len(slices.DeleteFunc(dst[first:], r.set.Has))]
+		// Which are rare cannot be foretold.
+		for _, f := range dst[kept:] {
+			dst[kept] = f
+			at := f >> (64 - SetBits)
+			kept += int(^r.set.bits[at/64] >> (at % 64) & 1)
+		}
+		return dst[:kept]
 	}
 	found, parts := rareKernel((*uint32)(&row[0]), n, &r.functions[0], &r.set.bits[0], &r.parts[8], &r.found[0], &r.codes[0])
 	add := func(feature uint64, code uint32) {
