@@ -2,7 +2,9 @@ package parquet
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/tasterhq/taster/schema/finding"
 	"github.com/tasterhq/taster/schema/record"
+	"github.com/tasterhq/taster/sink/parquet/pages"
 )
 
 // run is the rows [from, to) of one batch. at is the number, within the segment, of the batch's row 0.
@@ -27,7 +30,7 @@ type group struct {
 }
 
 // split cuts what of a segment got verdict v into row groups of bounded size. Rows that lie side by side and stay
-// together are one run, so that a batch that goes one way as a whole is never copied.
+// together are one run.
 func split(seg *record.Segment, dec *record.Decision, v finding.Verdict, maxRows int, maxBytes int64) []group {
 	var groups []group
 	var now group
@@ -76,42 +79,23 @@ func split(seg *record.Segment, dec *record.Decision, v finding.Verdict, maxRows
 	return groups
 }
 
-// own returns the chunks of one of the record's own columns for a row group.
-//
-// A batch that stays whole is taken as it is. Parts are copied together, once for a batch: cheaper to write than many
-// small slices, and Arrow's writer takes the wrong rows from a slice of fixed-size lists.
-func (g group) own(column int, mem memory.Allocator) ([]arrow.Array, error) {
-	var chunks []arrow.Array
-	for i := 0; i < len(g.runs); {
-		b := g.runs[i].batch
-		arr := b.Records.Column(column)
-		if r := g.runs[i]; r.from == 0 && r.to == arr.Len() && arr.Data().Offset() == 0 {
-			arr.Retain()
-			chunks = append(chunks, arr)
-			i++
-			continue
-		}
-		var parts []arrow.Array
-		for ; i < len(g.runs) && g.runs[i].batch == b; i++ {
-			parts = append(parts, array.NewSlice(arr, int64(g.runs[i].from), int64(g.runs[i].to)))
-		}
-		joined, err := array.Concatenate(parts, mem)
-		for _, p := range parts {
-			p.Release()
-		}
-		if err != nil {
-			release(chunks)
-			return nil, err
-		}
-		chunks = append(chunks, joined)
-	}
-	return chunks, nil
+// partOf is what a row group has of one batch.
+type partOf struct {
+	batch  *record.Batch
+	ranges []pages.Range
 }
 
-func release(arrs []arrow.Array) {
-	for _, a := range arrs {
-		a.Release()
+// batches returns the rows of a group by batch.
+func (g group) batches() []partOf {
+	var out []partOf
+	for _, r := range g.runs {
+		if len(out) == 0 || out[len(out)-1].batch != r.batch {
+			out = append(out, partOf{batch: r.batch})
+		}
+		last := &out[len(out)-1]
+		last.ranges = append(last.ranges, pages.Range{From: r.from, To: r.to})
 	}
+	return out
 }
 
 // provenanceBuilder makes the taster_ columns of row groups. Columns of few different values are built as indexes
@@ -310,6 +294,7 @@ func (p *provenanceBuilder) reasons(g group) arrow.Array {
 	b := array.NewListBuilderWithField(p.mem, reasonsList.ElemField())
 	defer b.Release()
 	values := b.ValueBuilder().(*array.StringBuilder)
+	next := rising(p.decision.Reasons)
 	b.Reserve(g.rows)
 	for _, r := range g.runs {
 		for i := r.from; i < r.to; i++ {
@@ -318,7 +303,7 @@ func (p *provenanceBuilder) reasons(g group) arrow.Array {
 				values.Append(string(r.batch.Refused[i].Code))
 				continue
 			}
-			for _, code := range p.decision.Reasons[r.at+i] {
+			for _, code := range next(r.at + i) {
 				values.Append(string(code))
 			}
 		}
@@ -336,6 +321,7 @@ func (p *provenanceBuilder) findings(g group) arrow.Array {
 		numbers[i] = entry.FieldBuilder(1 + i).(*array.Float64Builder)
 	}
 	evidence := entry.FieldBuilder(4).(*array.StringBuilder)
+	next := rising(p.decision.Findings)
 	b.Reserve(g.rows)
 	for _, r := range g.runs {
 		for i := r.from; i < r.to; i++ {
@@ -353,7 +339,7 @@ func (p *provenanceBuilder) findings(g group) arrow.Array {
 				}
 				continue
 			}
-			for _, f := range p.decision.Findings[r.at+i] {
+			for _, f := range next(r.at + i) {
 				entry.Append(true)
 				detector.Append(valid(f.Detector))
 				for j, x := range [3]float64{f.Score, f.PValue, f.Threshold} {
@@ -368,6 +354,20 @@ func (p *provenanceBuilder) findings(g group) arrow.Array {
 		}
 	}
 	return b.NewArray()
+}
+
+// rising returns what a sparse map has for a row, for rows that are asked for in rising order.
+func rising[T any](of map[int][]T) func(row int) []T {
+	rows := slices.Sorted(maps.Keys(of))
+	return func(row int) []T {
+		for len(rows) > 0 && rows[0] < row {
+			rows = rows[1:]
+		}
+		if len(rows) == 0 || rows[0] != row {
+			return nil
+		}
+		return of[row]
+	}
 }
 
 // faultPlace says where a refused message is at fault: "/items/price byte 17".

@@ -12,6 +12,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/tasterhq/taster/sink/parquet/pages"
 )
 
 // content is the digest of plaintext that manifests hold: the same for the same rows, whatever the batches, row
@@ -36,7 +38,7 @@ func (c *content) add(column int, arr arrow.Array) error {
 	if err != nil {
 		return err
 	}
-	c.write(column, values, arr.Len())
+	c.write(column, values, 0, arr.Len())
 	return nil
 }
 
@@ -48,15 +50,15 @@ func (c *content) encoder(column int, arr arrow.Array) (rangeEncoder, error) {
 	return values, nil
 }
 
-// write appends the values [0, n) to a column.
-func (c *content) write(column int, values rangeEncoder, n int) {
+// write appends the values [from, end) to a column.
+func (c *content) write(column int, values rangeEncoder, from, end int) {
 	buf := contentBuffers.Get().(*[]byte)
 	defer contentBuffers.Put(buf)
 	h := c.columns[column]
 	const full, most = 32 << 10, 512
 	step := 1 // rows at a time: as many as filled the buffer well until now
-	for from := 0; from < n; {
-		to := min(from+step, n)
+	for from < end {
+		to := min(from+step, end)
 		*buf = values((*buf)[:0], from, to)
 		h.Write(*buf)
 		switch {
@@ -86,7 +88,7 @@ type hashing struct {
 // hashed is a column's next values.
 type hashed struct {
 	column int
-	arr    arrow.Array
+	rows   pages.Rows
 	values rangeEncoder
 }
 
@@ -102,7 +104,7 @@ func beginContent(s *arrow.Schema) *hashing {
 			if h.err == nil {
 				h.err = h.hash(one)
 			}
-			one.arr.Release()
+			one.rows.Array.Release()
 		}
 	}()
 	return h
@@ -111,19 +113,21 @@ func beginContent(s *arrow.Schema) *hashing {
 // hash is content.write; a panic would end the process here.
 func (h *hashing) hash(one hashed) (err error) {
 	defer guard(&err, "hash column "+h.names[one.column])
-	h.write(one.column, one.values, one.arr.Len())
+	for _, r := range one.rows.Ranges {
+		h.write(one.column, one.values, r.From, r.To)
+	}
 	return nil
 }
 
-// add has an array added to a column. Its encoder is made here and not beside the caller: Arrow counts an array's nulls
+// add has rows added to a column. Their array's encoder is made here and not beside the caller: Arrow counts an array's nulls
 // when it is first asked for them, and writes the number down.
-func (h *hashing) add(column int, arr arrow.Array) error {
-	values, err := h.encoder(column, arr)
+func (h *hashing) add(column int, rows pages.Rows) error {
+	values, err := h.encoder(column, rows.Array)
 	if err != nil {
 		return err
 	}
-	arr.Retain()
-	h.columns <- hashed{column, arr, values}
+	rows.Array.Retain()
+	h.columns <- hashed{column, rows, values}
 	return nil
 }
 

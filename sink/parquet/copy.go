@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/tasterhq/taster/schema/finding"
+	"github.com/tasterhq/taster/sink/parquet/pages"
 )
 
 // ErrColumns says that a file has other columns than the copy, or other columns with a key of their own. Its rows
@@ -147,13 +148,13 @@ func (c *Copier) flush(ctx context.Context) error {
 			return err
 		}
 	}
-	err := c.file.group(c.heldRows, func(column int) ([]arrow.Array, error) {
-		chunks := make([]arrow.Array, len(c.held))
+	err := c.file.group(c.heldRows, func(column int) ([]pages.Rows, error) {
+		rows := make([]pages.Rows, len(c.held))
 		for i, batch := range c.held {
-			chunks[i] = batch.Column(column)
-			chunks[i].Retain()
+			rows[i] = pages.All(batch.Column(column))
+			rows[i].Array.Retain()
 		}
-		return chunks, nil
+		return rows, nil
 	})
 	if err != nil {
 		return err

@@ -119,7 +119,11 @@ func withTimes(batch arrow.RecordBatch, fields []arrow.Field) (arrow.RecordBatch
 		return nil, fmt.Errorf("%w: %d columns were read, want %d", ErrBroken, batch.NumCols(), len(fields))
 	}
 	columns := make([]arrow.Array, 0, len(fields))
-	defer func() { release(columns) }()
+	defer func() {
+		for _, c := range columns {
+			c.Release()
+		}
+	}()
 	for i, f := range fields {
 		data, err := timed(batch.Column(i).Data(), f.Type)
 		if err != nil {

@@ -111,12 +111,21 @@ func Write(ctx context.Context, out io.Writer, name string, seg *record.Segment,
 		if err := ctx.Err(); err != nil {
 			return w, err
 		}
-		err := f.group(g.rows, func(column int) ([]arrow.Array, error) {
-			chunks, err := columnOf(g, column, own, p)
-			for _, c := range chunks {
-				err = errors.Join(err, digest.add(column, c))
+		batches := g.batches()
+		err := f.group(g.rows, func(column int) (rows []pages.Rows, err error) {
+			if column < own {
+				for _, b := range batches {
+					arr := b.batch.Records.Column(column)
+					arr.Retain()
+					rows = append(rows, pages.Rows{Array: arr, Ranges: b.ranges})
+				}
+			} else {
+				rows = []pages.Rows{pages.All(columnBeside(g, column-own, p))}
 			}
-			return chunks, err
+			for _, r := range rows {
+				err = errors.Join(err, digest.add(column, r))
+			}
+			return rows, err
 		})
 		if err != nil {
 			return w, err
@@ -133,19 +142,15 @@ func Write(ctx context.Context, out io.Writer, name string, seg *record.Segment,
 	return w, nil
 }
 
-// columnOf returns the arrays of a column of a row group, of which the record's own come first.
-func columnOf(g group, column, own int, p *provenanceBuilder) ([]arrow.Array, error) {
-	if column < own {
-		return g.own(column, p.mem)
-	}
-	column -= own
+// columnBeside returns a column of a row group that is not one of the record's own.
+func columnBeside(g group, column int, p *provenanceBuilder) arrow.Array {
 	if p.verdict == finding.Rejected {
 		if column < len(refusal) {
-			return []arrow.Array{refusals(g, column, p.mem)}, nil
+			return refusals(g, column, p.mem)
 		}
 		column -= len(refusal)
 	}
-	return []arrow.Array{p.column(g, column)}, nil
+	return p.column(g, column)
 }
 
 // columnsOf returns the fields of a file, and how many of them are the record's own.
@@ -175,10 +180,10 @@ type output struct {
 	groups  int
 }
 
-// group writes one row group. column returns the arrays of a column, and is asked for several at the same time: column
-// chunks are encoded side by side and written in order. No more of them are held, as arrays or encoded, than there are
-// cores to encode them, and one.
-func (f *output) group(rows int, column func(i int) ([]arrow.Array, error)) error {
+// group writes one row group. column returns the rows of a column, whose arrays are released then, and is asked for
+// several at the same time: column chunks are encoded side by side and written in order. No more of them are held
+// than there are cores to encode them, and one.
+func (f *output) group(rows int, column func(i int) ([]pages.Rows, error)) error {
 	type result struct {
 		encoded *pages.Column
 		err     error
@@ -194,12 +199,16 @@ func (f *output) group(rows int, column func(i int) ([]arrow.Array, error)) erro
 		if stopped.Load() {
 			return r
 		}
-		chunks, err := column(i)
-		defer release(chunks)
+		rows, err := column(i)
+		defer func() {
+			for _, one := range rows {
+				one.Array.Release()
+			}
+		}()
 		if err != nil {
 			return result{err: err}
 		}
-		r.encoded, r.err = f.Encode(f.groups, i, chunks)
+		r.encoded, r.err = f.Encode(f.groups, i, rows)
 		return r
 	}
 	workers := min(runtime.GOMAXPROCS(0), len(f.columns))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 	"sort"
 	"sync"
 
@@ -142,8 +143,20 @@ func (c *Column) Release() {
 // encoders keep their buffers from one column chunk to the next.
 var encoders = sync.Pool{New: func() any { return new(encoder) }}
 
-// Encode encodes one column of the row group that comes after so many, from arrays that together have its rows.
-func (w *Writer) Encode(group, column int, chunks []arrow.Array) (*Column, error) {
+// Rows are rows of an array, in ranges that rise. They are written from where they are.
+type Rows struct {
+	Array  arrow.Array
+	Ranges []Range
+}
+
+// Range is the rows [From, To).
+type Range struct{ From, To int }
+
+// All returns all rows of an array.
+func All(arr arrow.Array) Rows { return Rows{arr, []Range{{0, arr.Len()}}} }
+
+// Encode encodes one column of the row group that comes after so many, whose rows are these together.
+func (w *Writer) Encode(group, column int, rows []Rows) (*Column, error) {
 	if group > math.MaxInt16 {
 		return nil, errors.New("too many row groups")
 	}
@@ -151,7 +164,7 @@ func (w *Writer) Encode(group, column int, chunks []arrow.Array) (*Column, error
 	for _, l := range w.leaves[column] {
 		e := encoders.Get().(*encoder)
 		c.encoders = append(c.encoders, e)
-		one, err := e.encode(w, l, group, chunks)
+		one, err := e.encode(w, l, group, rows)
 		if err != nil {
 			c.Release()
 			return nil, fmt.Errorf("column %s: %w", l.desc.Path(), err)
@@ -192,12 +205,12 @@ type encoder struct {
 // errLarge says that a dictionary has outgrown its page.
 var errLarge = errors.New("a dictionary too large")
 
-func (e *encoder) encode(w *Writer, l *leaf, group int, chunks []arrow.Array) (chunk, error) {
+func (e *encoder) encode(w *Writer, l *leaf, group int, rows []Rows) (chunk, error) {
 	e.leaf, e.w, e.group = l, w, group
 	defer func() { e.leaf, e.w, e.sums = nil, nil, nil }()
 	if l.dictionary {
 		e.index.reset(l.layout, int(w.props.DictionaryPageSizeLimit()))
-		err := e.pages(chunks, w.props.DictionaryIndexEncoding())
+		err := e.pages(rows, w.props.DictionaryIndexEncoding())
 		switch {
 		case errors.Is(err, errLarge) || err == nil && len(e.index.plain) == 0:
 		case err != nil:
@@ -211,12 +224,12 @@ func (e *encoder) encode(w *Writer, l *leaf, group int, chunks []arrow.Array) (c
 	if l.delta {
 		how = pq.Encodings.DeltaBinaryPacked
 	}
-	err := e.pages(chunks, how)
+	err := e.pages(rows, how)
 	return e.done, err
 }
 
 // pages makes the data pages.
-func (e *encoder) pages(chunks []arrow.Array, how pq.Encoding) error {
+func (e *encoder) pages(rows []Rows, how pq.Encoding) error {
 	e.done = chunk{leaf: e.leaf, group: e.group, encoding: how}
 	e.out, e.first = e.out[:0], e.first[:0]
 	if e.summed {
@@ -225,22 +238,36 @@ func (e *encoder) pages(chunks []arrow.Array, how pq.Encoding) error {
 	e.begin()
 	most := int(e.w.props.DataPageSize())
 	size := 0
-	for _, arr := range chunks {
-		for from, n := 0, arr.Len(); from < n; {
-			// As many rows as fill the page, and one at least.
-			to := from + sort.Search(n-from, func(i int) bool { return size+e.sizeOf(arr, from, from+i+1) > most })
-			if to == from && e.entries == 0 {
-				to++
+	if e.codec == nil && e.done.encoding == pq.Encodings.Plain { // then it is known how much there will be
+		all := 0
+		for _, r := range rows {
+			for _, at := range r.Ranges {
+				all += e.sizeOf(r.Array, at.From, at.To)
 			}
-			if to > from {
-				size += e.sizeOf(arr, from, to)
-				e.walk(0, arr, from, to, 0, 0, 0)
-			}
-			if from = to; from < n {
-				if err := e.page(); err != nil {
-					return err
+		}
+		e.out = slices.Grow(e.out, all+all/64+4096)
+	}
+	for _, r := range rows {
+		for _, at := range r.Ranges {
+			for from := at.From; from < at.To; {
+				// As many rows as fill the page, and one at least.
+				to := at.To
+				if size+e.sizeOf(r.Array, from, to) > most {
+					to = from + sort.Search(to-from, func(i int) bool { return size+e.sizeOf(r.Array, from, from+i+1) > most })
+					if to == from && e.entries == 0 {
+						to++
+					}
 				}
-				size = 0
+				if to > from {
+					size += e.sizeOf(r.Array, from, to)
+					e.walk(0, r.Array, from, to, 0, 0, 0)
+				}
+				if from = to; from < at.To {
+					if err := e.page(); err != nil {
+						return err
+					}
+					size = 0
+				}
 			}
 		}
 	}

@@ -162,7 +162,7 @@ func writeAll(t testing.TB, schema *arrow.Schema, groups [][][]arrow.Array, prop
 		}
 		w.Begin(rows)
 		for i, chunks := range columns {
-			c, err := w.Encode(g, i, chunks)
+			c, err := w.Encode(g, i, inPieces(chunks, i))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -178,6 +178,22 @@ func writeAll(t testing.TB, schema *arrow.Schema, groups [][][]arrow.Array, prop
 		t.Fatal(err)
 	}
 	return out.Bytes()
+}
+
+// inPieces cuts arrays into ranges of rows, as many and as long as it comes.
+func inPieces(chunks []arrow.Array, seed int) []Rows {
+	rng := rand.New(rand.NewPCG(uint64(seed), 3))
+	var out []Rows
+	for _, arr := range chunks {
+		r := Rows{Array: arr}
+		for from := 0; from < arr.Len(); {
+			to := min(from+1+rng.IntN(1+rng.IntN(100)), arr.Len())
+			r.Ranges = append(r.Ranges, Range{from, to})
+			from = to
+		}
+		out = append(out, r)
+	}
+	return out
 }
 
 // byArrow writes the same with arrow-go's writer, which is the reference.
@@ -511,7 +527,7 @@ func TestOrder(t *testing.T) {
 	}
 	b := array.NewInt64Builder(memory.DefaultAllocator)
 	b.Append(1)
-	arr := []arrow.Array{b.NewArray()}
+	arr := []Rows{All(b.NewArray())}
 	for _, wrong := range [][2]int{{0, 1}, {1, 0}} {
 		w, err := NewWriter(io.Discard, schema, layout, props, nil)
 		if err != nil {
