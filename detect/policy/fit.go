@@ -162,6 +162,7 @@ func (f *fitting) holdOut(others, held *detect.Sample, rows []int, env detect.En
 	for i, row := range rows {
 		to[row] = scores[i]
 	}
+	f.kind.Explain = nil // holds the model, and what that was fitted to
 	return nil
 }
 
@@ -176,7 +177,9 @@ func (f *fitting) part(others, held *detect.Sample, rows []int, env detect.Env) 
 		f.fitted.parts, f.enough = nil, true
 		return nil
 	}
-	f.fitted.parts = append(f.fitted.parts, part{model, held})
+	if parts := f.fitted.parts; len(parts) == 0 || parts[0].insert.N < enoughKnown {
+		f.fitted.parts = append(parts, part{model, held})
+	} // else the first one is all that will be asked, and a model of vectors holds them more than once
 	if !f.kind.Learned {
 		f.enough = held.N >= enoughKnown
 		return nil

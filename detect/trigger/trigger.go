@@ -75,9 +75,8 @@ func modelOf(reference *detect.Sample, env detect.Env) *model {
 		m.functions = functionsOf(reference, env)
 		rows := distinctRows(reference.N, tokens, nil)
 		m.rows, m.tokens = len(rows.rows), rows.tokens
-		m.count = sync.OnceValue(func() []known {
-			return countFeatures(tokens, rows, largest, m.functions, min(env.Workers, mostTables))
-		})
+		workers := min(env.Workers, mostTables) // and not env: what was shared while it was fitted is not kept for who may never ask
+		m.count = sync.OnceValue(func() []known { return countFeatures(tokens, rows, largest, m.functions, workers) })
 		return m
 	})
 }
