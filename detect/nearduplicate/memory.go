@@ -239,7 +239,10 @@ func (m *memory) least() float64 { return 4*math.Sqrt(m.strangers()) + 4 }
 
 // like estimates how many rows the stream has shown that are nearly equal to a signature, itself included, by the band
 // that most of them share.
-func (m *memory) like(keys *[bands]uint32) float64 {
+func (m *memory) like(keys *[bands]uint32) float64 { return float64(m.fullest(keys)) - m.strangers() }
+
+// fullest returns how many rows the fullest band has, strangers among them.
+func (m *memory) fullest(keys *[bands]uint32) uint32 {
 	best := uint32(0)
 	for _, key := range keys {
 		count := uint32(math.MaxUint32)
@@ -248,7 +251,7 @@ func (m *memory) like(keys *[bands]uint32) float64 {
 		}
 		best = max(best, count)
 	}
-	return float64(best) - m.strangers()
+	return best
 }
 
 // share is the share of the stream's rows that have at least half as many like them; missed is the share of those and which
@@ -283,13 +286,13 @@ type longFloods struct {
 func (m *model) longFloods(merged grouping, keys [][bands]uint32, before, now *memory, alone bool, env detect.Env) *longFloods {
 	types := merged.types
 	r := m.recollect(before, now)
-	granted := m.granted(alone)
+	granted, strangers, least := m.granted(alone), r.strangers(), r.least()
 	out := &longFloods{
 		surprise: make([]float64, len(types)), count: make([]float64, len(types)), known: make([]int, len(types)), rows: r.rows,
 	}
 	const some = 1024 // at a time
 	detect.Chunks(len(types), some, env.Workers, func() func(first, end int) {
-		harmless := map[float64]bool{} // by count: what scores nothing even were none in the reference
+		var harmless [1 << 10]int8 // by the fullest band less strangers: 1 where nothing is scored even were none in the reference
 		return func(first, end int) {
 			for i := first; i < end; i++ {
 				t := &types[i]
@@ -297,19 +300,23 @@ func (m *model) longFloods(merged grouping, keys [][bands]uint32, before, now *m
 					continue
 				}
 				keys := &keys[merged.from[i]]
-				count := r.like(keys)
-				if count < r.least() {
+				fullest := r.fullest(keys)
+				count := float64(fullest) - strangers
+				if count < least {
 					continue
 				}
 				out.count[i] = count
-				nothing, asked := harmless[count]
-				if !asked {
-					// Chance rises with those in the reference, which take longest to count; a millionth is for rounding.
-					nothing = -m.chanceOf(r, count, 0, alone)-granted < -1e-6
-					harmless[count] = nothing
-				}
-				if nothing {
-					continue
+				if more := fullest - uint32(strangers); more < uint32(len(harmless)) {
+					h := &harmless[more]
+					if *h == 0 {
+						// Chance rises with those in the reference, which take longest to count; a millionth is for rounding.
+						if *h = -1; -m.chanceOf(r, count, 0, alone)-granted < -1e-6 {
+							*h = 1
+						}
+					}
+					if *h > 0 {
+						continue
+					}
 				}
 				logP, known := m.chance(r, keys, count, alone)
 				out.known[i] = known
