@@ -206,7 +206,7 @@ func (ix *cpuIndex) round(dst, scratch, row []float32) bool {
 	}
 	scale := scaleOf(wideSquares(row))
 	if len(row) != ix.width {
-		row = scratch[:copy(scratch, row)]
+		copy(scratch, row)
 		row = scratch[:ix.width]
 	}
 	if scale > 1e30 { // which times unitWord is no float32
