@@ -336,3 +336,31 @@ func TestCombineIsWhatItSays(t *testing.T) {
 		}
 	}
 }
+
+// TestManyAreAsOne: ln p of many scores at once are those of each, to the bit.
+func TestManyAreAsOne(t *testing.T) {
+	none := []float64{1, 1}
+	Fit(nil).LogPs(none, []float64{math.NaN(), math.NaN()})
+	if none[0] != 0 || none[1] != 0 {
+		t.Errorf("without a score known there is an opinion on none: %v", none)
+	}
+	rng := rand.New(rand.NewPCG(7, 8))
+	for _, m := range []int{1, 20, 60, 5000} {
+		known, scores := make([]float64, m), []float64{math.NaN(), math.Inf(1), math.Inf(-1), 0, 1e300}
+		for i := range known {
+			if known[i] = rng.NormFloat64(); i%3 == 0 {
+				known[i] = math.Round(known[i])
+			}
+		}
+		for range 1000 {
+			scores = append(scores, 3*rng.NormFloat64(), known[rng.IntN(m)])
+		}
+		null, out := Fit(known), make([]float64, len(scores))
+		null.LogPs(out, scores)
+		for i, s := range scores {
+			if want := null.LogP(s); math.Float64bits(out[i]) != math.Float64bits(want) {
+				t.Fatalf("ln p of %v is %v among others and %v alone", s, out[i], want)
+			}
+		}
+	}
+}

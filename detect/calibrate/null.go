@@ -27,6 +27,7 @@ import (
 	"math"
 	"sort"
 
+	"github.com/tasterhq/taster/detect/lanes"
 	"github.com/tasterhq/taster/detect/rising"
 )
 
@@ -180,19 +181,44 @@ func (n *Null) LogP(score float64) float64 {
 	return n.rank(score)
 }
 
+// LogPs sets out[i] to LogP(scores[i]). The two must not overlap.
+func (n *Null) LogPs(out, scores []float64) {
+	out = out[:len(scores)]
+	if n == nil { // there is none, and no opinion on any row
+		for i, score := range scores {
+			out[i] = n.LogP(score)
+		}
+		return
+	}
+	for i, score := range scores {
+		if out[i] = 1; score <= n.from {
+			out[i] = n.share(score)
+		}
+	}
+	lanes.Logs(out, out)
+	for i, score := range scores {
+		if score > n.from { // few
+			out[i] = n.LogP(score)
+		}
+	}
+}
+
 // rank returns ln p by rank.
-func (n *Null) rank(score float64) float64 {
+func (n *Null) rank(score float64) float64 { return math.Log(n.share(score)) }
+
+// share returns p by rank.
+func (n *Null) share(score float64) float64 {
 	m := len(n.sorted)
 	rows := float64(m) + 1
 	at := n.places.Search(n.sorted, score) // scores below
 	switch {
 	case at == m:
 		// Above everything, and no tail: half a rank at most is made of how far.
-		return math.Log((0.5 + 0.5/(1+(score-n.sorted[m-1])/n.spread)) / rows)
+		return (0.5 + 0.5/(1+(score-n.sorted[m-1])/n.spread)) / rows
 	case n.sorted[at] == score:
-		return math.Log(float64(m-at+1) / rows)
+		return float64(m-at+1) / rows
 	case at == 0:
-		return 0
+		return 1
 	}
 	// Between two neighbours the rank is interpolated, so that scores that differ keep their order.
 	lo, hi := n.sorted[at-1], n.sorted[at]
@@ -200,7 +226,7 @@ func (n *Null) rank(score float64) float64 {
 	if gap := hi - lo; gap > 0 && !math.IsInf(gap, 0) {
 		part = (score - lo) / gap
 	}
-	return math.Log((float64(m-at+1) + 1 - part) / rows)
+	return (float64(m-at+1) + 1 - part) / rows
 }
 
 // Rows returns how many scores the Null was made from.

@@ -435,11 +435,17 @@ func (f *fitted) among(s *detect.Sample, score func(detect.Model, *detect.Sample
 	}
 	out := calibrated{Scores: all[0], rows: null.Rows()}
 	out.LogP = make([]float64, s.N)
-	for row := range out.LogP {
-		for i := range all {
-			out.LogP[row] += null.LogP(all[i].Value[row]) / float64(len(all))
+	detect.Chunks(s.N, worthwhile, env.Workers, func() func(from, to int) {
+		one := make([]float64, worthwhile)
+		return func(from, to int) {
+			for i := range all {
+				null.LogPs(one, all[i].Value[from:to])
+				for k, lp := range one[:to-from] {
+					out.LogP[from+k] += lp / float64(len(all))
+				}
+			}
 		}
-	}
+	})
 	return out, true
 }
 
@@ -522,6 +528,10 @@ func (n nulls) logP(out []float64, s *detect.Sample, value []float64, workers in
 		}
 	}
 	detect.Rows(len(out), worthwhile, workers, func(from, to int) {
+		if len(n.class) == 0 || s.Label == nil {
+			n.all.LogPs(out[from:to], value[from:to])
+			return
+		}
 		for i := from; i < to; i++ {
 			null := n.all
 			if s.Label != nil && s.Label[i] >= 0 {

@@ -393,8 +393,8 @@ func (s *Scorer) decide(d *record.Decision, details []Detail) {
 	limit := math.Log(budget)
 	final := make([]float64, n)
 	detect.Rows(n, worthwhile, s.env.Workers, func(from, to int) {
+		null.LogPs(final[from:to], combined[from:to])
 		for i := from; i < to; i++ {
-			final[i] = null.LogP(combined[i])
 			if s.ref != nil {
 				final[i] = calibrate.Cautious(final[i], calibrated)
 			}
