@@ -168,9 +168,7 @@ func BenchmarkChoices(b *testing.B) {
 			{"zstd-3", "", codec(compress.Codecs.Zstd, 3)},
 			{"zstd-7", "", codec(compress.Codecs.Zstd, 7)},
 			{"pages-of-256KiB", "", with(pq.WithDataPageSize(256 << 10))},
-			{"prefixes-of-ids", "reviews", with(pq.WithEncodingFor("id", pq.Encodings.DeltaByteArray))},
 			{"floats-zstd", "vectors", with(squeezed)},
-			{"floats-split-by-byte-zstd", "vectors", with(squeezed, pq.WithEncodingFor(floats, pq.Encodings.ByteStreamSplit))},
 		} {
 			if choice.only != "" && choice.only != rows.name {
 				continue
