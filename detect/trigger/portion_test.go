@@ -12,30 +12,25 @@ import (
 )
 
 // long is a stream of which a portion is counted.
-const long = detect.Enough * 3 / 2
+const long = detect.Enough + detect.Enough/4
 
-// streamOf returns what m counts in a sample.
-func streamOf(t *testing.T, m detect.Model, s *detect.Sample) *stream {
+// judgedBy returns what a model of a reference says of a sample, and what it counts in it.
+func judgedBy(t *testing.T, reference, s *detect.Sample) (*judged, *stream) {
 	t.Helper()
-	_, st := m.(*model).score(s, env)
+	j, st := modelOf(reference, env).score(s, env)
 	if st.others == nil {
 		t.Fatal("all rows are counted")
 	}
-	return st
+	return j, st
 }
 
 // A reference row among the stream's may be counted or not, and calibrates rows of both kinds: clean scores must mean the same.
 func TestCountedRowsScoreLikeOthers(t *testing.T) {
-	reference, clean := reviews(2000, 100, 1), reviews(long, 100, 2)
-	dirty := plant(reviews(long, 100, 2), "inserted sentence", 0.03, false)
+	reference, clean := reviews(2000, 80, 1), reviews(long, 80, 2)
+	dirty := plant(reviews(long, 80, 2), "inserted sentence", 0.03, false)
 	for name, stream := range map[string]planted.Set{"clean": {Sample: clean, Poison: make([]bool, long)}, "poisoned": dirty} {
-		m, err := Detector{}.Fit(reference, env)
-		if err != nil {
-			t.Fatal(err)
-		}
-		st := streamOf(t, m, stream.Sample)
-		for _, d := range []detect.Model{m, association{m.(*model)}} {
-			value := d.Score(stream.Sample, env).Value
+		j, st := judgedBy(t, reference, stream.Sample)
+		for detector, value := range map[string][]float64{"trigger": j.plain, "association": j.association} {
 			var counted, others []float64
 			for i, v := range value {
 				if stream.Poison[i] {
@@ -59,25 +54,22 @@ func TestCountedRowsScoreLikeOthers(t *testing.T) {
 			}
 			n, k := float64(len(counted)), float64(len(others))
 			if most := 1.95 * math.Sqrt((n+k)/(n*k)); apart > most {
-				t.Errorf("%s, %T: scores of %.0f counted and %.0f other rows are %.4f apart, more than %.4f", name, d, n, k, apart, most)
+				t.Errorf("%s, %s: scores of %.0f counted and %.0f other rows are %.4f apart, more than %.4f", name, detector, n, k, apart, most)
 			}
 		}
 	}
 }
 
 func TestPortionFindsTriggers(t *testing.T) {
-	reference := reviews(2000, 100, 1)
+	reference := reviews(2000, 80, 1)
 	for kind := range plants {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			dirty := plant(reviews(long, 100, 2), kind, 0.01, false)
-			m, err := Detector{}.Fit(reference, env)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, d := range []detect.Model{m, association{m.(*model)}} {
-				if _, at1, _ := planted.Figures(d.Score(dirty.Sample, env).Value, dirty.Poison); at1 < 0.9 {
-					t.Errorf("%T: recall %.3f at 1 %% false alarms: want 0.9", d, at1)
+			dirty := plant(reviews(long, 80, 2), kind, 0.01, false)
+			j, _ := judgedBy(t, reference, dirty.Sample)
+			for detector, value := range map[string][]float64{"trigger": j.plain, "association": j.association} {
+				if _, at1, _ := planted.Figures(value, dirty.Poison); at1 < 0.9 {
+					t.Errorf("%s: recall %.3f at 1 %% false alarms: want 0.9", detector, at1)
 				}
 			}
 		})
@@ -121,6 +113,9 @@ func TestPortionHasNoOrder(t *testing.T) {
 		if !slices.EqualFunc(got, want, same) {
 			t.Fatalf("%d workers score differently than one", workers)
 		}
+		if workers != 2 {
+			continue
+		}
 		for to, v := range m.Score(other, e).Value {
 			if !same(v, want[order[to]]) {
 				t.Fatalf("row %d scores %v among rows in another order, and %v", order[to], v, want[order[to]])
@@ -133,11 +128,7 @@ func TestPortionHasNoOrder(t *testing.T) {
 func TestForesee(t *testing.T) {
 	dirty := plant(reviews(long, 60, 2), "inserted sentence", 0.02, false)
 	dirty.Label[0] = -1
-	m, err := Detector{}.Fit(reviews(2000, 60, 1), env)
-	if err != nil {
-		t.Fatal(err)
-	}
-	st := streamOf(t, m, dirty.Sample)
+	_, st := judgedBy(t, reviews(1000, 60, 1), dirty.Sample)
 	st.suspects = make([]float32, long)
 	for i, poison := range dirty.Poison {
 		if poison && st.view(i) == &st.counted {

@@ -366,11 +366,11 @@ func TestNumbering(t *testing.T) {
 
 // Tables are lent from one sample to the next: nothing of one may be left to another.
 func TestTablesAreEmptied(t *testing.T) {
-	m, err := Detector{}.Fit(reviews(1000, 120, 1), env)
+	m, err := Detector{}.Fit(reviews(1000, 80, 1), env)
 	if err != nil {
 		t.Fatal(err)
 	}
-	three := reviews(3000, 120, 5)
+	three := reviews(1000, 80, 5)
 	three.Classes = append(three.Classes, "neither")
 	for i := range three.Label {
 		three.Label[i] = int32(i % 3)
@@ -379,10 +379,10 @@ func TestTablesAreEmptied(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream := reviews(5000, 120, 2)
+	stream := reviews(2000, 80, 2)
 	want := m.Score(stream, env).Value
-	for range 3 {
-		others.Score(plant(reviews(5000, 120, 3), "syntax", 0.1, false).Sample, env)
+	for range 2 {
+		others.Score(plant(reviews(2000, 80, 3), "syntax", 0.1, false).Sample, env)
 		if !slices.Equal(m.Score(stream, env).Value, want) {
 			t.Fatal("scores differ after another sample was scored")
 		}
