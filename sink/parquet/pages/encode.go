@@ -207,7 +207,7 @@ var errLarge = errors.New("a dictionary too large")
 
 func (e *encoder) encode(w *Writer, l *leaf, group int, rows []Rows) (chunk, error) {
 	e.leaf, e.w, e.group = l, w, group
-	defer func() { e.leaf, e.w, e.sums = nil, nil, nil }()
+	defer func() { e.leaf, e.w, e.sums, e.index.last = nil, nil, nil, nil }() // so that the pool keeps no arrays alive
 	if l.dictionary {
 		e.index.reset(l.layout, int(w.props.DictionaryPageSizeLimit()))
 		err := e.pages(rows, w.props.DictionaryIndexEncoding())
