@@ -31,6 +31,7 @@ import (
 const (
 	fewestCross = 200  // rows from which a stream is worth a model of its own
 	alone       = 3000 // reference rows from which the stream has little to teach
+	worthwhile  = 4096 // rows that are worth a goroutine
 )
 
 // Detector flags labels that contradict the text. Its zero value is ready.
@@ -75,17 +76,20 @@ func (sc scorer) Score(s *detect.Sample, env detect.Env) detect.Scores {
 			crossOwn, crossP = cross.Groups(s), cross.predict(s, false, env)
 		}
 	}
-	for i, g := range own {
-		if g < 0 || s.Text[i] == nil {
-			continue
+	detect.Rows(s.N, worthwhile, env.Workers, func(first, end int) {
+		for i := first; i < end; i++ {
+			g := own[i]
+			if g < 0 || s.Text[i] == nil {
+				continue
+			}
+			odds := logOdds(p[i*m.groups+int(g)], m.groups)
+			if cross != nil && crossOwn[i] >= 0 {
+				other := logOdds(crossP[i*cross.groups+int(crossOwn[i])], cross.groups)
+				odds += (other - odds) * float64(cross.rows) / float64(cross.rows+m.rows)
+			}
+			value[i] = math.Log1p(math.Exp(-odds)) // −log of the logistic function
 		}
-		odds := logOdds(p[i*m.groups+int(g)], m.groups)
-		if cross != nil && crossOwn[i] >= 0 {
-			other := logOdds(crossP[i*cross.groups+int(crossOwn[i])], cross.groups)
-			odds += (other - odds) * float64(cross.rows) / float64(cross.rows+m.rows)
-		}
-		value[i] = math.Log1p(math.Exp(-odds)) // −log of the logistic function
-	}
+	})
 	return scores
 }
 
