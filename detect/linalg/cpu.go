@@ -5,7 +5,6 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"unsafe"
 
 	"github.com/tasterhq/taster/detect"
@@ -38,11 +37,6 @@ func (e CPU) Load(points Matrix, metric Metric) (Index, error) {
 	ix.panels = alignedFloats(padded * points.Cols)
 	side := ix.kernel.cols
 	ready, wide := make([]float32, side*points.Cols), make([]float64, ix.width)
-	var rounded, padding []float32
-	if metric == Cosine && ix.kernel.words != nil {
-		ix.words = alignedFloats(padded * ix.width / 2)
-		rounded, padding = make([]float32, side*ix.width/2), make([]float32, ix.width)
-	}
 	for first := 0; first < padded; first += side {
 		clear(ready)
 		for r := range side {
@@ -59,16 +53,27 @@ func (e CPU) Load(points Matrix, metric Metric) (Index, error) {
 			}
 		}
 		ix.kernel.pack(ix.panels[first*points.Cols:], ready, points.Cols, side, points.Cols)
-		if ix.words != nil {
-			half := ix.width / 2
-			for r := range side {
-				copy(padding, ready[r*points.Cols:(r+1)*points.Cols])
-				ix.kernel.words(rounded[r*half:], padding, unitWord)
-			}
-			ix.kernel.pack(ix.words[first*half:], rounded, half, side, half)
-		}
 	}
 	return ix, nil
+}
+
+// inWords has the points in words too, where the level has them.
+func (ix *cpuIndex) inWords() {
+	if ix.kernel.words == nil {
+		return
+	}
+	side, half := ix.kernel.cols, ix.width/2
+	ix.words = alignedFloats(len(ix.bias) * half)
+	rounded, scratch := make([]float32, side*half), make([]float32, ix.width)
+	for first := 0; first < len(ix.bias); first += side {
+		clear(rounded)
+		for r := range side {
+			if p := first + r; p < ix.rows {
+				ix.round(rounded[r*half:(r+1)*half], scratch, ix.raw[p*ix.width:p*ix.width+ix.cols])
+			}
+		}
+		ix.kernel.pack(ix.words[first*half:], rounded, half, side, half)
+	}
 }
 
 // newIndex returns an index with room for points as they are given, and with nothing to multiply.
@@ -153,8 +158,7 @@ type cpuIndex struct {
 	origin     []float32 // the points' mean for L2; distances do not change, cancellation becomes harmless
 	panels     []float32 // padded to lanes
 	bias       []float32
-	words      []float32 // panels of the same in whole numbers of 16 bits, for cosine where the level has them; nil otherwise
-	missed     atomic.Int64
+	words      []float32 // panels of the same in whole numbers of 16 bits, or nil
 	width      int       // of a row of raw: cols in whole sixteens
 	raw        []float32 // rows × width
 	norms      []float64 // of points, squared, for cosine
@@ -271,11 +275,7 @@ func (ix *cpuIndex) Nearest(queries Matrix, k, workers int) (Neighbours, error) 
 		s.ready(k, most)
 		first, from := i/spans*queryBlock, i%spans*span
 		end, to := min(first+queryBlock, queries.Rows), min(from+span, len(ix.bias))
-		if spans == 1 && ix.words != nil && ix.missed.Load() < mostMissed {
-			s.inWords(queries, first, end, found)
-			return
-		}
-		s.run(queries, first, end, from, to, false)
+		s.run(queries, first, end, from, to)
 		for q := first; q < end; q++ {
 			r := &s.nearest[q-first]
 			if spans > 1 {
@@ -325,7 +325,6 @@ type search struct {
 	products []float32 // a row of productStride for each
 	nearest  []reservoir
 	row      []float32 // one, with zeros up to whole sixteens
-	doubtful []float32 // queries
 	query    []float64 // one query as it was given
 	norm     float64   // and its square, for cosine
 	distance []float64 // of candidates
@@ -359,55 +358,18 @@ func (s *search) ready(k, queries int) {
 // differ by the last digits.
 func candidates(k int) int { return k + 5 + k/8 }
 
-// mostMissed is how many queries an index is told more of by floats than by words, beyond those that were not, before words are given up: where points lie so near
-// to each other, or are copies, both would be multiplied.
-const mostMissed = 1024
-
-// inWords answers queries first to end, at most queryBlock of them, by products of words where those leave no doubt: their candidates
-// are the same or other ones, the nearest among them are the same. What is in doubt floats decide.
-func (s *search) inWords(queries Matrix, first, end int, found Neighbours) {
-	s.run(queries, first, end, 0, len(s.ix.bias), true)
-	off := wordError(s.ix.cols)
-	doubtful := Matrix{Cols: queries.Cols, Data: s.doubtful[:0]}
-	var of [queryBlock]int
-	for q := first; q < end; q++ {
-		r := &s.nearest[q-first]
-		s.answer(queries.Row(q), r.index[:r.n], found, q)
-		if !r.full() {
-			continue
-		}
-		// All others have products of at most the least that is held.
-		if s.farthest < 1-(float64(r.least())/(unitWord*unitWord)+off) {
-			continue
-		}
-		of[doubtful.Rows] = q
-		doubtful.Data = append(doubtful.Data, queries.Row(q)...)
-		doubtful.Rows++
-	}
-	s.doubtful = doubtful.Data
-	s.ix.missed.Add(max(-s.ix.missed.Load(), int64(2*doubtful.Rows-(end-first))))
-	if doubtful.Rows == 0 {
-		return
-	}
-	s.run(doubtful, 0, doubtful.Rows, 0, len(s.ix.bias), false)
-	for i, q := range of[:doubtful.Rows] {
-		r := &s.nearest[i]
-		s.answer(queries.Row(q), r.index[:r.n], found, q)
-	}
-}
-
 // run fills a reservoir for each of queries first to end, at most queryBlock of them, from points from to to.
-func (s *search) run(queries Matrix, first, end, from, to int, words bool) {
+func (s *search) run(queries Matrix, first, end, from, to int) {
 	ix, n := s.ix, end-first
 	for i := range n {
 		s.nearest[i].reset()
-		if !s.prepare(i, queries.Row(first+i), words) {
+		if !s.prepare(i, queries.Row(first+i), false) {
 			s.nearest[i].close()
 		}
 	}
 	for p := from; p < to; p += pointBlock {
 		wide := min(pointBlock, to-p)
-		s.multiply(0, n, p, p+wide, 0, words)
+		s.multiply(0, n, p, p+wide, 0, false)
 		for i := range n {
 			s.nearest[i].offer(ix.kernel, s.products[i*productStride:i*productStride+wide], p)
 		}

@@ -22,8 +22,9 @@
 // that are spare lie as near within 2·d·2⁻²⁴·‖q‖‖p‖ of squared distance, lengths taken from the points' mean; for cosine within d·2⁻²⁴. Other engines may
 // differ by rounding, and exchange neighbours whose distances differ by less.
 //
-// Processors with AVX512-VNNI choose by cosine twice as fast: rows of length 1 in whole numbers of 16 bits, whose products are exact. By how much those differ from the
-// rows' own is bounded, and where that leaves a doubt which rows are the candidates, products in float32 are made after all: neighbours are the same.
+// [Sets] answer for points that stand in several sets, by cosine. Processors with AVX512-VNNI choose there by rows of length 1 in whole numbers of 16 bits, whose products are exact and twice as fast. By how
+// much those differ from the rows' own is bounded, and where that leaves a doubt which rows are the candidates, products in float32 are made after all; where those leave one,
+// all that lie as near are measured: no neighbour is missed.
 //
 // [Narrow] answers for points of few columns and many neighbours, by every distance in float64.
 //

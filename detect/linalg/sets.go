@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 )
 
 // Set is some of the points that are kept together, and how many neighbours are asked for in it.
@@ -22,7 +23,8 @@ type Sets struct {
 	apart []Index // one for each set, where another engine than the CPU answers, or they are too large
 	ix    *cpuIndex
 	of    []subset
-	point []int32   // of each row of ix; -1 where there is none
+	point []int32 // of each row of ix; -1 where there is none
+	miss  atomic.Int64
 	idle  sync.Pool // of *setSearch
 }
 
@@ -114,8 +116,13 @@ func LoadSets(engine Engine, points Matrix, sets []Set, kind []int32) (*Sets, er
 		return nil, err
 	}
 	all.ix = index.(*cpuIndex)
+	all.ix.inWords()
 	return all, nil
 }
+
+// mostMissed is how many queries floats have to be asked about again, beyond those for which words did, before words are given up: where points lie so near to each other, or
+// are copies, both would be multiplied.
+const mostMissed = 1024
 
 // rows returns a copy of the given ones.
 func (m Matrix) rows(numbers []int32) Matrix {
@@ -151,10 +158,10 @@ func (s *Sets) Nearest(queries Matrix, own []int32) (all, others Neighbours, err
 		for q := first; q < end; q++ {
 			with.list = append(with.list, q)
 		}
-		words := s.ix.words != nil && s.ix.missed.Load() < mostMissed
+		words := s.ix.words != nil && s.miss.Load() < mostMissed
 		doubtful := with.block(queries, own, all, others, words)
 		if words {
-			s.ix.missed.Add(max(-s.ix.missed.Load(), int64(2*doubtful-(end-first))))
+			s.miss.Add(max(-s.miss.Load(), int64(2*doubtful-(end-first))))
 			with.list = with.list[:doubtful]
 			with.block(queries, own, all, others, false)
 		}
@@ -320,7 +327,7 @@ func (s *setSearch) block(queries Matrix, own []int32, all, others Neighbours, w
 	return doubtful
 }
 
-// firstOf answers query q by the first set, by products in so many units that may be off. It reports whether that leaves a doubt.
+// firstOf answers query q by the first set, by products in so many units that may be off. It reports whether that leaves a doubt, which there is of words only.
 func (s *setSearch) firstOf(products []float32, set int32, found Neighbours, q int, off, unit float64, words bool) (doubt bool) {
 	places, bar := s.candidatesOf(0, products, found.K, len(s.sets.sets[0].Points), words)
 	if s.sets.kind != nil && set > 0 && len(places) > found.K {
@@ -328,12 +335,32 @@ func (s *setSearch) firstOf(products []float32, set int32, found Neighbours, q i
 	} else {
 		s.nearestOf(places, found, q)
 	}
+	if doubt = s.doubts(bar, off, unit); doubt && !words {
+		s.nearestOf(s.allNear(products, off), found, q)
+	}
 	for i, row := range found.Index[q*found.K : (q+1)*found.K] {
 		if row >= 0 {
 			found.Index[q*found.K+i] = s.sets.point[row]
 		}
 	}
-	return words && s.farthest >= 1-(float64(bar)/unit+off)
+	return doubt && words
+}
+
+// doubts says whether something with a product below the bar may be as near as the farthest that was kept.
+func (s *setSearch) doubts(bar float32, off, unit float64) bool {
+	return s.farthest >= 1-(float64(bar)/unit+off)
+}
+
+// allNear returns the places of all that may be as near as the farthest that was kept, by products of floats.
+func (s *setSearch) allNear(products []float32, off float64) []int32 {
+	bar := float32(1 - s.farthest - 2*off)
+	s.near = s.near[:0]
+	for i, v := range products {
+		if v >= bar {
+			s.near = append(s.near, int32(i))
+		}
+	}
+	return s.near
 }
 
 // withoutOwn is nearestOf that leaves out distances to points of the query's own kind, if their product with the query is by more than it may be off larger than the last that
@@ -390,16 +417,22 @@ func (s *setSearch) otherOf(products []float32, set int, found Neighbours, q int
 		values[i] = float32(math.Inf(-1))
 	}
 	places, bar := s.candidatesOf(set, values, k, len(of.columns), words)
-	for i, at := range places {
-		places[i] = of.rows[at]
+	rows := func(places []int32) []int32 {
+		for i, at := range places {
+			places[i] = of.rows[at]
+		}
+		return places
 	}
 	own := Neighbours{K: k, Index: found.Index[q*found.K:][:k], Distance: found.Distance[q*found.K:][:k]}
-	s.nearestOf(places, own, 0)
+	s.nearestOf(rows(places), own, 0)
+	if doubt = s.doubts(bar, off, unit); doubt && !words {
+		s.nearestOf(rows(s.allNear(values, off)), own, 0)
+	}
 	for i, row := range own.Index {
 		if row >= 0 {
 			own.Index[i] = s.sets.point[row]
 		}
 	}
 	found.none(q, k)
-	return words && s.farthest >= 1-(float64(bar)/unit+off)
+	return doubt && words
 }

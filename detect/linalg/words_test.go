@@ -122,7 +122,7 @@ func TestWords(t *testing.T) {
 func TestWordsDecideNothing(t *testing.T) {
 	rng := rand.New(rand.NewPCG(33, 34))
 	for trial := range 35 {
-		cols, rows := []int{1, 7, 16, 64, 100, 384, 1000}[trial%7], 1+rng.IntN(1200)
+		cols, rows := []int{1, 7, 16, 64, 100, 384, 1000}[trial%7], 1+rng.IntN(800)
 		spread := []float64{1, 0.1, 1e-3, 1e-6, 0}[trial%5]
 		draw := func(n int) Matrix {
 			m := Matrix{n, cols, make([]float32, n*cols)}
@@ -148,16 +148,20 @@ func TestWordsDecideNothing(t *testing.T) {
 			return m
 		}
 		points, queries, k := draw(rows), draw(110), 1+rng.IntN(70)
-		index, err := CPU{}.Load(points, Cosine)
+		set := Set{K: k}
+		for p := range points.Rows {
+			set.Points = append(set.Points, int32(p))
+		}
+		sets, err := LoadSets(CPU{}, points, []Set{set}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := index.Nearest(queries, k, 1)
+		got, _, err := sets.Nearest(queries, make([]int32, queries.Rows))
 		if err != nil {
 			t.Fatal(err)
 		}
-		index.(*cpuIndex).words = nil
-		want, err := index.Nearest(queries, k, 1)
+		sets.ix.words = nil
+		want, _, err := sets.Nearest(queries, make([]int32, queries.Rows))
 		if err != nil {
 			t.Fatal(err)
 		}
