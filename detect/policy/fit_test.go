@@ -2,9 +2,11 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/calibrate"
 	"github.com/tasterhq/taster/detect/detecttest"
 	"github.com/tasterhq/taster/schema/finding"
 )
@@ -55,5 +57,55 @@ func TestPartOfReferenceTeachesNothing(t *testing.T) {
 				t.Error("a row far out is accepted")
 			}
 		})
+	}
+}
+
+// A stream is judged by the longest simulation that is not longer than it and tells anything, and no other is made for it.
+func TestStreamsAreSimulatedWhenAsked(t *testing.T) {
+	scores := make([]float64, 200)
+	for i := range scores {
+		scores[i] = float64(i)
+	}
+	nulls := map[int]*calibrate.Null{40: calibrate.Fit(scores), 160: calibrate.Fit(scores), 640: calibrate.Fit(scores)}
+	for _, c := range []struct {
+		rows, want int
+		asked      []int
+	}{{5, 40, []int{10, 40}}, {10, 40, []int{10, 40}}, {39, 40, []int{10, 40}}, {40, 40, []int{40}}, {200, 160, []int{160}}, {641, 640, []int{640}}} {
+		var f fitted
+		var asked []int
+		for _, length := range []int{10, 40, 160, 640} {
+			f.streams = append(f.streams, stream{length, func() *calibrate.Null {
+				asked = append(asked, length)
+				return nulls[length]
+			}})
+		}
+		if got := f.null(c.rows); got == nil || got != nulls[c.want] {
+			t.Errorf("%d rows are not judged by streams of %d", c.rows, c.want)
+		}
+		if !slices.Equal(asked, c.asked) {
+			t.Errorf("for %d rows streams of %v are simulated, want %v", c.rows, asked, c.asked)
+		}
+	}
+}
+
+// What a short stream asks for is there again for the next one, and the same for any number of workers.
+func TestShortStreams(t *testing.T) {
+	ref := detecttest.Clean(600, 1)
+	var want float64
+	for _, workers := range []int{1, 2, 8} {
+		f := &scorer(t, 0.01, ref, []detect.Detector{choosy{ref.Features[0], true}}, workers).fitted[0]
+		lengths := calibrate.Lengths(ref.N / 2)
+		if len(f.streams) != len(lengths) || len(lengths) < 2 {
+			t.Fatalf("%d lengths of streams, want %d, two at least", len(f.streams), len(lengths))
+		}
+		null := f.null(lengths[0])
+		if null == nil || null != f.null(lengths[0]) {
+			t.Fatal("short streams are simulated anew")
+		}
+		if got := null.LogP(1); want == 0 {
+			want = got
+		} else if got != want {
+			t.Errorf("%d workers: %v, want %v", workers, got, want)
+		}
 	}
 }
