@@ -11,6 +11,7 @@ import (
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/calibrate"
+	"github.com/tasterhq/taster/detect/labels"
 	"github.com/tasterhq/taster/detect/memory"
 	"github.com/tasterhq/taster/detect/sketch"
 	"github.com/tasterhq/taster/detect/text"
@@ -222,6 +223,7 @@ func (s *Scorer) doubted(sample *detect.Sample, env detect.Env) ([]int, error) {
 
 	env.Shared = &detect.Shared{}
 	others, again := ref.Select(except(upTo(ref.N), first)), sample.Join(ref.Select(first))
+	labels.Like(others, s.labels, env)
 	guilt, asked := make([]float64, len(first)), 0.0 // smallest ln p, of so many detectors
 	for i := range s.fitted {
 		of := &s.fitted[i]
@@ -332,6 +334,7 @@ func (s *Scorer) refit(without []int) ([]*fitted, error) {
 		env := s.env
 		env.Shared = &detect.Shared{}
 		known := ref.Select(except(rows, without))
+		labels.Like(known, s.labels, env)
 		for i := range out {
 			if out[i] == nil {
 				continue

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/calibrate"
+	"github.com/tasterhq/taster/detect/labels"
 	"github.com/tasterhq/taster/detect/text"
 )
 
@@ -59,25 +60,30 @@ type fitting struct {
 }
 
 // fit learns from a reference and calibrates on its held-out rows. Detectors for which the reference has not what they
-// need are left out.
-func fit(detectors []detect.Detector, ref *detect.Sample, env detect.Env) ([]fitted, error) {
+// need are left out. The label model is that of the reference, where poison in it can blind a detector.
+func fit(detectors []detect.Detector, ref *detect.Sample, env detect.Env) ([]fitted, *labels.Model, error) {
 	all := make([]*fitting, len(detectors))
 	for i, d := range detectors {
 		all[i] = &fitting{fitted: &fitted{detector: d}, value: make([]float64, ref.N)}
 	}
-	each := func(wanted func(*fitting) bool, do func(*fitting, detect.Env) error) {
+	fresh := func() detect.Env {
+		env := env
+		env.Shared = &detect.Shared{}
+		return env
+	}
+	with := func(env detect.Env, wanted func(*fitting) bool, do func(*fitting, detect.Env) error) {
 		var some []*fitting
 		for _, f := range all {
 			if !f.out && f.err == nil && wanted(f) {
 				some = append(some, f)
 			}
 		}
-		env := env
-		env.Shared = &detect.Shared{}
 		detect.Each(len(some), env.Workers, func(i int) { some[i].err = do(some[i], env) })
 	}
+	each := func(wanted func(*fitting) bool, do func(*fitting, detect.Env) error) { with(fresh(), wanted, do) }
 
-	each(func(*fitting) bool { return true }, func(f *fitting, env detect.Env) (err error) {
+	whole := fresh()
+	with(whole, func(*fitting) bool { return true }, func(f *fitting, env detect.Env) (err error) {
 		f.fitted.model, err = f.fitted.detector.Fit(ref, env)
 		f.out = f.fitted.model == nil
 		return err
@@ -105,16 +111,19 @@ func fit(detectors []detect.Detector, ref *detect.Sample, env detect.Env) ([]fit
 	}
 
 	var out []fitted
+	var model *labels.Model
 	for _, f := range all {
 		if f.err != nil {
-			return nil, fmt.Errorf("detector %s: %w", f.fitted.detector.Name(), f.err)
+			return nil, nil, fmt.Errorf("detector %s: %w", f.fitted.detector.Name(), f.err)
 		}
 		if !f.out && f.calibrate(ref, env) {
-			f.fitted.excuses = f.mayExcuse()
+			if f.fitted.excuses = f.mayExcuse(); f.fitted.excuses {
+				model = labels.Fit(ref, whole)
+			}
 			out = append(out, *f.fitted)
 		}
 	}
-	return out, nil
+	return out, model, nil
 }
 
 // tests tells that scores are valid tests as they stand, streams that they depend on the stream, learns that their shape

@@ -51,6 +51,7 @@ import (
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/calibrate"
+	"github.com/tasterhq/taster/detect/labels"
 	"github.com/tasterhq/taster/detect/reference"
 	"github.com/tasterhq/taster/schema/contract"
 	"github.com/tasterhq/taster/schema/finding"
@@ -79,7 +80,8 @@ type Scorer struct {
 	contract  *contract.Contract
 	ref       *reference.Reference // nil: judged against the batch
 	detectors []detect.Detector
-	fitted    []fitted // with a reference
+	fitted    []fitted      // with a reference
+	labels    *labels.Model // of the reference; nil where none is needed to examine it
 	env       detect.Env
 	decoded   decodedStates
 	doubts    doubts
@@ -107,7 +109,7 @@ func New(c *contract.Contract, ref *reference.Reference, opt Options) (*Scorer, 
 		return nil, fmt.Errorf("reference %s holds %d rows: at least %d are needed, and 1,000 or more are better",
 			ref.Name, ref.Sample.N, fewestRows)
 	}
-	if s.fitted, err = fit(s.detectors, ref.Sample, s.env); err != nil {
+	if s.fitted, s.labels, err = fit(s.detectors, ref.Sample, s.env); err != nil {
 		return nil, fmt.Errorf("what reference %s teaches: %w", ref.Name, err)
 	}
 	return s, nil
