@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/text"
 )
 
@@ -132,4 +133,34 @@ func TestTrainedAsPlainly(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A sample that is like another is tempered as that is, and learns the same besides.
+func TestLikeIsTemperedAlike(t *testing.T) {
+	other, own := Fit(written(300, 1), detect.Env{}), Fit(written(240, 2), detect.Env{})
+	env := detect.Env{Shared: &detect.Shared{}}
+	s := written(240, 2)
+	Like(s, other, env)
+	got, want, from := Fit(s, env).whole(), own.whole(), other.whole().temper
+	if got.temper != from || from == want.temper {
+		t.Errorf("tempered by %v, want %v, and not by %v", got.temper, from, want.temper)
+	}
+	if !slices.Equal(got.table, want.table) || got.bias != want.bias {
+		t.Error("the weights are others")
+	}
+}
+
+// written returns n labelled texts of words that lean to one class.
+func written(n int, seed uint64) *detect.Sample {
+	rng := rand.New(rand.NewPCG(seed, 9))
+	s := &detect.Sample{N: n, Classes: []string{"a", "b"}}
+	for range n {
+		label := rng.IntN(2)
+		var words []byte
+		for range 12 {
+			words = fmt.Appendf(words, "w%d ", 2*rng.IntN(40)+(label+rng.IntN(3)/2)%2)
+		}
+		s.Text, s.Label = append(s.Text, words), append(s.Label, int32(label))
+	}
+	return s
 }
