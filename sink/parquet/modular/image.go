@@ -127,7 +127,7 @@ func (f *File) chunk(ctx context.Context, g *group, j int, wanted bool, keys map
 	}
 	meta, ok := stored.object(chunkMetadata)
 	if sealed, separate := stored.bytes(chunkEncrypted); separate {
-		b, err := f.suite.open(key, sealed, f.suite.place(columnModule, pages.group, pages.column, 0))
+		b, err := f.suite.open(key, sealed, f.suite.place(ColumnModule, pages.group, pages.column, 0))
 		if err != nil {
 			return nil, nil, fmt.Errorf("its metadata: %w (or the key is another one)", err)
 		}

@@ -185,7 +185,7 @@ func (f *File) openFooter(ctx context.Context, b []byte) error {
 	if f.footerKey, err = f.key(ctx, metadata); err != nil {
 		return fmt.Errorf("the footer's key: %w", err)
 	}
-	plain, err := f.suite.open(f.footerKey, b[n:], f.suite.place(footerModule, 0, 0, 0))
+	plain, err := f.suite.open(f.footerKey, b[n:], f.suite.place(FooterModule, 0, 0, 0))
 	if err != nil {
 		return fmt.Errorf("its footer: %w%s", err, f.suite.doubt())
 	}
@@ -220,7 +220,7 @@ func (f *File) checkFooter(ctx context.Context, b []byte) error {
 	if f.footerKey, err = f.key(ctx, metadata); err != nil {
 		return fmt.Errorf("the key that signs the footer: %w", err)
 	}
-	if err := f.suite.verify(f.footerKey, b[:n], b[n:], f.suite.place(footerModule, 0, 0, 0)); err != nil {
+	if err := f.suite.verify(f.footerKey, b[:n], b[n:], f.suite.place(FooterModule, 0, 0, 0)); err != nil {
 		return fmt.Errorf("the signature of its footer: %w%s", err, f.suite.doubt())
 	}
 	return nil

@@ -8,24 +8,6 @@ import (
 	"math"
 )
 
-const (
-	nonceSize  = 12
-	tagSize    = 16
-	lengthSize = 4
-)
-
-// module is a kind of module, as it stands in its AAD.
-type module byte
-
-const (
-	footerModule module = iota
-	columnModule
-	dataPageModule
-	dictionaryPageModule
-	dataPageHeaderModule
-	dictionaryPageHeaderModule
-)
-
 // suite is how a file is encrypted.
 type suite struct {
 	ctr      bool   // pages by AES-CTR, all else by AES-GCM
@@ -69,19 +51,8 @@ func (s suite) doubt() string {
 	return " (or the key is another one)"
 }
 
-// place returns the AAD of a module. Only pages have a number within their column chunk.
-func (s suite) place(m module, group, column, page int) []byte {
-	b := append(make([]byte, 0, len(s.aad)+7), s.aad...)
-	b = append(b, byte(m))
-	if m == footerModule {
-		return b
-	}
-	b = binary.LittleEndian.AppendUint16(b, uint16(group))
-	b = binary.LittleEndian.AppendUint16(b, uint16(column))
-	if m == dataPageModule || m == dataPageHeaderModule {
-		b = binary.LittleEndian.AppendUint16(b, uint16(page))
-	}
-	return b
+func (s suite) place(m Module, group, column, page int) []byte {
+	return AAD(s.aad, m, group, column, page)
 }
 
 // gcm returns the cipher of modules other than pages, and of pages too unless they are by AES-CTR.
@@ -157,9 +128,9 @@ func (s suite) pages(key []byte, group, column int64) (*pageCipher, error) {
 
 // header decrypts a page header. page is -1 for a dictionary.
 func (c *pageCipher) header(sealed []byte, page int) ([]byte, error) {
-	m := dataPageHeaderModule
+	m := DataPageHeaderModule
 	if page < 0 {
-		m = dictionaryPageHeaderModule
+		m = DictionaryPageHeaderModule
 	}
 	if len(sealed) < nonceSize+tagSize {
 		return nil, broken("a page header is too short")
@@ -192,9 +163,9 @@ func (c *pageCipher) page(sealed []byte, page int) ([]byte, error) {
 		cipher.NewCTR(c.block, iv[:]).XORKeyStream(body, body)
 		return body, nil
 	}
-	m := dataPageModule
+	m := DataPageModule
 	if page < 0 {
-		m = dictionaryPageModule
+		m = DictionaryPageModule
 	}
 	plain, err := c.aead.Open(body[:0], nonce, body, c.suite.place(m, c.group, c.column, page))
 	if err != nil {

@@ -17,6 +17,8 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/arrow-go/v18/parquet/schema"
+
+	"github.com/tasterhq/taster/sink/parquet/modular"
 )
 
 // node is a step of the way from a column of the schema to one of its leaves.
@@ -438,7 +440,7 @@ func (e *encoder) page() error {
 		return append(h, 0)
 	}
 	var err error
-	e.out, err = e.put(e.out, 0, dataPageHeaderModule, dataPageModule, head)
+	e.out, err = e.put(e.out, 0, modular.DataPageHeaderModule, modular.DataPageModule, head)
 	e.done.entries += int64(e.entries)
 	e.done.count++
 	e.begin()
@@ -453,7 +455,7 @@ func block(b, levels []byte) []byte {
 func (e *encoder) dictionaryPage() error {
 	e.plain = append(e.plain[:0], e.index.plain...)
 	var err error
-	e.first, err = e.put(e.first, 2, dictionaryPageHeaderModule, dictionaryPageModule, func(h []byte) []byte {
+	e.first, err = e.put(e.first, 2, modular.DictionaryPageHeaderModule, modular.DictionaryPageModule, func(h []byte) []byte {
 		h = append(h, 0x4C) // field 7: DictionaryPageHeader
 		h = thriftNumber(h, e.index.len())
 		h = thriftNumber(h, int(e.w.props.DictionaryPageEncoding()))
@@ -469,7 +471,7 @@ func thriftNumber(h []byte, n int) []byte {
 }
 
 // put appends a page, whose content is e.plain, and its header, of which rest is what only this kind of page has.
-func (e *encoder) put(out []byte, kind int, headerModule, pageModule module, rest func([]byte) []byte) ([]byte, error) {
+func (e *encoder) put(out []byte, kind int, headerModule, pageModule modular.Module, rest func([]byte) []byte) ([]byte, error) {
 	body := e.plain
 	if e.codec != nil {
 		if most := int(e.codec.CompressBound(int64(len(e.plain)))); cap(e.packed) < most {
@@ -482,7 +484,7 @@ func (e *encoder) put(out []byte, kind int, headerModule, pageModule module, res
 	}
 	size := len(body)
 	if e.w.sealed != nil {
-		size += lengthSize + nonceSize + tagSize
+		size += modular.Overhead
 	}
 	if size > math.MaxInt32 || e.done.count > math.MaxInt16 {
 		return out, errors.New("a page too large, or too many of them")

@@ -10,24 +10,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	pq "github.com/apache/arrow-go/v18/parquet"
-)
 
-const (
-	nonceSize  = 12
-	tagSize    = 16
-	lengthSize = 4
-)
-
-// module is a kind of module, as it stands in its AAD.
-type module byte
-
-const (
-	footerModule module = iota
-	columnModule
-	dataPageModule
-	dictionaryPageModule
-	dataPageHeaderModule
-	dictionaryPageHeaderModule
+	"github.com/tasterhq/taster/sink/parquet/modular"
 )
 
 // encryption is Parquet Modular Encryption of one file.
@@ -74,28 +58,18 @@ func gcm(key string) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
-// place returns the AAD of a module. Only data pages have a number within their column chunk.
-func (e *encryption) place(m module, group, column, page int) []byte {
-	b := append(make([]byte, 0, len(e.aad)+7), e.aad...)
-	b = append(b, byte(m))
-	if m == footerModule {
-		return b
-	}
-	b = binary.LittleEndian.AppendUint16(b, uint16(group))
-	b = binary.LittleEndian.AppendUint16(b, uint16(column))
-	if m == dataPageModule || m == dataPageHeaderModule {
-		b = binary.LittleEndian.AppendUint16(b, uint16(page))
-	}
-	return b
+func (e *encryption) place(m modular.Module, group, column, page int) []byte {
+	return modular.AAD(e.aad, m, group, column, page)
 }
 
 // seal appends a module: its length, a nonce, and what the plaintext is by AES-GCM.
 func seal(out []byte, key cipher.AEAD, plain, aad []byte) []byte {
-	out = binary.LittleEndian.AppendUint32(out, uint32(nonceSize+len(plain)+tagSize))
-	var nonce [nonceSize]byte
-	_, _ = rand.Read(nonce[:]) // which ends the process where it cannot
-	out = append(out, nonce[:]...)
-	return key.Seal(out, nonce[:], plain, aad)
+	out = binary.LittleEndian.AppendUint32(out, uint32(key.NonceSize()+len(plain)+key.Overhead()))
+	at := len(out)
+	out = append(out, make([]byte, key.NonceSize())...)
+	nonce := out[at:]
+	_, _ = rand.Read(nonce) // which ends the process where it cannot
+	return key.Seal(out, nonce, plain, aad)
 }
 
 // sealer encrypts the metadata that arrow-go makes: the footer, or that of a column chunk.
@@ -104,10 +78,10 @@ type sealer struct {
 	aad []byte
 }
 
-func (e *encryption) footer() *sealer { return &sealer{e.own, e.place(footerModule, 0, 0, 0)} }
+func (e *encryption) footer() *sealer { return &sealer{e.own, e.place(modular.FooterModule, 0, 0, 0)} }
 
 func (e *encryption) column(column, group int) *sealer {
-	return &sealer{e.columns[column], e.place(columnModule, group, column, 0)}
+	return &sealer{e.columns[column], e.place(modular.ColumnModule, group, column, 0)}
 }
 
 // FileAad is not asked for: the AAD is that of a module.
@@ -120,7 +94,7 @@ func (s *sealer) UpdateAad(aad string) { s.aad = []byte(aad) }
 func (s *sealer) Allocator() memory.Allocator { return memory.DefaultAllocator }
 
 // CiphertextSizeDelta returns how much longer a module is than what it holds.
-func (s *sealer) CiphertextSizeDelta() int { return lengthSize + nonceSize + tagSize }
+func (s *sealer) CiphertextSizeDelta() int { return modular.Overhead }
 
 // Encrypt writes a module and returns its length.
 func (s *sealer) Encrypt(w io.Writer, plain []byte) int {
