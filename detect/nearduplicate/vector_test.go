@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/border"
 	"github.com/tasterhq/taster/detect/detecttest"
 )
 
@@ -36,11 +37,11 @@ func mixture(rng *rand.Rand, size int) []byte {
 // Texts are signed alike by vectors and without them, whatever their length, and from memory that ends where they do.
 func TestSignedByVectors(t *testing.T) {
 	rng := rand.New(rand.NewPCG(31, 5))
-	sign, border := signer(), atBorder(t, 20_000)
+	sign, end := signer(), border.Of[byte](t, 20_000)
 	check := func(text []byte) {
 		t.Helper()
 		want, hash, words := signText(text)
-		text = border[len(border)-copy(border[len(border)-len(text):], text):]
+		text = end[len(end)-copy(end[len(end)-len(text):], text):]
 		var got signature
 		if h, n := sign(text, &got); h != hash || n != words || got != want {
 			t.Fatalf("%q: %d words, want %d, or another signature than %x: %x", text, n, words, want, got)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/border"
 	"github.com/tasterhq/taster/detect/detecttest"
 	"github.com/tasterhq/taster/detect/text"
 )
@@ -28,7 +29,9 @@ func TestRareFeatures(t *testing.T) {
 		rare := v.Rare(set)
 		check := func(row []text.Token) {
 			t.Helper()
-			row = atBorder(t, row)
+			here := border.Of[text.Token](t, len(row))
+			copy(here, row)
+			row = here
 			before := []uint64{1, 2}
 			want := append(slices.Clone(before), slices.DeleteFunc(v.Append(nil, row), set.Has)...)
 			if got := rare.Append(before, row); !slices.Equal(got, want) {

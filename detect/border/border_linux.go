@@ -1,15 +1,20 @@
-package nearduplicate
+package border
 
 import (
 	"syscall"
 	"testing"
+	"unsafe"
 )
 
-// atBorder returns n bytes behind which the process may not read on: who does dies.
-func atBorder(t *testing.T, n int) []byte {
+// Of returns n zeros at the end of a page, the next of which is forbidden.
+func Of[T any](t testing.TB, n int) []T {
 	t.Helper()
-	page := syscall.Getpagesize()
-	size := (n + page - 1) / page * page
+	var value T
+	page, bytes := syscall.Getpagesize(), n*int(unsafe.Sizeof(value))
+	if bytes == 0 {
+		return []T{}
+	}
+	size := (bytes + page - 1) / page * page
 	all, err := syscall.Mmap(-1, 0, size+page, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
 	if err != nil {
 		t.Fatal(err)
@@ -22,5 +27,5 @@ func atBorder(t *testing.T, n int) []byte {
 	if err := syscall.Mprotect(all[size:], syscall.PROT_NONE); err != nil {
 		t.Fatal(err)
 	}
-	return all[size-n : size : size]
+	return unsafe.Slice((*T)(unsafe.Pointer(&all[size-bytes])), n)
 }

@@ -3,31 +3,10 @@ package lanes
 import (
 	"bytes"
 	"slices"
-	"syscall"
 	"testing"
-	"unsafe"
-)
 
-// atBorder returns n values that end where the process may neither read nor write on.
-func atBorder[T any](t *testing.T, n int) []T {
-	t.Helper()
-	var value T
-	page, bytes := syscall.Getpagesize(), n*int(unsafe.Sizeof(value))
-	size := (bytes + page - 1) / page * page
-	all, err := syscall.Mmap(-1, 0, size+page, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Munmap(all); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := syscall.Mprotect(all[size:], syscall.PROT_NONE); err != nil {
-		t.Fatal(err)
-	}
-	return unsafe.Slice((*T)(unsafe.Pointer(&all[size-bytes])), n)
-}
+	"github.com/tasterhq/taster/detect/border"
+)
 
 // TestKernelsStayInside: who reads or writes behind what he is given dies.
 func TestKernelsStayInside(t *testing.T) {
@@ -35,8 +14,8 @@ func TestKernelsStayInside(t *testing.T) {
 		t.Log("this processor has no lanes")
 		return
 	}
-	text, tokens := atBorder[byte](t, Most), atBorder[uint32](t, Most)
-	s := &atBorder[Scratch](t, 1)[0]
+	text, tokens := border.Of[byte](t, Most), border.Of[uint32](t, Most)
+	s := &border.Of[Scratch](t, 1)[0]
 	for _, what := range []string{"x", ".", "a. ", "don't ", "a'", " ", "incomprehensibilities "} {
 		copy(text, bytes.Repeat([]byte(what), Most/len(what)+1))
 		for _, n := range []int{0, 1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 1000, Most - 64, Most - 1, Most} {
@@ -56,12 +35,12 @@ func TestKernelsStayInside(t *testing.T) {
 		}
 	}
 	for n := 1; n < 40; n++ {
-		out, x, edges := atBorder[float64](t, n), atBorder[float64](t, n), atBorder[[8]float64](t, n)
+		out, x, edges := border.Of[float64](t, n), border.Of[float64](t, n), border.Of[[8]float64](t, n)
 		Exps(out, x)
 		Logs(out, x)
-		Bins(atBorder[uint8](t, n), x, edges)
+		Bins(border.Of[uint8](t, n), x, edges)
 	}
-	g := &Grams{Four: atBorder[byte](t, 1<<16+3), Three: atBorder[byte](t, 1<<18+3), Two: atBorder[byte](t, 1<<16+3), Shift: 22, Step: 15}
+	g := &Grams{Four: border.Of[byte](t, 1<<16+3), Three: border.Of[byte](t, 1<<18+3), Two: border.Of[byte](t, 1<<16+3), Shift: 22, Step: 15}
 	for _, tables := range [][]uint8{nil, g.Two, g.Three, g.Four} { // from what lies behind others on
 		for i := range tables {
 			tables[i] = 200
