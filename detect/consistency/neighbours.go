@@ -180,7 +180,7 @@ func (n *neighbourhoods) score(dst []float64, s *detect.Sample, classes []*class
 
 // scoreRows sets dst for rows, all of which have a class that is known and a vector. It sorts rows.
 func (n *neighbourhoods) scoreRows(dst []float64, s *detect.Sample, classes []*class, rows []int, with *scratch) {
-	// A class's rows side by side, so that they are one matrix.
+	// A class's rows side by side, which linalg.Sets multiplies at once.
 	slices.SortStableFunc(rows, func(a, b int) int { return cmp.Compare(s.Label[a], s.Label[b]) })
 	with.queries, with.sets = with.queries[:0], with.sets[:0]
 	for _, row := range rows {

@@ -47,7 +47,6 @@ const (
 	same       = 1e-5 // cosine distance below which a neighbour is taken for the row itself
 	floor      = 1e-4 // the least distance that is called typical
 	chunk      = 1024
-	ahead      = 3 // rows that are fetched before they are needed
 )
 
 // Detector finds vectors far from the reference. The zero value computes on the CPU.
@@ -350,15 +349,13 @@ func (m *model) score(s *detect.Sample, classes []*neighbourhood, first, end int
 	for row := first; row < end; row++ {
 		rows = append(rows, row)
 	}
-	if classes != nil { // a class's rows side by side, so that they are one matrix
+	if classes != nil { // a class's rows side by side, which linalg.Sets multiplies at once
 		slices.SortStableFunc(rows, func(a, b int) int { return cmp.Compare(s.Label[a], s.Label[b]) })
 	}
 	queries := linalg.Matrix{Cols: m.source.dim(), Data: with.vectors}
 	sets, n := with.sets[:0], 0
 	for i, row := range rows {
-		if i+ahead < len(rows) {
-			Vectors{m.source}.Soon(s, rows[i+ahead])
-		}
+		Vectors{m.source}.Soon(s, rows, i)
 		if !m.source.vector(queries.Row(n), s, row) {
 			continue
 		}

@@ -34,9 +34,13 @@ func (v Vectors) Fits(s *detect.Sample) bool { return v.fits(s) }
 // holds a NaN or an infinity or is huge, or the text is empty. The sample must fit.
 func (v Vectors) Of(dst []float32, s *detect.Sample, row int) bool { return v.vector(dst, s, row) }
 
-// Soon says that the vector of a row will be asked for.
-func (v Vectors) Soon(s *detect.Sample, row int) {
-	if _, given := v.source.(given); given {
+// ahead is how many rows are fetched before they are needed.
+const ahead = 3
+
+// Soon says that the vectors of rows are asked for one after the other, and that row i of them is next.
+func (v Vectors) Soon(s *detect.Sample, rows []int, i int) {
+	if _, given := v.source.(given); given && i+ahead < len(rows) {
+		row := rows[i+ahead]
 		linalg.Prefetch(s.Embedding[row*s.Dim : (row+1)*s.Dim])
 	}
 }

@@ -147,7 +147,7 @@ func (k *kernel) pack(dst, src []float32, stride, rows, depth int) {
 	}
 }
 
-// cpuIndex holds the points twice. Packed, centred (L2) or at unit length (cosine), they are what queries are multiplied with: a
+// cpuIndex holds the points twice, and for [Sets] once more in words. Packed, centred (L2) or at unit length (cosine), they are what queries are multiplied with: a
 // query is nearer to the point with the larger q·p + bias, where bias is −‖p‖²/2 for L2, 0 for cosine, and −∞ for what is nobody's
 // neighbour. Somewhat more points than were asked for are chosen so, and as given they then tell which of them are the
 // nearest, and how far they are.

@@ -15,7 +15,7 @@ const (
 	SSE
 	// AVX2 needs FMA too.
 	AVX2
-	// AVX512 needs its foundation and DQ.
+	// AVX512 needs its foundation and DQ; with BW and VNNI it has words too.
 	AVX512
 )
 
@@ -76,7 +76,7 @@ type kernel struct {
 	words     func(dst, src []float32, scale float32)
 	wordTiles []tile
 	// indexFrom writes the numbers of values that are at least bar to the front of index, which has room for all, and whatever to the rest of up to sixteen more; len(values) is a
-	// multiple of 16. Nil where words are.
+	// multiple of 16. Nil where words is nil.
 	indexFrom func(values []float32, bar float32, index []int32) int
 	// cosines makes distances of products, by the squares of both lengths, in float64; len(dots) is a multiple of 8.
 	cosines func(dots, norms []float64, norm float64)

@@ -227,11 +227,7 @@ func (s *Sets) newSearch() *setSearch {
 	w := &setSearch{search: s.ix.newSearch(), sets: s, values: make([]float32, pointBlock), held: make([]float32, pointBlock),
 		found: make([]int32, pointBlock+16), guess: make([]guess, len(s.sets))}
 	w.ready(1, queryBlock)
-	most := 1
-	for _, set := range s.sets {
-		most = max(most, set.K)
-	}
-	w.some = newReservoirs(1, candidates(most), pointBlock, pointBlock)[0]
+	w.some = newReservoirs(1, candidates(max(s.sets[0].K, s.most)), pointBlock, pointBlock)[0]
 	return w
 }
 

@@ -127,23 +127,29 @@ func byBytes(places, other []place) []place {
 		}
 	}
 	for b := range count {
-		at, shift := &count[b], 8*b
-		if int(at[places[0].key>>shift&0xff]) == len(places) {
-			continue
-		}
-		next := int32(0)
-		for i, n := range at {
-			at[i] = next
-			next += n
-		}
-		for _, p := range places {
-			digit := p.key >> shift & 0xff
-			other[at[digit]] = p
-			at[digit]++
-		}
-		places, other = other, places
+		places, other = byDigit(places, other, count[b][:], 8*b)
 	}
 	return places
+}
+
+// byDigit sorts places by one digit that begins at a bit, of which count tells how many have each value of it, and returns the slice that holds
+// them now and the other. The counts are lost.
+func byDigit(places, other []place, count []int32, bit int) (sorted, scratch []place) {
+	mask := uint64(len(count) - 1)
+	if int(count[places[0].key>>bit&mask]) == len(places) {
+		return places, other
+	}
+	next := int32(0)
+	for i, n := range count {
+		count[i] = next
+		next += n
+	}
+	for _, p := range places {
+		digit := p.key >> bit & mask
+		other[count[digit]] = p
+		count[digit]++
+	}
+	return other, places
 }
 
 func rising(places []place) bool {
@@ -164,21 +170,7 @@ func byDigits(places, other []place, bit int) (sorted, scratch []place) {
 		}
 	}
 	for d := range count {
-		at, shift := &count[d], bit+d*digitBits
-		if int(at[places[0].key>>shift%(1<<digitBits)]) == len(places) {
-			continue
-		}
-		next := int32(0)
-		for i, n := range at {
-			at[i] = next
-			next += n
-		}
-		for _, p := range places {
-			digit := p.key >> shift % (1 << digitBits)
-			other[at[digit]] = p
-			at[digit]++
-		}
-		places, other = other, places
+		places, other = byDigit(places, other, count[d][:], bit+d*digitBits)
 	}
 	return places, other
 }

@@ -24,7 +24,7 @@
 // all of them 0.811; at a quarter of the weight 0.852, 0.845, 0.849 and 0.848. Each alone: 0.808, 0.775, 0.591, 0.754. Anomalies of real sets lie
 // where few rows are, whether in a tail or not.
 //
-// Cost: fixed per row, whatever the reference: 640 distances, those of up to sixteen features all in float64 (linalg.Narrow), and none for a row whose features another had. Evidence: the distance against the typical one, and the
+// Cost: fixed per row, whatever the reference: 640 distances, those of up to sixteen features all in float64 (linalg.Narrow), and none for most rows whose features an earlier one had. Evidence: the distance against the typical one, and the
 // features that make it up, with value, median and distance from it in MADs.
 package outlier
 

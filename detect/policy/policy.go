@@ -25,7 +25,7 @@
 //
 // Rows of the reference that look like poison together with a stream teach the detectors nothing that they would excuse by it
 // (at most 2 % of the rows). They are looked for when all sources together have shown four times as many rows as the reference
-// has, and whenever these are four times as many, which costs about as much as learning from the reference; in between, the
+// has, and whenever these are four times as many, which costs a fraction of learning from the reference; in between, the
 // source's memory holds which they are. Nothing is looked for in a stream of which a tenth is poison: a hundredth
 // of the reference does not excuse that, and clean rows look like it.
 //

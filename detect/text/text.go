@@ -124,10 +124,10 @@ func (t *Tokens) extended(texts [][]byte, workers int) *Tokens {
 // Tokenize cuts every text, with so many goroutines.
 func Tokenize(texts [][]byte, workers int) *Tokens {
 	t := &Tokens{blocks: make([]block, (len(texts)+blockRows-1)/blockRows)}
-	detect.Chunks(len(t.blocks), 1, workers, func() func(first, end int) {
+	detect.Chunks(len(texts), blockRows, workers, func() func(first, end int) {
 		cutter := newCutter()
-		return func(first, _ int) {
-			rows := texts[first*blockRows : min(len(texts), (first+1)*blockRows)]
+		return func(first, end int) {
+			rows := texts[first:end]
 			bytes := 0
 			for _, text := range rows {
 				bytes += len(text)
@@ -138,7 +138,7 @@ func Tokenize(texts [][]byte, workers int) *Tokens {
 				out.ends[i] = len(out.tokens)
 			}
 			out.hash()
-			t.blocks[first] = out
+			t.blocks[first/blockRows] = out
 		}
 	})
 	return t

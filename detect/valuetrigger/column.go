@@ -36,8 +36,11 @@ var vague = prior{shape: 1, odd: 0.1}
 // odds returns the odds that a record's value is odd, where r rows of the reference have it and e were expected. That a record has it
 // makes the shapes of rates larger by 1.
 func (p prior) odds(r, e float64) float64 {
-	return p.odd / (1 - p.odd) * math.Exp(logCount(r, oddShape+1, oddShape)-logCount(r, p.shape+1, p.shape/e))
+	return oddsOf(p.odd, math.Exp(logCount(r, oddShape+1, oddShape)-logCount(r, p.shape+1, p.shape/e)))
 }
+
+// oddsOf returns the odds by the share that is odd, and how many times as likely a count is then.
+func oddsOf(share, times float64) float64 { return share / (1 - share) * times }
 
 // logCount is ln of the chance of n rows, up to what depends on n alone, where their rate has a gamma distribution.
 func logCount(n, shape, rate float64) float64 {
@@ -191,7 +194,7 @@ func priorOf(cases []outcome, ratio float64) prior {
 		for share := 1.0 / 2; share >= 1.0/1024; share /= 8 {
 			sum := 0.0
 			for i := range cases {
-				w := share / (1 - share) * odder[i] // prior.odds
+				w := oddsOf(share, odder[i])
 				sum += math.Log(max((smooth[i]+w*odd[i])/(1+w), math.SmallestNonzeroFloat64))
 			}
 			if sum > best {

@@ -116,11 +116,8 @@ func Gather(scratch []float32, v embedding.Vectors, s *detect.Sample, rows []int
 		scratch = make([]float32, n)
 	}
 	m := linalg.Matrix{Rows: len(rows), Cols: v.Dim(), Data: scratch[:n]}
-	const ahead = 3 // rows
 	for i, row := range rows {
-		if i+ahead < len(rows) {
-			v.Soon(s, rows[i+ahead])
-		}
+		v.Soon(s, rows, i)
 		v.Of(m.Row(i), s, row)
 	}
 	return m

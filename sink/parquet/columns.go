@@ -244,7 +244,7 @@ func (p *provenanceBuilder) providers(g group) arrow.Array {
 		}
 	}
 	if len(values) == 0 {
-		values = []string{""} // a dictionary page needs an entry for all-null columns too
+		values = []string{""} // nulls have index 0, which must be there
 	}
 	return indexed(p.mem, indexes, values, nulls)
 }

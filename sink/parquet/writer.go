@@ -272,14 +272,11 @@ func newFile(ctx context.Context, out io.Writer, name string, schema *arrow.Sche
 	}
 	w.Keys, w.Sidecar = secrets.masters(), secrets.sidecar
 	props := []pq.WriterProperty{
-		pq.WithAllocator(opt.Memory),
 		pq.WithCreatedBy(createdBy),
-		pq.WithDataPageVersion(pq.DataPageV1),
 		pq.WithVersion(pq.V2_LATEST),
 		pq.WithCompression(compress.Codecs.Zstd),
 		pq.WithCompressionLevel(zstdLevel),
 		pq.WithDictionaryDefault(false),
-		pq.WithMaxRowGroupLength(int64(opt.GroupRows)),
 		pq.WithEncryptionProperties(encryption),
 	}
 	for i := range own {
@@ -288,18 +285,15 @@ func newFile(ctx context.Context, out io.Writer, name string, schema *arrow.Sche
 	for _, f := range schema.Fields()[own:] {
 		switch f.Type.ID() {
 		case arrow.DICTIONARY, arrow.STRING:
-			props = append(props, pq.WithDictionaryFor(f.Name, true), pq.WithStatsFor(f.Name, false))
+			props = append(props, pq.WithDictionaryFor(f.Name, true))
 		case arrow.LIST:
 			for _, leaf := range leavesOf(layout, f.Name) {
-				props = append(props, pq.WithDictionaryFor(leaf, true), pq.WithStatsFor(leaf, false))
+				props = append(props, pq.WithDictionaryFor(leaf, true))
 			}
 		}
 	}
 	for _, rising := range []string{Offset, Timestamp} {
 		props = append(props, pq.WithEncodingFor(rising, pq.Encodings.DeltaBinaryPacked))
-	}
-	for _, content := range []string{Key, Raw} {
-		props = append(props, pq.WithStatsFor(content, false))
 	}
 	if opt.tune != nil {
 		props = opt.tune(props)
@@ -333,8 +327,7 @@ func newFile(ctx context.Context, out io.Writer, name string, schema *arrow.Sche
 const zstdLevel = 1
 
 // encodings chooses between dictionary and plain for a column's leaves by looking at a sample of values. A dictionary
-// costs a look-up for each value, which is wasted where values hardly repeat; statistics of such text are long and
-// no engine skips by them.
+// costs a look-up for each value, which is wasted where values hardly repeat.
 func encodings(props []pq.WriterProperty, path string, arr arrow.Array) []pq.WriterProperty {
 	switch a := arr.(type) {
 	case *array.Struct:
@@ -344,19 +337,14 @@ func encodings(props []pq.WriterProperty, path string, arr arrow.Array) []pq.Wri
 		}
 		return props
 	case *array.Dictionary:
-		return append(props, pq.WithDictionaryFor(path, true), pq.WithStatsFor(path, false))
+		return append(props, pq.WithDictionaryFor(path, true))
 	case array.ListLike:
-		// The least and the largest element of all lists of a page are nothing to skip pages by.
-		path += ".list.element"
-		return append(encodings(props, path, a.ListValues()), pq.WithStatsFor(path, false))
+		return encodings(props, path+".list.element", a.ListValues())
 	}
 	dictionary := false
 	switch arr.DataType().ID() {
 	case arrow.BOOL:
 		return props
-	case arrow.STRING, arrow.BINARY:
-		props = append(props, pq.WithStatsFor(path, false))
-		dictionary = repeats(arr)
 	case arrow.FLOAT32, arrow.FLOAT64:
 		dictionary = repeats(arr)
 		if !dictionary && !shrinks(arr) {

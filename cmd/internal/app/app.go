@@ -24,7 +24,7 @@ import (
 
 // memoryLimit bounds the messages between sources and the landing zone, and sourceLimit those that a consumer has
 // fetched ahead. What segments cost besides (the detectors' tables, a Parquet file being built) does not grow with
-// them; together the process stays below 512 MB.
+// them; docs/PERFORMANCE.md has what it comes to.
 const (
 	memoryLimit = 64 << 20
 	sourceLimit = 16 << 20

@@ -147,7 +147,7 @@ func (c *pageCipher) overhead() int {
 	if c.suite.ctr {
 		return lengthSize + nonceSize
 	}
-	return lengthSize + nonceSize + tagSize
+	return Overhead
 }
 
 // page decrypts a page in place and returns the part of sealed that it takes.
