@@ -119,13 +119,16 @@ func Like(s *detect.Sample, model *Model, env detect.Env) {
 // crossFit trains one model per fold, tempered on the rows that it has not seen.
 func crossFit(rows []example, groups int, wary bool, env detect.Env) parts {
 	var p parts
+	var of [folds]*examples
 	known := map[int]*examples{} // by bits, which are mostly the same
-	for k := range p {
-		if bits := bitsWithout(rows, k); known[bits] == nil {
+	for k := range of {
+		bits := bitsWithout(rows, k)
+		if known[bits] == nil {
 			known[bits] = numbered(rows, groups, bits)
 		}
+		of[k] = known[bits]
 	}
-	detect.Each(folds, env.Workers, func(k int) { p[k] = known[bitsWithout(rows, k)].start(k, wary, env.Seed).run() })
+	detect.Each(folds, env.Workers, func(k int) { p[k] = of[k].start(k, wary, env.Seed).run() })
 	temper := temperature(rows, p, groups)
 	for _, part := range p {
 		part.temper = temper

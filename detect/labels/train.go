@@ -204,11 +204,11 @@ type course struct {
 	two  []pair    // of two groups
 	more []float32 // of more, one bucket after the other
 
-	taken         int     // steps
-	scale         float64 // what the weights are to be multiplied by
-	of            *lesson // of this step,
-	before, after float64 // scale before and after it
-	rate          float64
+	taken int     // steps
+	scale float64 // what the weights are to be multiplied by
+	of    *lesson // of this step,
+	after float64 // scale after it
+	rate  float64
 }
 
 // pair is a bucket of two groups; the fourth number is 0.
@@ -228,7 +228,7 @@ func (c *course) next() bool {
 	}
 	c.of = &c.lessons[c.taken%n]
 	c.rate = firstStep / (1 + firstStep*c.shrink*float64(c.taken))
-	c.before, c.after = c.scale, c.scale*(1-c.rate*c.shrink)
+	c.after = c.scale * (1 - c.rate*c.shrink)
 	c.taken++
 	return true
 }
@@ -279,7 +279,7 @@ func (c *course) learn() {
 	p := gradient[:l.groups]
 	for g := range p {
 		p[g] = l.bias[g] + float32(of.inverse*sum[g])
-		p[g] = l.bias[g] + float32(float32(c.before)*(p[g]-l.bias[g]))
+		p[g] = l.bias[g] + float32(float32(c.scale)*(p[g]-l.bias[g]))
 	}
 	top, total := slices.Max(p), float32(0)
 	for g, v := range p {
@@ -316,7 +316,7 @@ func (c *course) learnTwo() {
 		b += float32(bucket[0] * bucket[2])
 	}
 	a, b = bias[0]+float32(of.inverse*a), bias[1]+float32(of.inverse*b)
-	a, b = bias[0]+float32(float32(c.before)*(a-bias[0])), bias[1]+float32(float32(c.before)*(b-bias[1]))
+	a, b = bias[0]+float32(float32(c.scale)*(a-bias[0])), bias[1]+float32(float32(c.scale)*(b-bias[1]))
 	// The larger one's exponential is 1. Which one that is cannot be foretold: no branches.
 	e := float32(math.Exp(-math.Abs(float64(a - b))))
 	total := 1 + e

@@ -11,7 +11,7 @@ import (
 	"github.com/tasterhq/taster/detect/text"
 )
 
-// plainly trains as train does, on tokens as they are and into the table that they are looked up in.
+// plainly trains as a course does, on tokens as they are and into the table that they are looked up in.
 func plainly(set []example, leave, groups int, wary bool, seed uint64) *linear {
 	var used []example
 	tokens := 0

@@ -17,7 +17,7 @@ type signed struct {
 }
 
 // signedTexts keeps what was signed last: a sample is scored with reference rows behind its own, and then remembered without
-// them. What a text's signature is depends on nothing else. Nil keeps nothing.
+// them. What a text's signature is depends on nothing else.
 type signedTexts struct {
 	mu   sync.Mutex
 	last *signed
@@ -25,19 +25,17 @@ type signedTexts struct {
 
 // of signs texts; those that the last ones begin with, or that begin with them, share the work.
 func (st *signedTexts) of(texts [][]byte, env detect.Env) *signed {
-	var last *signed
-	if st != nil {
-		st.mu.Lock()
-		last = st.last
-		st.mu.Unlock()
+	st.mu.Lock()
+	last := st.last
+	st.mu.Unlock()
+	if last == nil {
+		last = &signed{}
 	}
 	out, known := &signed{texts: texts}, 0
-	if last != nil {
-		for known < min(len(texts), len(last.texts)) && same(texts[known], last.texts[known]) {
-			known++
-		}
+	for known < min(len(texts), len(last.texts)) && same(texts[known], last.texts[known]) {
+		known++
 	}
-	if last != nil && known == len(texts) {
+	if known == len(texts) {
 		out.signatures, out.hash, out.words = last.signatures[:known], last.hash[:known], last.words[:known]
 		out.order = make([]place, 0, min(known, len(last.order)))
 		for _, p := range last.order {
@@ -48,11 +46,9 @@ func (st *signedTexts) of(texts [][]byte, env detect.Env) *signed {
 		return out
 	}
 	out.signatures, out.hash, out.words = make([]signature, len(texts)), make([]uint64, len(texts)), make([]int32, len(texts))
-	if known > 0 {
-		copy(out.signatures, last.signatures[:known])
-		copy(out.hash, last.hash[:known])
-		copy(out.words, last.words[:known])
-	}
+	copy(out.signatures, last.signatures[:known])
+	copy(out.hash, last.hash[:known])
+	copy(out.words, last.words[:known])
 	const rows = 256 // at a time
 	detect.Chunks(len(texts)-known, rows, env.Workers, func() func(first, end int) {
 		sign := signer()
@@ -73,11 +69,9 @@ func (st *signedTexts) of(texts [][]byte, env detect.Env) *signed {
 		}
 	}
 	out.order = slices.Clone(byKey(scratch.one[:n], scratch.other[:n]))
-	if st != nil {
-		st.mu.Lock()
-		st.last = out
-		st.mu.Unlock()
-	}
+	st.mu.Lock()
+	st.last = out
+	st.mu.Unlock()
 	return out
 }
 

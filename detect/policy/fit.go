@@ -270,7 +270,6 @@ func (f *fitting) streamsOf(ref *detect.Sample, env detect.Env) []stream {
 	if f.simulated == nil { // nobody asks
 		return nil
 	}
-	env.Shared = nil
 	d, lengths := f.fitted.detector, calibrate.Lengths(ref.N/2)
 	last := len(lengths) - 1
 	null := calibrate.Fit(f.simulated)
@@ -530,6 +529,10 @@ func nullsOf(value []float64, s *detect.Sample, perClass bool, fit func([]float6
 }
 
 func (n nulls) logP(out []float64, s *detect.Sample, value []float64, workers int) {
+	if len(n.class) == 0 || s.Label == nil {
+		detect.Rows(len(out), worthwhile, workers, func(from, to int) { n.all.LogPs(out[from:to], value[from:to]) })
+		return
+	}
 	byClass := make([]*calibrate.Null, len(s.Classes))
 	for i, class := range s.Classes {
 		if byClass[i] = n.class[class]; byClass[i] == nil {
@@ -537,13 +540,9 @@ func (n nulls) logP(out []float64, s *detect.Sample, value []float64, workers in
 		}
 	}
 	detect.Rows(len(out), worthwhile, workers, func(from, to int) {
-		if len(n.class) == 0 || s.Label == nil {
-			n.all.LogPs(out[from:to], value[from:to])
-			return
-		}
 		for i := from; i < to; i++ {
 			null := n.all
-			if s.Label != nil && s.Label[i] >= 0 {
+			if s.Label[i] >= 0 {
 				null = byClass[s.Label[i]]
 			}
 			out[i] = null.LogP(value[i])

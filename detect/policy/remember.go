@@ -417,8 +417,10 @@ func (c *decodedStates) get(data []byte) *decodedState {
 	}
 	c.known = append(c.known, d)
 	c.mu.Unlock()
-	d.read.Do(func() { d.state, d.err = memory.Decode(data) })
-	c.supersede(d)
+	d.read.Do(func() {
+		d.state, d.err = memory.Decode(data)
+		c.supersede(d)
+	})
 	return d
 }
 

@@ -89,8 +89,8 @@
 //
 // # Cost
 //
-// Four passes over the tokens, and three more where there is something to explain away, of which all but one are over the portion
-// of a long stream, with whole numbers added in hashed tables of fixed size, so sums are the same in any
+// Four passes over the tokens, and three more where there is something to explain away. Of a long stream these are over the portion, but for the last, and words
+// are counted in one more pass over all of it. Whole numbers are added in hashed tables of fixed size, so sums are the same in any
 // order and with any number of workers, and those of two streams can be added: 16 bytes a bucket, at most 2¹⁷ buckets for
 // words and 2²⁰ for everything else, half of that for a portion, and 4 bytes for each of as many pairs. Each of at most four goroutines has
 // tables of its own, about 23 MB, which serve one sample after the other. Buckets that are in use are numbered, and once they are counted only these are

@@ -78,12 +78,6 @@ func (s tableSize) other(h uint64) uint32 {
 	return 1<<s.words + 1<<(s.others-1) + uint32(scramble(h)>>(uint(65-s.others)&63))
 }
 
-// features is extract as a function.
-func (x *extractor) features(row []text.Token) []uint32 {
-	x.extract(row)
-	return x.index
-}
-
 // words returns the buckets of a row's words only.
 func (x *extractor) words(row []text.Token) []uint32 {
 	x.room(len(row))
@@ -94,13 +88,13 @@ func (x *extractor) words(row []text.Token) []uint32 {
 	return index
 }
 
-// extract fills x.index. The same feature may come twice. Nothing branches on what a word is, which cannot be foretold: what may come is
+// extract fills x.index, and returns it. The same feature may come twice. Nothing branches on what a word is, which cannot be foretold: what may come is
 // written, and counts or is written over.
-func (x *extractor) extract(row []text.Token) {
+func (x *extractor) extract(row []text.Token) []uint32 {
 	size, n := x.size, len(row)
 	if n == 0 {
 		x.index = x.index[:0]
-		return
+		return x.index
 	}
 	x.room(n)
 	index, skeleton, starts, marks := x.index[:cap(x.index)], x.skeleton[:n], x.starts[:n+1], x.marks[:n]
@@ -180,6 +174,7 @@ func (x *extractor) extract(row []text.Token) {
 		}
 	}
 	x.index, x.skeleton, x.starts, x.marks = index, skeleton, starts, marks
+	return index
 }
 
 // numbering numbers some of the buckets, from 1 on, in their order. For each 32 buckets it tells which of them have a number, in the lower half, and the

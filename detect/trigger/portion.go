@@ -55,28 +55,29 @@ func (st *stream) view(row int) *view {
 	return &st.counted
 }
 
+// note keeps what is known of a row, whose features x holds, before anything is explained away, and tells whether it is suspicious.
+func (st *stream) note(j *judged, row int, e evidence, x *extractor, v *view) bool {
+	j.plain[row] = e.score
+	if st.referenceRows > 0 && st.own != nil && st.own[row] >= 0 {
+		j.association[row] = e.drag * math.Sqrt(st.surprise(row)+agreeing)
+	}
+	if e.peak < beyond {
+		return false
+	}
+	st.suspects[row] = st.suspicion(row, x, v)
+	return true
+}
+
 // judge judges all rows of a sample by a portion of them, explaining away included, which is learned from that portion too.
 func (st *stream) judge(j *judged, workers int) {
 	s := st.sample
 	st.suspects = make([]float32, s.N)
-	// note keeps what is known of a row, whose features x holds, before anything is explained away, and tells whether it is suspicious.
-	note := func(i int, e evidence, x *extractor, v *view) bool {
-		j.plain[i] = e.score
-		if st.referenceRows > 0 && st.own != nil && st.own[i] >= 0 {
-			j.association[i] = e.drag * math.Sqrt(st.surprise(i)+agreeing)
-		}
-		if e.peak < beyond {
-			return false
-		}
-		st.suspects[i] = st.suspicion(i, x, v)
-		return true
-	}
 	found := eachWorker(len(st.unique.rows), workers, func(from, to int) bool {
 		x := st.extractor()
 		found := false
 		for _, i := range st.unique.rows[from:to] {
 			x.extract(st.tokens.Row(i))
-			found = note(i, st.evidence(i, st.counted.weights, &x), &x, &st.counted) || found
+			found = st.note(j, i, st.evidence(i, st.counted.weights, &x), &x, &st.counted) || found
 		}
 		return found
 	})
@@ -96,12 +97,12 @@ func (st *stream) judge(j *judged, workers int) {
 			x.extract(st.tokens.Row(i))
 			switch {
 			case g == nil:
-				note(i, st.evidence(i, v.weights, &x), &x, v)
+				st.note(j, i, st.evidence(i, v.weights, &x), &x, v)
 			case v == &st.counted:
 				j.plain[i] = st.less(i, j.plain[i], st.restOf(i, &x, v, g).score)
 			default:
 				e, rest, ratio := st.foresee(i, prospects, &x)
-				note(i, e, &x, v)
+				st.note(j, i, e, &x, v)
 				st.belongs(i, 0, ratio, g)
 				j.plain[i] = st.less(i, e.score, rest)
 			}

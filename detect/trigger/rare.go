@@ -46,7 +46,7 @@ const (
 	slotMul  = 0x9e3779b1
 )
 
-// Rare returns what finds the features that are not in a set. What it takes is some 70 KB.
+// Rare returns what finds the features that are not in a set. What it takes is some 86 KB.
 func (v *Vocabulary) Rare(set *Set) *Rare {
 	r := &Rare{vocabulary: v, set: set}
 	for _, slot := range v.functions.slots {

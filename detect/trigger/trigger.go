@@ -380,7 +380,7 @@ func (m *model) score(s *detect.Sample, env detect.Env) (*judged, *stream) {
 		st.judge(j, env.Workers)
 		return j, st
 	}
-	suspects := make([]float32, s.N)
+	st.suspects = make([]float32, s.N)
 	found := eachWorker(s.N, env.Workers, func(from, to int) bool {
 		x := st.extractor()
 		found := false
@@ -389,20 +389,12 @@ func (m *model) score(s *detect.Sample, env detect.Env) (*judged, *stream) {
 				continue
 			}
 			x.extract(st.tokens.Row(i))
-			e := st.evidence(i, st.counted.weights, &x)
-			j.plain[i] = e.score
-			if st.referenceRows > 0 && st.own != nil && st.own[i] >= 0 {
-				j.association[i] = e.drag * math.Sqrt(st.surprise(i)+agreeing)
-			}
-			if e.peak >= beyond {
-				suspects[i] = st.suspicion(i, &x, &st.counted)
-				found = true
-			}
+			found = st.note(j, i, st.evidence(i, st.counted.weights, &x), &x, &st.counted) || found
 		}
 		return found
 	})
-	if j.mixed = slices.Contains(found, true); j.mixed {
-		st.suspects = suspects
+	if j.mixed = slices.Contains(found, true); !j.mixed {
+		st.suspects = nil
 	}
 	return j, st
 }
@@ -432,13 +424,13 @@ func (m *model) observe(s *detect.Sample, env detect.Env) *stream {
 	if s != m.sample {
 		reference, st.referenceRows = m.count(), m.rows
 	}
-	counted := st.count(st.unique.rows, st.size.buckets(), (*extractor).features, min(env.Workers, mostTables))
+	counted := st.count(st.unique.rows, st.size.buckets(), (*extractor).extract, min(env.Workers, mostTables))
 	var words []counts
 	if st.others != nil {
 		words = st.count(all.rows, 1<<st.size.words, (*extractor).words, min(env.Workers, mostTables))
 	}
 	st.number(counted, words, reference)
-	st.findInserted(st.unique, env.Workers)
+	st.findInserted(env.Workers)
 	st.slots = max(1, st.groups)
 	if slices.ContainsFunc(st.own, func(g int8) bool { return g < 0 }) {
 		st.slots = st.groups + 1
@@ -567,9 +559,9 @@ func (st *stream) seen(at uint32) float64 { return float64(st.table[at].n() + st
 //
 // Pairs with a word in question are counted once more in a table of their own, where they meet no others; how
 // often its neighbours stand side by side is known from st.table, and is at most as often as either stands at all.
-func (st *stream) findInserted(rows distinct, workers int) {
+func (st *stream) findInserted(workers int) {
 	all := float64(st.rows + st.referenceRows)
-	total := float64(rows.tokens) + all // pairs
+	total := float64(st.unique.tokens) + all // pairs
 	if st.referenceRows > 0 {
 		total += float64(st.model.tokens)
 	}
@@ -589,7 +581,7 @@ func (st *stream) findInserted(rows distinct, workers int) {
 	edges := spread(edge)
 	// each calls f for each word in question with what stands before and after it.
 	each := func(from, to int, f func(bucket uint32, before, w, after uint64)) {
-		for _, i := range rows.rows[from:to] {
+		for _, i := range st.unique.rows[from:to] {
 			row := st.tokens.Row(i)
 			for k, t := range row {
 				w := spread(t.ID())
@@ -611,7 +603,7 @@ func (st *stream) findInserted(rows distinct, workers int) {
 	// A pair of which both words are in question stands there twice, once for each of them.
 	before := func(before, w uint64) uint32 { return uint32(scramble(two(before, w)) >> (64 - st.size.others)) }
 	after := func(w, after uint64) uint32 { return uint32(scramble(^two(w, after)) >> (64 - st.size.others)) }
-	tables := eachWorker(len(rows.rows), min(workers, mostTables), func(from, to int) []uint32 {
+	tables := eachWorker(len(st.unique.rows), min(workers, mostTables), func(from, to int) []uint32 {
 		table := make([]uint32, 1<<st.size.others)
 		each(from, to, func(_ uint32, a, w, b uint64) {
 			table[before(a, w)]++
@@ -633,7 +625,7 @@ func (st *stream) findInserted(rows distinct, workers int) {
 		return st.seen(st.numbers.of(st.size.word(h)))
 	}
 	const unit = 1 << 8
-	made := eachWorker(len(rows.rows), workers, func(from, to int) []int64 {
+	made := eachWorker(len(st.unique.rows), workers, func(from, to int) []int64 {
 		sums := make([]int64, 2*words)
 		each(from, to, func(bucket uint32, a, w, b uint64) {
 			na, nb := seen(a), seen(b)
