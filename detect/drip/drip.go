@@ -588,19 +588,17 @@ func (m *model) Suspects(s *detect.Sample, known detect.Memory, env detect.Env) 
 	out := make([][]detect.Suspicion, len(r.runs))
 	detect.Chunks(s.N, runRows, env.Workers, func() func(from, to int) {
 		rare := m.vocabulary.Rare(m.common)
-		var features, words []uint64
+		var features, sorted, words []uint64
 		return func(from, to int) {
 			for i := from; i < to; i++ {
-				if g := r.group[i]; g < 0 || !e.odd[g][r.own(i)] {
+				if g := r.group[i]; g < 0 || !e.odd[g][r.own(i)] || len(r.keys(i)) == 0 {
 					continue
 				}
 				row := tokens.Row(i)
 				features = rare.Append(features[:0], row)
-				words = words[:0]
-				for t := range row {
-					words = m.vocabulary.Append(words, row[t:t+1])
-				}
-				slices.Sort(words)
+				sorted = append(sorted[:0], features...)
+				slices.Sort(sorted)
+				words = m.wordsOf(words[:0], row, sorted)
 				if c := m.suspicion(i, r.group[i], features, words, mem); len(c.Keys) > 0 {
 					out[from/runRows] = append(out[from/runRows], c)
 				}
@@ -608,6 +606,31 @@ func (m *model) Suspects(s *detect.Sample, known detect.Memory, env detect.Env) 
 		}
 	})
 	return slices.Concat(out...)
+}
+
+// wordsOf returns, sorted, those of a row's features, which are sorted, that one of its words has by itself. Few features are rare, and few of a
+// row's words have one of them: of most, 64 bits tell that.
+func (m *model) wordsOf(dst []uint64, row []text.Token, features []uint64) []uint64 {
+	var some uint64
+	for _, f := range features {
+		some |= 1 << (f >> 58)
+	}
+	for t := range row {
+		kept := len(dst)
+		dst = m.vocabulary.Append(dst, row[t:t+1])
+		for _, f := range dst[kept:] {
+			if some>>(f>>58)&1 == 0 {
+				continue
+			}
+			if _, rare := slices.BinarySearch(features, f); rare {
+				dst[kept] = f
+				kept++
+			}
+		}
+		dst = dst[:kept]
+	}
+	slices.Sort(dst)
+	return dst
 }
 
 // suspicion chooses the keys of a suspect: the most conspicuous of its words, which any trigger of words has, and a few

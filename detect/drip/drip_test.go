@@ -3,10 +3,12 @@ package drip
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/detecttest"
+	"github.com/tasterhq/taster/detect/text"
 )
 
 var env = detect.Env{Seed: 7, Workers: 2}
@@ -142,4 +144,44 @@ func BenchmarkScore(b *testing.B) {
 		m.Suspects(s, before, detect.Env{Workers: 1})
 	}
 	b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "records/s")
+}
+
+// What one word has by itself is told among a row's features, however many these are.
+func TestFeaturesOfOneWord(t *testing.T) {
+	w := detecttest.NewReviews(3)
+	s := w.Sample(200)
+	fitted, err := Detector{}.Fit(s, env)
+	if err != nil || fitted == nil {
+		t.Fatal("no model: ", err)
+	}
+	m := fitted.(*model)
+	tokens := text.Of(s, env)
+	for row := range 20 {
+		all := m.vocabulary.Append(nil, tokens.Row(row))
+		var single []uint64
+		for at := range tokens.Row(row) {
+			single = m.vocabulary.Append(single, tokens.Row(row)[at:at+1])
+		}
+		for every := 1; every < len(all); every = 2*every + 1 { // of many features and of few
+			var some []uint64
+			for i := 0; i < len(all); i += every {
+				some = append(some, all[i])
+			}
+			slices.Sort(some)
+			words := m.wordsOf(nil, tokens.Row(row), some)
+			if !slices.IsSorted(words) {
+				t.Fatalf("row %d: not sorted", row)
+			}
+			for _, f := range some {
+				if _, word := slices.BinarySearch(words, f); word != slices.Contains(single, f) {
+					t.Fatalf("row %d, %d features: a feature of one word is %v", row, len(some), word)
+				}
+			}
+			for _, f := range words {
+				if !slices.Contains(some, f) {
+					t.Fatalf("row %d: a feature that was not asked for", row)
+				}
+			}
+		}
+	}
 }
