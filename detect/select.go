@@ -23,6 +23,15 @@ func (s *Sample) Select(rows []int) *Sample {
 	return out
 }
 
+// WithoutVectors returns s without embeddings, probabilities and gradients. The other columns are shared with s.
+func (s *Sample) WithoutVectors() *Sample {
+	out := *s
+	out.Embedding, out.Dim, out.HasEmbedding = nil, 0, nil
+	out.Probabilities, out.Outcomes = nil, 0
+	out.Gradient, out.GradientDim = nil, 0
+	return &out
+}
+
 func pick[T any](column []T, rows []int) []T {
 	if column == nil {
 		return nil

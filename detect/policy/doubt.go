@@ -127,7 +127,7 @@ func (s *Scorer) examine(sample *detect.Sample, others []aside, a aside, env det
 		return a, nil
 	}
 	a.examined = seen
-	sample = some(sample, enoughBeside, env)
+	sample = some(sample, s.read(sample), enoughBeside, env)
 	env.Shared = &detect.Shared{} // what is made here is not kept with the segment
 	found, err := s.doubted(sample, env)
 	if err != nil {
@@ -204,7 +204,7 @@ func (s *Scorer) withoutDoubts(sample *detect.Sample, before *recollection, env 
 
 // doubted returns the rows of the reference that look like poison to any detector, by rising number.
 func (s *Scorer) doubted(sample *detect.Sample, env detect.Env) ([]int, error) {
-	ref := s.ref.Sample
+	ref := s.read(s.ref.Sample)
 	joint := sample.Join(ref)
 	var first []int
 	for i := range s.fitted {
@@ -271,14 +271,28 @@ func convicted(guilt []float64, detectors float64, n int) []int {
 	return order[:min(enough, int(mostAside*float64(n)))]
 }
 
-// some returns about n rows of a sample, chosen by their texts, whatever their order.
-func some(s *detect.Sample, n int, env detect.Env) *detect.Sample {
+// textual is a detector that looks at texts and classes only.
+type textual interface{ ReadsTextOnly() }
+
+// read returns what the detectors that poison can blind read of a sample. A model may keep the sample that it was fitted on: without vectors, if nobody
+// reads them, for they would be most of it.
+func (s *Scorer) read(sample *detect.Sample) *detect.Sample {
+	for i := range s.fitted {
+		if _, ok := s.fitted[i].detector.(textual); s.fitted[i].excuses && !ok {
+			return sample
+		}
+	}
+	return sample.WithoutVectors()
+}
+
+// some returns about n rows of a sample, chosen by their texts, whatever their order, out of what is read of it.
+func some(s, read *detect.Sample, n int, env detect.Env) *detect.Sample {
 	if s.N <= n || s.Text == nil {
-		return s
+		return read
 	}
 	limit := uint64(float64(n) / float64(s.N) * (1 << 32))
 	tokens := text.Of(s, env)
-	return s.Select(slices.DeleteFunc(upTo(s.N), func(row int) bool { return tokens.Key(row)>>32 >= limit }))
+	return read.Select(slices.DeleteFunc(upTo(s.N), func(row int) bool { return tokens.Key(row)>>32 >= limit }))
 }
 
 // highest returns which rows of the reference, that stand in joint from the given row on, the detector finds most
@@ -322,7 +336,7 @@ func (d *doubts) without(s *Scorer, rows []int) ([]*fitted, error) {
 // refit fits the detectors that poison can blind without some rows of the reference. What their scores mean stays, and so do the
 // rows that stand among a stream's to tell what it does to clean ones.
 func (s *Scorer) refit(without []int) ([]*fitted, error) {
-	ref := s.ref.Sample
+	ref := s.read(s.ref.Sample)
 	out := make([]*fitted, len(s.fitted))
 	for i, f := range s.fitted {
 		if f.excuses {

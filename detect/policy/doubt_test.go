@@ -248,3 +248,32 @@ func TestManyFilesExamineAReferenceSeldom(t *testing.T) {
 		t.Errorf("examined after %v rows of 70 files: want %v", examined, want)
 	}
 }
+
+// TestTextualDetectors: what says that it reads texts only says the same of samples without vectors.
+func TestTextualDetectors(t *testing.T) {
+	ref, stream := detecttest.Clean(600, 1), detecttest.Clean(500, 2)
+	n := 0
+	for _, d := range All() {
+		if _, ok := d.(textual); !ok {
+			continue
+		}
+		n++
+		scores := func(ref, stream *detect.Sample) []float64 {
+			env := detect.Env{Seed: 1, Workers: 2, Shared: &detect.Shared{}}
+			model, err := d.Fit(ref, env)
+			if err != nil || model == nil {
+				t.Fatalf("%s: no model: %v", d.Name(), err)
+			}
+			return model.Score(stream, env).Value
+		}
+		with, without := scores(ref, stream), scores(ref.WithoutVectors(), stream.WithoutVectors())
+		for i, v := range with {
+			if math.Float64bits(v) != math.Float64bits(without[i]) {
+				t.Fatalf("%s, row %d: %v with vectors, %v without", d.Name(), i, v, without[i])
+			}
+		}
+	}
+	if n == 0 {
+		t.Error("no detector reads texts only")
+	}
+}

@@ -15,6 +15,9 @@ type Association struct{}
 // Name implements detect.Detector.
 func (Association) Name() string { return "association" }
 
+// ReadsTextOnly says that samples may lack vectors: texts and classes are all that is looked at.
+func (Association) ReadsTextOnly() {}
+
 // Fit implements detect.Detector.
 func (Association) Fit(reference *detect.Sample, env detect.Env) (detect.Model, error) {
 	if m := modelOf(reference, env); m != nil && m.labels != nil {

@@ -44,6 +44,9 @@ type Detector struct{}
 // Name implements detect.Detector.
 func (Detector) Name() string { return "trigger" }
 
+// ReadsTextOnly says that samples may lack vectors: texts and classes are all that is looked at.
+func (Detector) ReadsTextOnly() {}
+
 // model is what a reference taught, to both detectors of this package.
 type model struct {
 	sample    *detect.Sample
