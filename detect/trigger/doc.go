@@ -89,11 +89,11 @@
 //
 // # Cost
 //
-// Four passes over the tokens, and three more where there is something to explain away. Of a long stream these are over the portion, but for the last, and words
-// are counted in one more pass over all of it. Whole numbers are added in hashed tables of fixed size, so sums are the same in any
-// order and with any number of workers, and those of two streams can be added: 16 bytes a bucket, at most 2¹⁷ buckets for
-// words and 2²⁰ for everything else, half of that for a portion, and 4 bytes for each of as many pairs. Each of at most four goroutines has
-// tables of its own, about 23 MB, which serve one sample after the other. Buckets that are in use are numbered, and once they are counted only these are
-// kept: a finished Scores holds some 30 to 60 bytes for each, 2 MB for 100,000 reviews that share 40,000 features, 45 MB at most.
+// Five passes over the tokens, and three more where there is something to explain away. Of a long stream these are over the portion, but for the last, and words
+// are numbered and counted in two more passes over all of it. Features are hashed into buckets, at most 2¹⁷ for words and 2²⁰ for everything else, half of that for a
+// portion. The first pass notes in a bit set of 144 KB at most which of them are in use: these are numbered, and only these are counted, in whole
+// numbers, so that sums are the same in any order and with any number of workers: 16 bytes for each, in tables of their own for each of at most four
+// goroutines, and 4 bytes for each of as many pairs as there are buckets. 100,000 reviews that share 40,000 features take a megabyte a goroutine and two for
+// pairs. A finished Scores holds some 30 to 60 bytes for each bucket in use, 2 MB for those reviews, 45 MB at most.
 // What features do that share a bucket is dilute a trigger, not make one. Tokens are kept meanwhile, four bytes each.
 package trigger

@@ -78,12 +78,17 @@ func (s tableSize) other(h uint64) uint32 {
 	return 1<<s.words + 1<<(s.others-1) + uint32(scramble(h)>>(uint(65-s.others)&63))
 }
 
-// words returns the buckets of a row's words only.
+// words returns the buckets, or their numbers, of a row's words only.
 func (x *extractor) words(row []text.Token) []uint32 {
 	x.room(len(row))
 	index := x.index[:len(row)]
 	for i, t := range row {
 		index[i] = x.size.word(spread(t.ID()))
+	}
+	if x.numbers != nil {
+		for k, at := range index {
+			index[k] = x.numbers.of(at)
+		}
 	}
 	return index
 }
@@ -188,18 +193,10 @@ func (n numbering) of(at uint32) uint32 {
 	return (uint32(block>>32) + uint32(bits.OnesCount32(uint32(block)&(1<<(at&31)-1)))) & -(set & 1)
 }
 
-// add gives all buckets a number that are not empty in a table, before any has begun.
-func (n numbering) add(table []bucket) {
-	for i := range len(table) / 32 {
-		set := uint64(0)
-		for k, b := range table[i*32 : i*32+32] {
-			used := uint64(0)
-			if b.records != 0 {
-				used = 1
-			}
-			set |= used << k
-		}
-		n[i] |= set
+// add gives all buckets of a set a number, before any has begun.
+func (n numbering) add(set []uint32) {
+	for i, some := range set {
+		n[i] |= uint64(some)
 	}
 }
 

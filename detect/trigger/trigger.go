@@ -173,13 +173,20 @@ func rowKey(tokens *text.Tokens, own []int8, row int) uint64 {
 type known struct{ at, n uint32 }
 
 func countFeatures(tokens *text.Tokens, rows distinct, size tableSize, f *functions, workers int) []known {
+	x := extractor{size: size, functions: f}
+	sets := eachWorker(len(rows.rows), workers, func(from, to int) []uint32 {
+		return inUse(tokens, rows.rows[from:to], x, (*extractor).extract)
+	})
+	x.numbers = make(numbering, size.buckets()/32)
+	for _, set := range sets {
+		x.numbers.add(set)
+	}
 	type bucket struct{ row, n uint32 }
+	most := x.numbers.begin(1)
 	tables := eachWorker(len(rows.rows), workers, func(from, to int) []bucket {
-		table := make([]bucket, size.buckets())
-		x := extractor{size: size, functions: f}
+		table, x := make([]bucket, most), x
 		for _, i := range rows.rows[from:to] {
-			x.extract(tokens.Row(i))
-			for _, at := range x.index {
+			for _, at := range x.extract(tokens.Row(i)) {
 				if b := &table[at]; b.row != uint32(i+1) {
 					b.row = uint32(i + 1)
 					b.n++
@@ -188,17 +195,26 @@ func countFeatures(tokens *text.Tokens, rows distinct, size tableSize, f *functi
 		}
 		return table
 	})
-	var out []known
-	for at := range size.buckets() {
+	out := make([]known, 0, most-1)
+	x.numbers.each(func(at, number int) {
 		n := uint32(0)
 		for _, table := range tables {
-			n += table[at].n
+			n += table[number].n
 		}
-		if n > 0 {
-			out = append(out, known{uint32(at), n})
+		out = append(out, known{uint32(at), n})
+	})
+	return out
+}
+
+// inUse returns the set of the buckets that rows have, as features returns them, 32 to a number.
+func inUse(tokens *text.Tokens, rows []int, x extractor, features func(x *extractor, row []text.Token) []uint32) []uint32 {
+	set := make([]uint32, x.size.buckets()/32)
+	for _, i := range rows {
+		for _, at := range features(&x, tokens.Row(i)) {
+			set[at>>5] |= 1 << (at & 31)
 		}
 	}
-	return out
+	return set
 }
 
 // fold returns which bucket of a smaller table has what is in one of the largest.
@@ -427,12 +443,7 @@ func (m *model) observe(s *detect.Sample, env detect.Env) *stream {
 	if s != m.sample {
 		reference, st.referenceRows = m.count(), m.rows
 	}
-	counted := st.count(st.unique.rows, st.size.buckets(), (*extractor).extract, min(env.Workers, mostTables))
-	var words []counts
-	if st.others != nil {
-		words = st.count(all.rows, 1<<st.size.words, (*extractor).words, min(env.Workers, mostTables))
-	}
-	st.number(counted, words, reference)
+	st.number(all.rows, reference, min(env.Workers, mostTables))
 	st.findInserted(env.Workers)
 	st.slots = max(1, st.groups)
 	if slices.ContainsFunc(st.own, func(g int8) bool { return g < 0 }) {
@@ -452,22 +463,52 @@ type counts struct {
 	more  []labelled // per bucket, of the groups beyond the first counted one
 }
 
-// tables are tables of empty buckets, the largest of 19 MB: to make them anew for each sample takes longer than to count a small one.
-var tables sync.Pool
-
-func emptyTable(buckets int) []bucket {
-	if table, _ := tables.Get().(*[]bucket); table != nil && cap(*table) >= buckets {
-		return (*table)[:buckets]
+// number numbers the buckets in which there is something, of stream or reference, from 1 on, words first, and counts these only: number 0 is that of all
+// others. Few are in use where texts repeat each other, and what lies close together is quickly found. Rows are all distinct ones.
+func (st *stream) number(rows []int, reference []known, workers int) {
+	var others []int // those of which words only are counted
+	if st.others != nil {
+		others = make([]int, 0, len(rows)-len(st.unique.rows))
+		for _, i := range rows {
+			if !st.in[i] {
+				others = append(others, i)
+			}
+		}
 	}
-	return make([]bucket, buckets)
+	st.numbers = make(numbering, st.size.buckets()/32)
+	for _, k := range reference {
+		at := st.size.fold(k.at)
+		st.numbers[at>>5] |= 1 << (at & 31)
+	}
+	x := extractor{size: st.size, functions: st.model.functions}
+	use := func(rows []int, features func(x *extractor, row []text.Token) []uint32) {
+		for _, set := range eachWorker(len(rows), workers, func(from, to int) []uint32 { return inUse(st.tokens, rows[from:to], x, features) }) {
+			st.numbers.add(set)
+		}
+	}
+	use(st.unique.rows, (*extractor).extract)
+	if st.others != nil {
+		use(others, (*extractor).words)
+	}
+	n := st.numbers.begin(1)
+	st.reference = make([]uint32, n)
+	for _, k := range reference {
+		st.reference[st.numbers.of(st.size.fold(k.at))] += k.n
+	}
+	st.counts = st.count(st.unique.rows, n, (*extractor).extract, workers)
+	if st.others != nil {
+		words := int(st.numbers.below(1 << st.size.words))
+		st.words = st.count(others, words, (*extractor).words, workers)
+		st.words.add(st.counts, words, st.further())
+	}
 }
 
-// count counts what rows have: the buckets, so many of them, that features returns for one. It returns what each worker has counted.
-func (st *stream) count(rows []int, buckets int, features func(x *extractor, row []text.Token) []uint32, workers int) []counts {
+// count counts what rows have: the numbers, below n, that features returns for one.
+func (st *stream) count(rows []int, n int, features func(x *extractor, row []text.Token) []uint32, workers int) counts {
 	first, others := st.first(), st.further()
-	return eachWorker(len(rows), workers, func(from, to int) counts {
-		table, more := emptyTable(buckets), make([]labelled, buckets*others)
-		x := extractor{size: st.size, functions: st.model.functions}
+	parts := eachWorker(len(rows), workers, func(from, to int) counts {
+		table, more := make([]bucket, n), make([]labelled, n*others)
+		x := st.extractor()
 		add := make([]labelled, max(1, st.groups))
 		for _, i := range rows[from:to] {
 			for g := range st.groups {
@@ -498,61 +539,40 @@ func (st *stream) count(rows []int, buckets int, features func(x *extractor, row
 		}
 		return counts{to - from, table, more}
 	})
-}
-
-// number numbers the buckets in which there is something, of stream or reference, from 1 on, and keeps these only, words first. Number 0 is that of all
-// others. Few are in use where texts repeat each other, and what lies close together is quickly found.
-func (st *stream) number(counted, words []counts, reference []known) {
-	st.numbers = make(numbering, st.size.buckets()/32)
-	for _, k := range reference {
-		at := st.size.fold(k.at)
-		st.numbers[at>>5] |= 1 << (at & 31)
-	}
-	for _, p := range slices.Concat(counted, words) {
-		st.numbers.add(p.table)
-	}
-	n := st.numbers.begin(1)
-	st.reference = make([]uint32, n)
-	for _, k := range reference {
-		st.reference[st.numbers.of(st.size.fold(k.at))] += k.n
-	}
-	st.counts = st.settle(counted, n)
-	if words != nil {
-		st.words = st.settle(words, int(st.numbers.below(1<<st.size.words)))
-	}
-}
-
-// settle adds up what workers have counted, as the first n numbers are, and leaves their tables empty.
-func (st *stream) settle(parts []counts, n int) counts {
-	others := st.further()
-	sum := counts{table: make([]bucket, n), more: make([]labelled, n*others)}
-	for _, p := range parts {
-		sum.rows += p.rows
-	}
-	st.numbers.each(func(at, k int) {
-		if k >= n {
-			return
-		}
-		to := &sum.table[k]
-		for _, p := range parts {
-			b := &p.table[at]
-			to.records += uint64(b.n())
-			to.labelled += b.labelled
-			*b = bucket{}
-			for g := range others {
-				sum.more[k*others+g] += p.more[at*others+g]
-			}
-		}
-	})
-	for _, p := range parts {
-		tables.Put(&p.table)
+	sum := parts[0]
+	for _, p := range parts[1:] {
+		sum.add(p, n, others)
 	}
 	return sum
+}
+
+// add adds what others have of the first n numbers, of so many groups beyond the first counted one.
+func (c *counts) add(other counts, n, groups int) {
+	c.rows += other.rows
+	for at := range c.table[:n] {
+		to, from := &c.table[at], &other.table[at]
+		to.records += uint64(from.n())
+		to.labelled += from.labelled
+	}
+	for at := range c.more[:n*groups] {
+		c.more[at] += other.more[at]
+	}
 }
 
 // extractor returns one that gives numbers of buckets.
 func (st *stream) extractor() extractor {
 	return extractor{size: st.size, functions: st.model.functions, numbers: st.numbers}
+}
+
+// pairTables are tables of numbers, the largest of 4 MB, that lie about until they serve the next sample.
+var pairTables sync.Pool
+
+func emptyPairs(n int) []uint32 {
+	if table, _ := pairTables.Get().(*[]uint32); table != nil && cap(*table) >= n {
+		clear((*table)[:n])
+		return (*table)[:n]
+	}
+	return make([]uint32, n)
 }
 
 // seen returns how many distinct records of stream and reference have a feature.
@@ -607,7 +627,7 @@ func (st *stream) findInserted(workers int) {
 	before := func(before, w uint64) uint32 { return uint32(scramble(two(before, w)) >> (64 - st.size.others)) }
 	after := func(w, after uint64) uint32 { return uint32(scramble(^two(w, after)) >> (64 - st.size.others)) }
 	tables := eachWorker(len(st.unique.rows), min(workers, mostTables), func(from, to int) []uint32 {
-		table := make([]uint32, 1<<st.size.others)
+		table := emptyPairs(1 << st.size.others)
 		each(from, to, func(_ uint32, a, w, b uint64) {
 			table[before(a, w)]++
 			table[after(w, b)]++
@@ -619,6 +639,7 @@ func (st *stream) findInserted(workers int) {
 		for b, n := range table {
 			own[b] += n
 		}
+		pairTables.Put(&table)
 	}
 
 	seen := func(h uint64) float64 {
@@ -643,6 +664,7 @@ func (st *stream) findInserted(workers int) {
 		})
 		return sums
 	})
+	pairTables.Put(&own)
 	insertion := func(sum, n float64) float32 {
 		if n < fewestInserted || sum <= 0 {
 			return 0

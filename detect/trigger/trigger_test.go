@@ -330,11 +330,11 @@ func TestFoldKeepsCounts(t *testing.T) {
 // Buckets that are in use are numbered in their order, and all others are number 0.
 func TestNumbering(t *testing.T) {
 	used := map[int]bool{0: true, 31: true, 32: true, 95: true, 127: true}
-	n, table := make(numbering, 4), make([]bucket, 128)
+	n, set := make(numbering, 4), make([]uint32, 4)
 	for at := range used {
-		table[at].records = 1
+		set[at/32] |= 1 << (at % 32)
 	}
-	n.add(table)
+	n.add(set)
 	if next := n.begin(1); next != 1+len(used) {
 		t.Errorf("numbers end before %d, want %d", next, 1+len(used))
 	}
