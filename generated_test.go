@@ -17,6 +17,7 @@ func TestGeneratedAssembly(t *testing.T) {
 		{"detect/linalg/gen", ".", "detect/linalg", "linalg", "kernels_amd64"},
 		{"detect/linalg/gen", "./peak", "cmd/internal/bench/peers", "main", "peak_amd64"},
 		{"detect/lanes/gen", ".", "detect/lanes", "lanes", "kernels_amd64"},
+		{"detect/embedding/gen", ".", "detect/embedding", "embedding", "kernels_amd64"},
 		{"detect/nearduplicate/gen", ".", "detect/nearduplicate", "nearduplicate", "kernels_amd64"},
 		{"detect/trigger/gen", ".", "detect/trigger", "trigger", "kernels_amd64"},
 		{"schema/validate/gen", ".", "schema/validate", "validate", "kernels_amd64"},

@@ -14,6 +14,7 @@
 // Text: words and character trigrams are hashed, weighted by how rare the reference has them (idf), and projected to 64
 // dimensions by a count sketch (Weinberger, Dasgupta, Langford, Smola, Attenberg, "Feature hashing for large scale multitask
 // learning", ICML 2009). Writing of another kind, another language or gibberish lies far from all; meaning does not count.
+// Where the processor has AVX-512 with VBMI2, bytes are folded 64 at a time and sixteen hashes are made side by side; weights are added up in the same order everywhere.
 //
 // Cost: fixed per row, whatever the reference: products with 640 rows (256 for text), and with those of the 256 of the class that are not among them; exact distances to
 // some fifteen of each. Evidence: the distances,

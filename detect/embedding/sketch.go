@@ -17,6 +17,7 @@ const (
 // sketch makes vectors of texts: a count sketch of words and character trigrams, weighted by idf.
 type sketch struct {
 	weight [1 << bucketBits]float32
+	signed []float32 // nil where texts are read byte by byte
 }
 
 func newSketch(reference *detect.Sample) *sketch {
@@ -42,6 +43,7 @@ func newSketch(reference *detect.Sample) *sketch {
 	for b, df := range documents {
 		k.weight[b] = float32(min(math.Log2(float64(n+1)/float64(df+1)), rarest))
 	}
+	k.signed = signedWeights(&k.weight)
 	return k
 }
 
@@ -54,16 +56,28 @@ func (k *sketch) vector(dst []float32, s *detect.Sample, row int) bool {
 	if len(text) == 0 {
 		return false
 	}
+	text = text[:min(len(text), maxText)]
+	sums := (*[sketchDim]float32)(dst)
+	clear(sums[:])
+	if k.signed == nil {
+		k.add(sums, text)
+	} else if !k.sum(sums, text) {
+		clear(sums[:])
+		k.add(sums, text)
+	}
+	return true
+}
+
+// add adds up what is in a text, byte by byte.
+func (k *sketch) add(sum *[sketchDim]float32, text []byte) {
 	var room [512]uint64
 	words := room[:]
 	if most := mostWords(text); most > len(words) {
 		words = make([]uint64, most)
 	}
-	sum := (*[sketchDim]float32)(dst)
-	clear(sum[:])
 	// The upper bits of a hash choose the weight, the lower ones place and sign.
 	n, window, word, blank, ended := 0, uint64(' '), uint64(0), false, 0
-	for _, b := range text[:min(len(text), maxText)] {
+	for _, b := range text {
 		words[n] = word
 		window, word, blank, ended = next(window, word, b)
 		n += ended
@@ -83,7 +97,6 @@ func (k *sketch) vector(dst []float32, s *detect.Sample, row int) bool {
 		sign := uint32(hash>>6&1) << 31
 		sum[hash%sketchDim] += wordWeight * math.Float32frombits(math.Float32bits(k.weight[hash>>(64-bucketBits)])^sign)
 	}
-	return true
 }
 
 // fold maps bytes to what counts: letters to lower case, digits to one, white space and control characters to one. Bytes of
@@ -137,7 +150,7 @@ func next(window, word uint64, b byte) (_, _ uint64, blank bool, ended int) {
 }
 
 // mostWords is how many words a text may have, and one.
-func mostWords(text []byte) int { return min(len(text), maxText)/2 + 2 }
+func mostWords(text []byte) int { return len(text)/2 + 2 }
 
 // features appends the hashes of a text's trigrams to one slice and those of its words to the other. Of a longer text only the
 // first maxText bytes count.
