@@ -12,7 +12,7 @@ import (
 )
 
 // Version is raised whenever the same input may score differently than before; decisions are recorded with it.
-const Version = "5"
+const Version = "6"
 
 // Sample is what detectors see: n rows, each role as one dense column. A role that the contract does not name has
 // a nil column. Nothing in it may be changed by a detector.

@@ -28,6 +28,9 @@
 // Kim, Guan, Gupta ("To Trust Or Not To Trust A Classifier", NeurIPS 2018) for the given label. Votes of few neighbours
 // say less. A row is never its own neighbour.
 //
+// In samples of more than [detect.Enough] rows distances are those of rows rounded to 16 bits, where the processor multiplies such numbers
+// (see [linalg.Sets.Means]): a score differs by less than a ten-thousandth, or by a thousandth where neighbours lie near; rows that lie nearer still are looked at as ever.
+//
 // Neighbours do not see a direction that is weak and runs through everything, as sentiment does through sentences. Of at
 // most 64 classes a linear discriminant looks too: how far the function of the best other class is above the own one's,
 // with a common covariance that is shrunk half-way to a sphere (Friedman, "Regularized Discriminant Analysis", JASA 1989).

@@ -130,6 +130,48 @@ func TestFlipsAreFound(t *testing.T) {
 	}
 }
 
+// In a long sample words tell of distances, and rows score nearly what they do in short ones, whoever else works on it.
+func TestLongSamples(t *testing.T) {
+	classes := []float64{100, 60, 1} // the last of few rows in the reference
+	reference := told(2000, 24, classes, word, 1)
+	stream := told(detect.Enough+500, 24, classes, word, 2)
+	for _, s := range []*detect.Sample{reference, stream} {
+		s.Probabilities, s.Outcomes = nil, 0
+	}
+	for row := range 40 { // copies of what is known, no vector, and one without a length
+		v := stream.Embedding[row*stream.Dim : (row+1)*stream.Dim]
+		switch row % 4 {
+		case 0:
+			copy(v, reference.Embedding[row*stream.Dim:])
+		case 1:
+			clear(v)
+		case 2:
+			v[0] = float32(math.NaN())
+		}
+	}
+	m, err := Detector{}.Fit(reference, env)
+	if err != nil || m == nil {
+		t.Fatal("no model: ", err)
+	}
+	long := m.Score(stream, detect.Env{Seed: 1, Workers: 1}).Value
+	again := m.Score(stream, detect.Env{Seed: 1, Workers: 3}).Value
+	for first := 0; first < stream.N; first += 5000 {
+		var rows []int
+		for row := first; row < min(first+5000, stream.N); row++ {
+			rows = append(rows, row)
+		}
+		for i, want := range m.Score(stream.Select(rows), env).Value {
+			got := long[first+i]
+			if math.Float64bits(got) != math.Float64bits(again[first+i]) {
+				t.Fatalf("row %d scores %v and %v", first+i, got, again[first+i])
+			}
+			if math.IsNaN(got) != math.IsNaN(want) || math.Abs(got-want) > 1e-2*(1+math.Abs(want)) {
+				t.Errorf("row %d scores %v in a long sample and %v in a short one", first+i, got, want)
+			}
+		}
+	}
+}
+
 // A part that knows nothing must not drown the other.
 func TestUselessPart(t *testing.T) {
 	for _, useless := range []string{"embeddings", "probabilities"} {

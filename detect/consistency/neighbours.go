@@ -34,9 +34,10 @@ type class struct {
 type neighbourhoods struct {
 	sample *detect.Sample // in which a row must not meet itself
 	dim    int
-	sets   *linalg.Sets // the first of all, one for each class
-	point  []int        // rows of sample that stand in them, by their numbers there
-	of     []*class     // and their classes
+	sets   *linalg.Sets    // the first of all, one for each class
+	point  []int           // rows of sample that stand in them, by their numbers there
+	of     []*class        // and their classes
+	counts []linalg.Counts // of each set
 	class  map[string]*class
 
 	fitted      []int     // rows that were scored in fitting
@@ -109,6 +110,10 @@ func newNeighbourhoods(engine linalg.Engine, s *detect.Sample, env detect.Env) (
 	for p, c := range n.of {
 		kind[p] = c.set
 	}
+	n.counts = make([]linalg.Counts, len(sets))
+	for _, c := range n.class {
+		n.counts[c.set] = linalg.Counts{Own: c.k, Others: c.other}
+	}
 	var err error
 	if n.sets, err = linalg.LoadSets(engine, vectors(s, n.point), sets, kind); err != nil {
 		return nil, err
@@ -165,6 +170,9 @@ type scratch struct {
 	queries []float32
 
 	nearest, distances, unit []float32 // of one of them
+
+	byWords      []int // rows of which words are asked
+	mine, theirs []float64
 }
 
 // score sets dst for the rows from first to end that can be judged.
@@ -175,13 +183,47 @@ func (n *neighbourhoods) score(dst []float64, s *detect.Sample, classes []*class
 			with.rows = append(with.rows, row)
 		}
 	}
+	if s.N > detect.Enough && s != n.sample && n.sets.ByWords() {
+		n.scoreByWords(dst, s, classes, with)
+	}
 	n.scoreRows(dst, s, classes, with.rows, with)
+}
+
+// scoreByWords sets dst for those rows by what products of whole numbers tell of their distances, and leaves the others to be scored one by one: rows of small classes,
+// those that lie very near to their neighbours, and what has no length.
+func (n *neighbourhoods) scoreByWords(dst []float64, s *detect.Sample, classes []*class, with *scratch) {
+	byClass(s, with.rows)
+	with.byWords, with.sets = with.byWords[:0], with.sets[:0]
+	left := with.rows[:0]
+	for _, row := range with.rows {
+		if set := classes[s.Label[row]].set; set > 0 {
+			with.byWords, with.sets = append(with.byWords, row), append(with.sets, set)
+		} else {
+			left = append(left, row)
+		}
+	}
+	some := len(with.byWords)
+	with.mine, with.theirs = slices.Grow(with.mine[:0], some)[:some], slices.Grow(with.theirs[:0], some)[:some]
+	all := linalg.Matrix{Rows: s.N, Cols: s.Dim, Data: s.Embedding}
+	n.sets.Means(all, with.byWords, with.sets, n.counts, with.mine, with.theirs)
+	for q, row := range with.byWords {
+		if mine, theirs := with.mine[q], with.theirs[q]; mine == mine {
+			dst[row] = math.Log(mine+nothing) - math.Log(theirs+nothing) - classes[s.Label[row]].centre
+		} else {
+			left = append(left, row)
+		}
+	}
+	with.rows = left
+}
+
+// byClass sorts rows so that those of a class stand side by side, which linalg.Sets multiplies at once.
+func byClass(s *detect.Sample, rows []int) {
+	slices.SortStableFunc(rows, func(a, b int) int { return cmp.Compare(s.Label[a], s.Label[b]) })
 }
 
 // scoreRows sets dst for rows, all of which have a class that is known and a vector. It sorts rows.
 func (n *neighbourhoods) scoreRows(dst []float64, s *detect.Sample, classes []*class, rows []int, with *scratch) {
-	// A class's rows side by side, which linalg.Sets multiplies at once.
-	slices.SortStableFunc(rows, func(a, b int) int { return cmp.Compare(s.Label[a], s.Label[b]) })
+	byClass(s, rows)
 	with.queries, with.sets = with.queries[:0], with.sets[:0]
 	for _, row := range rows {
 		with.queries = append(with.queries, s.Embedding[row*s.Dim:(row+1)*s.Dim]...)

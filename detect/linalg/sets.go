@@ -24,6 +24,7 @@ type Sets struct {
 	ix    *cpuIndex
 	of    []subset
 	point []int32 // of each row of ix; -1 where there is none
+	kinds []int32 // of each row of ix, where there are kinds
 	miss  atomic.Int64
 	idle  sync.Pool // of *setSearch
 }
@@ -33,6 +34,7 @@ type subset struct {
 	rows     []int32 // of the index
 	columns  []int32 // where their products stand: those of the first set, then those of what is not in it
 	from, to int     // rows that are not in the first set, in whole lanes
+	run      bool    // columns follow one another
 }
 
 // LoadSets keeps points for questions about sets of them, the first of which every query asks. A set may name a point once.
@@ -109,7 +111,16 @@ func LoadSets(engine Engine, points Matrix, sets []Set, kind []int32) (*Sets, er
 		if i == 0 {
 			first = union.Rows
 		}
+		s.run = true
+		for at, c := range s.columns {
+			s.run = s.run && c == s.columns[0]+int32(at)
+		}
 		all.of = append(all.of, s)
+	}
+	for _, p := range all.point {
+		if kind != nil {
+			all.kinds = append(all.kinds, kind[max(p, 0)])
+		}
 	}
 	index, err := cpu.Load(union, Cosine)
 	if err != nil {
