@@ -9,6 +9,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/tasterhq/taster/schema/contract"
 	"github.com/tasterhq/taster/schema/record"
@@ -30,7 +31,19 @@ type Misfit struct {
 //
 // A role whose column the batches lack is an error, and so is a column of a type that cannot play the role.
 func NewSample(c *contract.Contract, batches []*record.Batch, like *Sample) (*Sample, []Misfit, error) {
+	return newSample(c, &layout{batches: batches}, like)
+}
+
+// MoveSample is NewSample for whoever has the batches for himself. All vectors of a role move into one piece of memory, of which the batches' columns are
+// parts afterwards, and behind them is room for so many rows more: the first Join to ask for no more than that copies none of the sample's own vectors.
+func MoveSample(c *contract.Contract, batches []*record.Batch, like *Sample, room int) (*Sample, []Misfit, error) {
+	return newSample(c, &layout{batches: batches, moves: true, room: room}, like)
+}
+
+func newSample(c *contract.Contract, b *layout, like *Sample) (*Sample, []Misfit, error) {
 	s := &Sample{}
+	b.sample = s
+	batches := b.batches
 	for _, b := range batches {
 		s.N += int(b.Records.NumRows())
 	}
@@ -38,7 +51,6 @@ func NewSample(c *contract.Contract, batches []*record.Batch, like *Sample) (*Sa
 		like = &Sample{}
 	}
 	r := c.Roles
-	b := &layout{sample: s, batches: batches}
 	if err := b.text(r.Text); err != nil {
 		return nil, nil, err
 	}
@@ -75,6 +87,10 @@ func NewSample(c *contract.Contract, batches []*record.Batch, like *Sample) (*Sa
 			return nil, nil, err
 		}
 	}
+	if b.moves {
+		s.room = &room{embedding: s.Embedding, probabilities: s.Probabilities, gradient: s.Gradient}
+		s.Embedding, s.Probabilities, s.Gradient = slices.Clip(s.Embedding), slices.Clip(s.Probabilities), slices.Clip(s.Gradient)
+	}
 	b.provider(r.Provider)
 	slices.SortFunc(b.misfits, func(x, y Misfit) int { return x.Row - y.Row })
 	return s, b.misfits, nil
@@ -85,6 +101,8 @@ type layout struct {
 	sample  *Sample
 	batches []*record.Batch
 	misfits []Misfit
+	moves   bool // vectors into one piece of memory
+	room    int  // for so many rows behind them
 }
 
 // columns returns the column that pointer names in every batch.
@@ -517,13 +535,13 @@ func (b *layout) matrix(role, pointer string, width int) (values []float32, _ in
 	if width == 0 {
 		width = commonLength(lists)
 	}
-	if len(lists) == 1 {
+	if len(lists) == 1 && !b.moves {
 		if values, ok := contiguous(lists[0], width); ok {
 			return values, width, nil, nil
 		}
 	}
 	n := b.sample.N
-	values = make([]float32, 0, n*width)
+	values = make([]float32, 0, (n+b.room)*width)
 	row := -1
 	lacking := func() {
 		if has == nil {
@@ -532,10 +550,13 @@ func (b *layout) matrix(role, pointer string, width int) (values []float32, _ in
 		has[row] = false
 		values = append(values, make([]float32, width)...)
 	}
-	for _, list := range lists {
+	for at, list := range lists {
 		if part, ok := contiguous(list, width); ok {
 			values = append(values, part...)
 			row += list.Len()
+			if b.moves {
+				b.move(at, pointer, values[len(values)-len(part):])
+			}
 			continue
 		}
 		read := numbersOf(list.ListValues())
@@ -559,6 +580,31 @@ func (b *layout) matrix(role, pointer string, width int) (values []float32, _ in
 		}
 	}
 	return values, width, has, nil
+}
+
+// move makes a batch's column of vectors, of which none is missing, a part of the sample's, whatever else the column's memory was for. That of a field of a
+// struct stays where it is.
+func (b *layout) move(batch int, pointer string, values []float32) {
+	tokens, ok := record.Tokens(pointer)
+	if !ok || len(tokens) != 1 {
+		return
+	}
+	old := b.batches[batch].Records
+	columns := slices.Clone(old.Columns())
+	at := old.Schema().FieldIndices(tokens[0])[0]
+	list, ok := columns[at].(*array.List)
+	if !ok || list.Offset() != 0 || list.Offsets()[0] != 0 {
+		return
+	}
+	bytes := memory.NewBufferBytes(arrow.Float32Traits.CastToBytes(slices.Clip(values)))
+	child := array.NewData(list.ListValues().DataType(), len(values), []*memory.Buffer{nil, bytes}, nil, 0, 0)
+	defer child.Release()
+	data := array.NewData(list.DataType(), list.Len(), list.Data().Buffers(), []arrow.ArrayData{child}, 0, 0)
+	defer data.Release()
+	columns[at] = array.NewListData(data)
+	defer columns[at].Release()
+	b.batches[batch].Records = array.NewRecordBatch(old.Schema(), columns, old.NumRows())
+	old.Release()
 }
 
 func (b *layout) loss(pointer string) error {

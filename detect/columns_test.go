@@ -164,6 +164,91 @@ func TestNewSampleEmbedding(t *testing.T) {
 	}
 }
 
+// TestMoveSample: the sample is the same, columns say what they said, and they are where the sample's vectors are.
+func TestMoveSample(t *testing.T) {
+	fields := []arrow.Field{
+		{Name: "id", Type: word}, {Name: "v", Type: floats, Nullable: true}, {Name: "in", Type: arrow.StructOf(arrow.Field{Name: "g", Type: floats})},
+	}
+	c := &contract.Contract{Roles: contract.Roles{Embedding: "/v", Gradient: "/in/g"}}
+	made := func() []*record.Batch {
+		first := batch(t, fields, `[{"id":"a","v":[1,2],"in":{"g":[1]}},{"id":"b","v":[3,4],"in":{"g":[2]}},{"id":"c","v":[5,6],"in":{"g":[3]}}]`)
+		odd := batch(t, fields, `[{"id":"d","v":[7],"in":{"g":[4]}},{"id":"e","v":null,"in":{"g":[5]}}]`)
+		return []*record.Batch{first, odd, {Records: first.Records.NewSlice(1, 3)}, {Records: first.Records.NewSlice(0, 2)}}
+	}
+	for n := range len(made()) + 1 {
+		batches := made()[:n]
+		var before []string
+		for _, b := range batches {
+			before = append(before, fmt.Sprint(b.Records))
+		}
+		want, misfits, err := NewSample(c, batches, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, found, err := MoveSample(c, batches, nil, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fmt.Sprint(got.Embedding, got.HasEmbedding, got.Gradient, found) != fmt.Sprint(want.Embedding, want.HasEmbedding, want.Gradient, misfits) {
+			t.Errorf("%d batches: %v, want %v", n, got, want)
+		}
+		for i, b := range batches {
+			if now := fmt.Sprint(b.Records); now != before[i] {
+				t.Errorf("%s became %s", before[i], now)
+			}
+		}
+		if n > 0 {
+			values := batches[0].Records.Column(1).(*array.List).ListValues().(*array.Float32).Float32Values()
+			if &values[0] != &got.Embedding[0] {
+				t.Error("the column is not where the sample's vectors are")
+			}
+		}
+		again, _, _ := MoveSample(c, batches, nil, 0)
+		if fmt.Sprint(again.Embedding) != fmt.Sprint(want.Embedding) {
+			t.Errorf("again: %v", again.Embedding)
+		}
+		for _, b := range batches {
+			b.Records.Release()
+		}
+	}
+}
+
+// TestJoinTakesTheRoom: the first Join of a sample that has room copies nothing of it, and no other Join writes there.
+func TestJoinTakesTheRoom(t *testing.T) {
+	fields := []arrow.Field{{Name: "v", Type: floats, Nullable: true}}
+	c := &contract.Contract{Roles: contract.Roles{Embedding: "/v"}}
+	more := func(values ...float32) *Sample { return &Sample{N: len(values) / 2, Embedding: values, Dim: 2} }
+	made := func() *Sample {
+		s, _, err := MoveSample(c, []*record.Batch{batch(t, fields, `[{"v":[1,2]}]`), batch(t, fields, `[{"v":[3,4]}]`)}, nil, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s := made()
+	if cap(s.Embedding) != 4 {
+		t.Error("the room shows")
+	}
+	first, second := s.Join(more(5, 6)), s.Join(more(7, 8))
+	if fmt.Sprint(first.Embedding, second.Embedding) != "[1 2 3 4 5 6] [1 2 3 4 7 8]" {
+		t.Error(first.Embedding, second.Embedding)
+	}
+	if &first.Embedding[0] != &s.Embedding[0] || &second.Embedding[0] == &s.Embedding[0] {
+		t.Error("not the first has the room")
+	}
+	s = made()
+	if large := s.Join(more(5, 6, 7, 8, 9, 10)); fmt.Sprint(large.Embedding) != "[1 2 3 4 5 6 7 8 9 10]" || &large.Embedding[0] == &s.Embedding[0] {
+		t.Error(large.Embedding)
+	}
+	s = made()
+	if none := s.Join(&Sample{N: 2, Dim: 2}); fmt.Sprint(none.Embedding, none.HasEmbedding) != "[1 2 3 4 0 0 0 0] [true true false false]" {
+		t.Error(none.Embedding, none.HasEmbedding)
+	}
+	if s = made().WithoutVectors(); s.Join(more(5, 6)).Embedding != nil {
+		t.Error("vectors that were left out came back")
+	}
+}
+
 func TestNewSampleProvider(t *testing.T) {
 	fields := []arrow.Field{{Name: "a", Type: double}}
 	a := batch(t, fields, `[{"a":1},{"a":2},{"a":3}]`, "x", "", "y")

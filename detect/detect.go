@@ -41,6 +41,8 @@ type Sample struct {
 
 	Provider  []int32 // n indexes into Providers, -1 where there is none
 	Providers []string
+
+	room *room // nil: there is none
 }
 
 // Env is what a detector may use beside its input.

@@ -3,6 +3,7 @@ package detect
 import (
 	"math"
 	"slices"
+	"sync/atomic"
 )
 
 // Select returns the given rows of s, in the given order and as often as they are named, as a sample of their
@@ -29,6 +30,7 @@ func (s *Sample) WithoutVectors() *Sample {
 	out.Embedding, out.Dim, out.HasEmbedding = nil, 0, nil
 	out.Probabilities, out.Outcomes = nil, 0
 	out.Gradient, out.GradientDim = nil, 0
+	out.room = nil
 	return &out
 }
 
@@ -54,18 +56,28 @@ func pickRows[T any](column []T, width int, rows []int) []T {
 	return out
 }
 
+// room is a sample's vectors with the memory behind them that is free, until somebody takes it.
+type room struct {
+	taken                              atomic.Bool
+	embedding, probabilities, gradient []float32
+}
+
 // Join returns the rows of s and then those of t, which has the same features and the same length of vectors. A role
-// that s lacks is lacking; where t lacks one its rows have nothing there. Texts are shared.
+// that s lacks is lacking; where t lacks one its rows have nothing there. Texts are shared, and so may vectors be (MoveSample).
 func (s *Sample) Join(t *Sample) *Sample {
+	free := &room{}
+	if s.room != nil && s.room.taken.CompareAndSwap(false, true) {
+		free = s.room
+	}
 	out := &Sample{
 		N: s.N + t.N, Text: join(s.Text, t.Text, s.N, t.N, nil),
 		FeatureNames: s.FeatureNames, Dim: s.Dim,
 		Features:  join(s.Features, t.Features, len(s.Features), t.N*len(s.FeatureNames), math.NaN()),
-		Embedding: join(s.Embedding, t.Embedding, len(s.Embedding), t.N*s.Dim, 0),
+		Embedding: joinVectors(s.Embedding, t.Embedding, t.N*s.Dim, free.embedding),
 
-		Probabilities: join(s.Probabilities, t.Probabilities, len(s.Probabilities), t.N*s.Outcomes, 0), Outcomes: s.Outcomes,
+		Probabilities: joinVectors(s.Probabilities, t.Probabilities, t.N*s.Outcomes, free.probabilities), Outcomes: s.Outcomes,
 		Loss:     join(s.Loss, t.Loss, s.N, t.N, math.NaN()),
-		Gradient: join(s.Gradient, t.Gradient, len(s.Gradient), t.N*s.GradientDim, 0), GradientDim: s.GradientDim,
+		Gradient: joinVectors(s.Gradient, t.Gradient, t.N*s.GradientDim, free.gradient), GradientDim: s.GradientDim,
 	}
 	out.Label, out.Classes = joinNumbered(s.Label, s.Classes, t.Label, t.Classes, t.N)
 	out.Provider, out.Providers = joinNumbered(s.Provider, s.Providers, t.Provider, t.Providers, t.N)
@@ -86,7 +98,19 @@ func join[T any](a, b []T, n, m int, missing T) []T {
 	if a == nil {
 		return nil
 	}
-	out := append(make([]T, 0, n+m), a...)
+	return behind(append(make([]T, 0, n+m), a...), b, m, missing)
+}
+
+// joinVectors is join where free is a with room behind it, or nothing.
+func joinVectors(a, b []float32, m int, free []float32) []float32 {
+	if a != nil && len(free) == len(a) && cap(free)-len(free) >= m {
+		return behind(free, b, m, 0)
+	}
+	return join(a, b, len(a), m, 0)
+}
+
+// behind appends b, or m values that are missing where there is none.
+func behind[T any](out, b []T, m int, missing T) []T {
 	if b == nil {
 		for range m {
 			out = append(out, missing)

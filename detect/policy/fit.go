@@ -426,7 +426,7 @@ func (f *fitted) among(s *detect.Sample, score func(detect.Model, *detect.Sample
 	for i, p := range parts {
 		stream := detect.Once(env, joined{s, p.insert}, func() *detect.Sample {
 			insert := p.insert
-			if most := max(enoughKnown, s.N); insert.N > most {
+			if most := mostInserted(s.N); insert.N > most {
 				insert = insert.Select(upTo(most)) // their order is random
 			}
 			joint := s.Join(insert)
@@ -464,6 +464,20 @@ const (
 	// no larger than that of the stream itself.
 	enoughKnown = 1000
 )
+
+// mostInserted is how many reference rows stand among n rows of a stream at most.
+func mostInserted(n int) int { return max(enoughKnown, n) }
+
+// inserted returns how many reference rows any detector may put among n rows of a stream.
+func (s *Scorer) inserted(n int) int {
+	rows := 0
+	for i := range s.fitted {
+		for _, p := range s.fitted[i].parts {
+			rows = max(rows, min(p.insert.N, mostInserted(n)))
+		}
+	}
+	return rows
+}
 
 // enough returns the first part where it has enough rows, and else all.
 func enough(parts []part) []part {

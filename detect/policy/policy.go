@@ -158,8 +158,8 @@ type Detail struct {
 	model    detect.Remembering // nil where it remembers nothing
 }
 
-// Score decides on the valid rows of a segment by what is in it and what was known before. The segment's columns are
-// only read.
+// Score decides on the valid rows of a segment by what is in it and what was known before. Until it returns it has the segment for itself: what is in
+// the columns stays as it is, but vectors of all batches move together (detect.MoveSample).
 func (s *Scorer) Score(ctx context.Context, segment *record.Segment, known record.Memory) (*record.Decision, error) {
 	decision, _, err := s.Judge(ctx, segment, known)
 	return decision, err
@@ -171,7 +171,7 @@ func (s *Scorer) Judge(ctx context.Context, segment *record.Segment, known recor
 	if s.ref != nil {
 		like = s.ref.Sample
 	}
-	sample, misfits, err := detect.NewSample(s.contract, segment.Batches, like)
+	sample, misfits, err := detect.MoveSample(s.contract, segment.Batches, like, s.inserted(segment.Rows()))
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", s.contract.Path, err)
 	}

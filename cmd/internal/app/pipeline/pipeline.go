@@ -26,8 +26,8 @@ import (
 	"github.com/tasterhq/taster/sink/landing"
 )
 
-// Scorer decides on the valid rows of a segment, by what is in it and by what is known before. It is called by many
-// streams at once.
+// Scorer decides on the valid rows of a segment, by what is in it and by what is known before. It has the segment for itself until it
+// returns, and may move what is in the columns but not change it. It is called by many streams at once.
 type Scorer interface {
 	Score(ctx context.Context, segment *record.Segment, known record.Memory) (*record.Decision, error)
 }
