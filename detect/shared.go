@@ -6,8 +6,31 @@ import "sync"
 // concurrent use, and lives as long as the work on one sample: one segment that is judged, one part of a reference that
 // is learned from.
 type Shared struct {
-	mu   sync.Mutex
-	made map[any]any // func() T
+	mu    sync.Mutex
+	made  map[any]any // func() T
+	atEnd []func()
+}
+
+// AtEnd has f called when the work on the sample is over, of which [Shared.End] tells: what only that needed can then serve the next sample. It is
+// not called where nothing is shared, or where nobody tells.
+func AtEnd(env Env, f func()) {
+	if env.Shared == nil {
+		return
+	}
+	env.Shared.mu.Lock()
+	defer env.Shared.mu.Unlock()
+	env.Shared.atEnd = append(env.Shared.atEnd, f)
+}
+
+// End tells that the work on the sample is over: nothing is asked for by Once again, and nobody reads what was made, but for what an Explain reads.
+func (s *Shared) End() {
+	s.mu.Lock()
+	last := s.atEnd
+	s.made, s.atEnd = nil, nil
+	s.mu.Unlock()
+	for _, f := range last {
+		f()
+	}
 }
 
 // Once returns what make returns, which is called once for each key. Whoever asks while it is being made waits. Without

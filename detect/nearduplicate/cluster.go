@@ -2,7 +2,6 @@ package nearduplicate
 
 import (
 	"slices"
-	"sync"
 
 	"github.com/tasterhq/taster/detect"
 )
@@ -46,18 +45,27 @@ func zeroBytes(x uint64) uint64 {
 // rowType is all rows with the same words, or the same vector.
 type rowType struct {
 	hash      uint64
-	words     int
-	rows      int // of the sample that was grouped
-	reference int // rows of the reference, once merged
+	words     int32
+	rows      int32 // of the sample that was grouped
+	reference int32 // rows of the reference, once merged
+	at        int32 // where the signature is
 }
 
 // grouping holds types in the order of their hashes, so that nothing that is computed from them depends on the order of
 // rows; typeOf is -1 for a row that has nothing to compare.
 type grouping struct {
 	types      []rowType
-	signatures []signature // of each type
+	signatures []signature // of the rows, or of the types; nil where types were merged
 	typeOf     []int32
-	from       []int32 // where types were merged, which of the stream's types each is; −1: the reference's alone
+}
+
+// compact returns g with the signatures of its types alone.
+func (g grouping) compact() grouping {
+	types, signatures := slices.Clone(g.types), make([]signature, len(g.types))
+	for i := range types {
+		signatures[i], types[i].at = g.signatures[types[i].at], int32(i)
+	}
+	return grouping{types: types, signatures: signatures, typeOf: g.typeOf}
 }
 
 // place is where something with a key stands.
@@ -208,15 +216,15 @@ func eachRun(places []place, do func(from, end int)) {
 	}
 }
 
-// scratch is what rows are sorted in. It is kept from one segment to the next, for what is new has to be cleared.
+// scratch is what rows are sorted in. It is kept from one segment to the next.
 type scratch struct{ one, other []place }
 
-var scratches sync.Pool // of *scratch
+var scratches shelf[*scratch]
 
 // borrow returns two slices of n places each, with anything in them.
 func borrow(n int) *scratch {
-	s, ok := scratches.Get().(*scratch)
-	if !ok || cap(s.one) < n {
+	s, ok := scratches.take(func(s *scratch) bool { return cap(s.one) >= n })
+	if !ok {
 		s = &scratch{make([]place, n), make([]place, n)}
 	}
 	s.one, s.other = s.one[:n], s.other[:n]
@@ -231,7 +239,7 @@ func (s *scratch) spare(used []place) []place {
 	return s.one
 }
 
-func (s *scratch) giveBack() { scratches.Put(s) }
+func (s *scratch) giveBack() { scratches.put(s) }
 
 // groupTypes finds the types of a sample. Rows with equal contents share the work; sign is called for one of them.
 func groupTypes(contents []uint64, sign func(row int) (signature, uint64, int), env detect.Env) grouping {
@@ -252,7 +260,9 @@ func groupTypes(contents []uint64, sign func(row int) (signature, uint64, int), 
 	signed, signatures := make([]rowType, len(starts)), make([]signature, len(starts))
 	detect.Each(len(starts), env.Workers, func(u int) {
 		t := &signed[u]
-		signatures[u], t.hash, t.words = sign(int(rows[starts[u]].index))
+		var words int
+		signatures[u], t.hash, words = sign(int(rows[starts[u]].index))
+		t.words = int32(words)
 	})
 	order := make([]place, len(signed))
 	for u := range signed {
@@ -260,7 +270,7 @@ func groupTypes(contents []uint64, sign func(row int) (signature, uint64, int), 
 	}
 	order = byKey(order, make([]place, len(order)))
 
-	g := grouping{types: make([]rowType, 0, len(order)), signatures: make([]signature, 0, len(order)), typeOf: make([]int32, len(contents))}
+	g := grouping{types: make([]rowType, 0, len(order)), signatures: signatures, typeOf: make([]int32, len(contents))}
 	for row := range g.typeOf {
 		g.typeOf[row] = -1
 	}
@@ -270,14 +280,14 @@ func groupTypes(contents []uint64, sign func(row int) (signature, uint64, int), 
 			continue
 		}
 		if n := len(g.types); n == 0 || g.types[n-1].hash != t.hash {
-			g.types, g.signatures = append(g.types, *t), append(g.signatures, signatures[o.index])
+			g.types = append(g.types, rowType{hash: t.hash, words: t.words, at: o.index})
 		}
 		end := len(rows)
 		if int(o.index)+1 < len(starts) {
 			end = starts[o.index+1]
 		}
 		last := len(g.types) - 1
-		g.types[last].rows += end - starts[o.index]
+		g.types[last].rows += int32(end - starts[o.index])
 		for _, member := range rows[starts[o.index]:end] {
 			g.typeOf[member.index] = int32(last)
 		}
@@ -285,19 +295,18 @@ func groupTypes(contents []uint64, sign func(row int) (signature, uint64, int), 
 	return g
 }
 
-// merge puts the types of stream and reference together; typeOf tells of the stream's rows.
+// merge puts the types of stream and reference together; typeOf tells of the stream's rows. A type that is the reference's alone has no rows, and its
+// signature there.
 func merge(stream, reference grouping) grouping {
-	most := len(stream.types) + len(reference.types)
 	g := grouping{
-		types: make([]rowType, 0, most), signatures: make([]signature, 0, most),
-		typeOf: make([]int32, len(stream.typeOf)), from: make([]int32, 0, most),
+		types: make([]rowType, 0, len(stream.types)+len(reference.types)), typeOf: make([]int32, len(stream.typeOf)),
 	}
 	moved := make([]int32, len(stream.types))
 	r := 0
 	takeReference := func() {
 		t := reference.types[r]
 		t.reference, t.rows = t.rows, 0
-		g.types, g.signatures, g.from = append(g.types, t), append(g.signatures, reference.signatures[r]), append(g.from, -1)
+		g.types = append(g.types, t)
 		r++
 	}
 	for i, t := range stream.types {
@@ -309,7 +318,7 @@ func merge(stream, reference grouping) grouping {
 			r++
 		}
 		moved[i] = int32(len(g.types))
-		g.types, g.signatures, g.from = append(g.types, t), append(g.signatures, stream.signatures[i]), append(g.from, int32(i))
+		g.types = append(g.types, t)
 	}
 	for r < len(reference.types) {
 		takeReference()
@@ -322,6 +331,30 @@ func merge(stream, reference grouping) grouping {
 	return g
 }
 
+// mergedRooms are what signatures were gathered in before.
+var mergedRooms shelf[[]signature]
+
+// signaturesOf gathers the signatures of merged types. They are good until they are put back.
+func signaturesOf(merged, stream, reference grouping, workers int) []signature {
+	n := len(merged.types)
+	out, ok := mergedRooms.take(func(s []signature) bool { return cap(s) >= n })
+	if !ok {
+		out = make([]signature, n)
+	}
+	out = out[:n]
+	const types = 1024 // at a time
+	detect.Rows(n, types, workers, func(first, end int) {
+		for i, t := range merged.types[first:end] {
+			from := stream.signatures
+			if t.rows == 0 {
+				from = reference.signatures
+			}
+			out[first+i] = from[t.at]
+		}
+	})
+	return out
+}
+
 // thresholds are the levels of similarity at which clusters are made.
 var thresholds = [...]float64{0.4, 0.55, 0.7, 0.85}
 
@@ -330,8 +363,23 @@ const (
 	window = 3
 )
 
-// clusters returns, for each level, each type's cluster, named by its least member; with chains, whoever hangs on to it by pairs belongs.
-func clusters(signatures []signature, chains bool, workers int) [][]int32 {
+// clustering tells which types hang together.
+type clustering struct {
+	slot    []int32                  // by type: where it stands among those that are like another; -1 for all others, which are alone
+	members []int32                  // those, rising
+	levels  [len(thresholds)][]int32 // for each level and each of them the slot of the least member of its cluster
+}
+
+// of returns the slot of a type's cluster, -1 where it is alone.
+func (c *clustering) of(level int, t int32) int32 {
+	if slot := c.slot[t]; slot >= 0 {
+		return c.levels[level][slot]
+	}
+	return -1
+}
+
+// clusters returns each type's cluster; with chains, whoever hangs on to it by pairs belongs.
+func clusters(signatures []signature, chains bool, workers int) *clustering {
 	type pair struct {
 		a, b  int32
 		level int8 // the highest that it reaches
@@ -356,9 +404,23 @@ func clusters(signatures []signature, chains bool, workers int) [][]int32 {
 		})
 	})
 
-	levels := make([][]int32, len(thresholds))
-	detect.Each(len(levels), workers, func(level int) {
-		parent := make([]int32, len(signatures))
+	out := &clustering{slot: make([]int32, len(signatures))}
+	for i := range out.slot {
+		out.slot[i] = -1
+	}
+	for _, pairs := range found {
+		for _, p := range pairs {
+			out.slot[p.a], out.slot[p.b] = 0, 0
+		}
+	}
+	for i, slot := range out.slot {
+		if slot == 0 {
+			out.slot[i] = int32(len(out.members))
+			out.members = append(out.members, int32(i))
+		}
+	}
+	detect.Each(len(out.levels), workers, func(level int) {
+		parent := make([]int32, len(out.members))
 		for i := range parent {
 			parent[i] = int32(i)
 		}
@@ -372,7 +434,7 @@ func clusters(signatures []signature, chains bool, workers int) [][]int32 {
 		for _, pairs := range found {
 			for _, p := range pairs {
 				if int(p.level) >= level {
-					a, b := root(p.a), root(p.b)
+					a, b := root(out.slot[p.a]), root(out.slot[p.b])
 					parent[max(a, b)] = min(a, b)
 				}
 			}
@@ -381,11 +443,11 @@ func clusters(signatures []signature, chains bool, workers int) [][]int32 {
 			parent[i] = root(int32(i))
 		}
 		if !chains {
-			unchain(signatures, parent, thresholds[level])
+			unchain(signatures, out.members, parent, thresholds[level])
 		}
-		levels[level] = parent
+		out.levels[level] = parent
 	})
-	return levels
+	return out
 }
 
 const (
@@ -397,7 +459,7 @@ const (
 // texts from one template, or one small vocabulary, pairs of neighbours chain types into one cluster that have nothing to do
 // with one another, ever more of them the longer it is. Copies of one text keep most of what they were copied from, whatever
 // was changed in each. Those taken out are clusters of their own.
-func unchain(signatures []signature, cluster []int32, similarity float64) {
+func unchain(signatures []signature, types, cluster []int32, similarity float64) {
 	size, at := make([]int32, len(cluster)), make([]int32, len(cluster))
 	for _, c := range cluster {
 		size[c]++
@@ -418,11 +480,11 @@ func unchain(signatures []signature, cluster []int32, similarity float64) {
 	for from := int32(0); from < chained; {
 		all := members[from : from+size[cluster[members[from]]]]
 		from += int32(len(all))
-		common := commonSignature(signatures, all)
+		common := commonSignature(signatures, types, all)
 		least := int32(-1)
 		for _, i := range all {
 			switch {
-			case signatures[i].similarity(&common) < similarity:
+			case signatures[types[i]].similarity(&common) < similarity:
 				cluster[i] = i
 			case least < 0:
 				least = i
@@ -435,11 +497,11 @@ func unchain(signatures []signature, cluster []int32, similarity float64) {
 }
 
 // commonSignature has in each byte what most of the members have there, by some of them that stand evenly among all.
-func commonSignature(signatures []signature, members []int32) (common signature) {
+func commonSignature(signatures []signature, types, members []int32) (common signature) {
 	var asked [mostAsked]*signature
 	n := min(len(members), mostAsked)
 	for k := range n {
-		asked[k] = &signatures[members[k*len(members)/n]]
+		asked[k] = &signatures[types[members[k*len(members)/n]]]
 	}
 	var count [256]uint8
 	for at := range 64 {

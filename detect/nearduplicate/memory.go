@@ -166,28 +166,30 @@ func (m *model) basis() uint64 {
 
 // Observe implements [detect.Remembering]. Quarantined rows count like others: they are what a flood is made of.
 func (m *model) Observe(s *detect.Sample, _ []bool, env detect.Env) detect.Memory {
-	return m.remember(m.group(s, env), m.bandsOf(s, env), env)
+	return m.remember(m.bandsOf(s, env), env)
 }
 
-// remember counts the bands of a sample's types, a goroutine in each table.
-func (m *model) remember(g grouping, keys [][bands]uint32, env detect.Env) *memory {
+// remember counts the bands of a sample's rows, a goroutine in each table.
+func (m *model) remember(keys *banded, env detect.Env) *memory {
 	out := &memory{grid: m.grid}
-	for i := range g.types {
-		out.rows = addCount(out.rows, uint64(g.types[i].rows))
+	n := keys.rows()
+	for row := range n {
+		if keys.of(row) >= 0 {
+			out.rows++
+		}
 	}
 	if out.rows == 0 {
 		return out
 	}
 	out.basis, out.cells = m.basis(), make([]uint32, cells)
 	detect.Each(depth, env.Workers, func(table int) {
-		for i := range g.types {
-			rows := uint64(g.types[i].rows)
-			if rows == 0 {
+		for row := range n {
+			at := keys.of(row)
+			if at < 0 {
 				continue
 			}
-			for _, key := range &keys[i] {
-				cell := &out.cells[places(key)[table]]
-				*cell = uint32(addCount(uint64(*cell), rows))
+			for _, key := range &keys.keys[at] {
+				out.cells[places(key)[table]]++ // a sample has fewer rows than would fill one
 			}
 		}
 	})
@@ -275,7 +277,7 @@ func (r *recollection) share(count float64) (share, missed float64) {
 type longFloods struct {
 	surprise []float64
 	count    []float64 // rows of the stream that are nearly equal
-	known    []int     // rows of the reference that are, where that matters
+	known    []int32   // rows of the reference that are, where that matters
 	rows     uint64    // of the stream
 }
 
@@ -283,12 +285,11 @@ type longFloods struct {
 // it, and none in the reference, is the share of rows that have, each times the chance that the reference then misses
 // them; where the reference has some, it is the share of rows times the chance that it has so few. What is rarer than one
 // in the reference's rows counts as surprise, for that is where the scores of single segments begin.
-func (m *model) longFloods(merged grouping, keys [][bands]uint32, before, now *memory, alone bool, env detect.Env) *longFloods {
-	types := merged.types
+func (m *model) longFloods(types []rowType, bandsOf *banded, before, now *memory, alone bool, env detect.Env) *longFloods {
 	r := m.recollect(before, now)
 	granted, strangers, least := m.granted(alone), r.strangers(), r.least()
 	out := &longFloods{
-		surprise: make([]float64, len(types)), count: make([]float64, len(types)), known: make([]int, len(types)), rows: r.rows,
+		surprise: make([]float64, len(types)), count: make([]float64, len(types)), known: make([]int32, len(types)), rows: r.rows,
 	}
 	const some = 1024 // at a time
 	detect.Chunks(len(types), some, env.Workers, func() func(first, end int) {
@@ -299,7 +300,7 @@ func (m *model) longFloods(merged grouping, keys [][bands]uint32, before, now *m
 				if t.rows == 0 {
 					continue
 				}
-				keys := &keys[merged.from[i]]
+				keys := &bandsOf.keys[t.at]
 				fullest := r.fullest(keys)
 				count := float64(fullest) - strangers
 				if count < least {
@@ -319,7 +320,7 @@ func (m *model) longFloods(merged grouping, keys [][bands]uint32, before, now *m
 					}
 				}
 				logP, known := m.chance(r, keys, count, alone)
-				out.known[i] = known
+				out.known[i] = int32(known)
 				out.surprise[i] = max(0, -logP-granted) * min(1, float64(t.words)/fullWords)
 			}
 		}
@@ -360,7 +361,7 @@ func (m *model) chanceOf(r *recollection, count float64, known int, alone bool) 
 }
 
 func (f *longFloods) explain(t int32, reference int) string {
-	return longEvidence(f.count[t], f.rows, f.known[t], reference)
+	return longEvidence(f.count[t], f.rows, int(f.known[t]), reference)
 }
 
 func longEvidence(count float64, rows uint64, known, reference int) string {
@@ -378,36 +379,34 @@ func (m *model) Suspects(s *detect.Sample, known detect.Memory, env detect.Env) 
 	if !ok || seen.rows == 0 || seen.basis != m.basis() {
 		return nil
 	}
-	g, keys := m.group(s, env), m.bandsOf(s, env)
-	const rows = 1024                       // at a time
-	counts := make([]float32, len(g.types)) // of those that are suspected
+	keys := m.bandsOf(s, env)
+	const rows = 1024 // at a time
 	least := seen.least() / 2
-	detect.Rows(len(counts), rows, env.Workers, func(first, end int) {
-		for t := first; t < end; t++ {
-			if g.types[t].words < fullWords {
-				continue // short texts repeat without anybody's doing
-			}
-			if count := seen.like(&keys[t]); count >= least {
-				counts[t] = float32(count)
-			}
-		}
-	})
 	out := make([][]detect.Suspicion, (s.N+rows-1)/rows)
-	detect.Rows(s.N, rows, env.Workers, func(first, end int) {
-		n := 0
-		for _, t := range g.typeOf[first:end] {
-			if t >= 0 && counts[t] > 0 {
-				n++
+	detect.Chunks(s.N, rows, env.Workers, func() func(first, end int) {
+		counts := make([]float32, rows) // of those that are suspected
+		return func(first, end int) {
+			n := 0
+			for row := first; row < end; row++ {
+				counts[row-first] = 0
+				at := keys.of(row)
+				if at < 0 || keys.words[at] < fullWords {
+					continue // short texts repeat without anybody's doing
+				}
+				if count := seen.like(&keys.keys[at]); count >= least {
+					counts[row-first] = float32(count)
+					n++
+				}
 			}
-		}
-		found, room := make([]detect.Suspicion, 0, n), make([]uint32, 0, n*bands)
-		for row := first; row < end; row++ {
-			if t := g.typeOf[row]; t >= 0 && counts[t] > 0 {
-				room = append(room, keys[t][:]...)
-				found = append(found, detect.Suspicion{Row: row, Weight: counts[t], Keys: room[len(room)-bands : len(room) : len(room)]})
+			found, room := make([]detect.Suspicion, 0, n), make([]uint32, 0, n*bands)
+			for row := first; row < end; row++ {
+				if count := counts[row-first]; count > 0 {
+					room = append(room, keys.keys[keys.of(row)][:]...)
+					found = append(found, detect.Suspicion{Row: row, Weight: count, Keys: room[len(room)-bands : len(room) : len(room)]})
+				}
 			}
+			out[first/rows] = found
 		}
-		out[first/rows] = found
 	})
 	return slices.Concat(out...)
 }

@@ -99,14 +99,14 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 
 // learn signs the reference's rows.
 func (m *model) learn(kept *detect.Sample, env detect.Env) {
-	m.reference = m.group(kept, env)
+	m.reference = m.group(kept, env).compact() // what is shared may serve another sample later
 	var keys [bands]uint32
 	for i := range m.reference.types {
 		t := &m.reference.types[i]
-		m.rows += t.rows
+		m.rows += int(t.rows)
 		m.bandKeys(&m.reference.signatures[i], &keys)
 		for _, key := range keys {
-			m.bands = append(m.bands, knownBand{key, int32(t.rows)})
+			m.bands = append(m.bands, knownBand{key, t.rows})
 		}
 	}
 	slices.SortFunc(m.bands, func(a, b knownBand) int { return cmp.Compare(a.key, b.key) })
@@ -172,32 +172,45 @@ type (
 func (m *model) group(s *detect.Sample, env detect.Env) grouping {
 	return detect.Once(env, groupingOf{m, s}, func() grouping {
 		if m.ofTexts() {
-			known := detect.Once(env, textsSigned{}, func() *signedTexts { return &signedTexts{} })
-			texts := s.Text
-			if texts == nil {
-				texts = make([][]byte, s.N)
-			}
-			return known.of(texts, env).types()
+			return signedOf(s, env).types()
 		}
 		return groupTypes(m.contents(s, env), func(row int) (signature, uint64, int) { return m.sign(s, row) }, env)
 	})
 }
 
+// signedOf signs the texts of a sample.
+func signedOf(s *detect.Sample, env detect.Env) *signed {
+	known := detect.Once(env, textsSigned{}, func() *signedTexts { return &signedTexts{} })
+	texts := s.Text
+	if texts == nil {
+		texts = make([][]byte, s.N)
+	}
+	return known.of(texts, env)
+}
+
 // ofTexts tells that signatures are made from texts.
 func (m *model) ofTexts() bool { return m.rotation == nil && m.grid == nil }
 
-// bandsOf returns the numbers of the bands of a sample's types.
-func (m *model) bandsOf(s *detect.Sample, env detect.Env) [][bands]uint32 {
-	return detect.Once(env, bandsOf{m, s}, func() [][bands]uint32 {
-		signatures := m.group(s, env).signatures
-		keys := make([][bands]uint32, len(signatures))
-		if m.grid != nil {
-			detect.Each(len(keys), env.Workers, func(t int) { m.bandKeys(&signatures[t], &keys[t]) })
-			return keys
+// bandsOf returns the bands of a sample's rows.
+func (m *model) bandsOf(s *detect.Sample, env detect.Env) *banded {
+	return detect.Once(env, bandsOf{m, s}, func() *banded {
+		if m.ofTexts() {
+			signed := signedOf(s, env)
+			return &banded{keys: signed.keys, words: signed.words}
 		}
-		const types = 1024 // at a time
-		detect.Rows(len(keys), types, env.Workers, func(first, end int) { allBandKeys(signatures[first:end], keys[first:end]) })
-		return keys
+		g := m.group(s, env)
+		out := &banded{keys: make([][bands]uint32, len(g.signatures)), words: make([]int32, len(g.signatures)), at: make([]int32, s.N)}
+		detect.Each(len(g.types), env.Workers, func(t int) {
+			at := g.types[t].at
+			m.bandKeys(&g.signatures[at], &out.keys[at])
+			out.words[at] = g.types[t].words
+		})
+		for row, t := range g.typeOf {
+			if out.at[row] = -1; t >= 0 {
+				out.at[row] = g.types[t].at
+			}
+		}
+		return out
 	})
 }
 
@@ -271,27 +284,25 @@ func (m *model) ScoreWith(s *detect.Sample, before detect.Memory, env detect.Env
 func (m *model) score(s *detect.Sample, before *memory, env detect.Env) detect.Scores {
 	stream := m.group(s, env)
 	merged := merge(stream, m.reference)
-	levels := clusters(merged.signatures, m.grid != nil, env.Workers)
-	stats := newStatistics(merged.types, levels, m.rows, env.Workers)
+	signatures := signaturesOf(merged, stream, m.reference, env.Workers)
+	found := clusters(signatures, m.grid != nil, env.Workers)
+	mergedRooms.put(signatures)
+	stats := newStatistics(merged.types, found, m.rows, env.Workers)
 	alone := s.N == m.wholeRows && fingerprint(m.contents(s, env)) == m.whole // there is no reference
 	if alone {
-		stats.standIn(merged.types, levels)
+		stats.standIn()
 	}
 
 	surprise := make([]float64, len(merged.types)) // of each type, at its best level
-	best := make([]int, len(merged.types))
+	best := make([]int8, len(merged.types))
 	detect.Each(len(merged.types), env.Workers, func(t int) {
-		for level := range levels {
-			if v := stats.surprise(level, levels[level][t]); v > 0 && v >= surprise[t] { // of equals, the most similar
-				surprise[t], best[t] = v, level
-			}
-		}
+		surprise[t], best[t] = stats.most(int32(t))
 		surprise[t] = max(0, surprise[t]-deadZone) * min(1, float64(merged.types[t].words)/fullWords)
 	})
 	var long *longFloods
 	if before != nil {
 		keys := m.bandsOf(s, env)
-		long = m.longFloods(merged, keys, before, m.remember(stream, keys, env), alone, env)
+		long = m.longFloods(merged.types, keys, before, m.remember(keys, env), alone, env)
 	}
 	value := make([]float64, s.N)
 	for row, t := range merged.typeOf {
@@ -311,16 +322,20 @@ func (m *model) score(s *detect.Sample, before *memory, env detect.Env) detect.S
 		if long != nil && long.surprise[t] > surprise[t] {
 			return long.explain(t, m.rows)
 		}
-		return stats.explain(best[t], levels[best[t]][t], m.rows, s.N)
+		return stats.explain(int(best[t]), t, m.rows, s.N)
 	}}
 }
 
 // statistics says of every cluster how much of the stream and of the reference lies in it.
 type statistics struct {
-	stream    [len(thresholds)][]cluster // by the cluster's name, its least type
+	types     []rowType
+	found     *clustering
+	clusters  [len(thresholds)][]cluster // by the cluster's slot
+	copies    float64                    // of a type that sampling explains
 	effective float64                    // rows of the stream, copies that sampling explains counted once
 	reference float64                    // rows of the reference
 	standin   float64                    // reference rows that every cluster is granted
+	alone     bool                       // the reference is the stream
 }
 
 type cluster struct {
@@ -330,62 +345,93 @@ type cluster struct {
 	reference int32   // rows of the reference
 }
 
-func newStatistics(types []rowType, levels [][]int32, reference, workers int) *statistics {
-	st := &statistics{reference: float64(reference)}
+func newStatistics(types []rowType, found *clustering, reference, workers int) *statistics {
+	st := &statistics{types: types, found: found, reference: float64(reference)}
 	rows, distinct := 0, 0
 	for i := range types {
 		if n := types[i].rows; n > 0 {
-			rows += n
+			rows += int(n)
 			distinct++
 		}
 	}
-	copies := float64(rows) / float64(max(1, distinct))
-	weights := make([]float64, len(types))
+	st.copies = float64(rows) / float64(max(1, distinct))
+	explained := 4 * math.Sqrt(st.copies)
 	for i := range types {
-		if n := types[i].rows; n > 0 {
-			weights[i] = 1 + max(0, float64(n)-copies-4*math.Sqrt(copies))/copies
-		}
-		st.effective += weights[i]
+		st.effective += st.weight(types[i].rows, explained)
 	}
-	detect.Each(len(levels), workers, func(level int) {
-		clusters := make([]cluster, len(types))
-		for i := range types {
-			t, c := &types[i], &clusters[levels[level][i]]
-			c.weight += weights[i]
-			c.rows += int32(t.rows)
-			c.reference += int32(t.reference)
+	detect.Each(len(found.levels), workers, func(level int) {
+		clusters := make([]cluster, len(found.members))
+		for slot, i := range found.members {
+			t, c := &types[i], &clusters[found.levels[level][slot]]
+			c.weight += st.weight(t.rows, explained)
+			c.rows += t.rows
+			c.reference += t.reference
 			if t.rows > 0 {
 				c.types++
 			}
 		}
-		st.stream[level] = clusters
+		st.clusters[level] = clusters
 	})
 	return st
 }
 
+// weight is how many rows count that are alike; explained is how many more than usual chance makes them.
+func (st *statistics) weight(rows int32, explained float64) float64 {
+	if rows == 0 {
+		return 0
+	}
+	return 1 + max(0, float64(rows)-st.copies-explained)/st.copies
+}
+
+// of returns the cluster of a type at a level.
+func (st *statistics) of(level int, t int32) cluster {
+	var c cluster
+	if slot := st.found.of(level, t); slot >= 0 {
+		c = st.clusters[level][slot]
+	} else {
+		one := &st.types[t]
+		c = cluster{weight: st.weight(one.rows, 4*math.Sqrt(st.copies)), rows: one.rows, reference: one.reference}
+		if one.rows > 0 {
+			c.types = 1
+		}
+	}
+	if st.alone {
+		c.reference = 0
+	}
+	return c
+}
+
 // standIn replaces the reference, which is the stream, by what all but the most duplicated tenth of the rows show.
-func (st *statistics) standIn(types []rowType, levels [][]int32) {
-	sizes := make([]float64, 0, len(types))
-	top := len(thresholds) - 1
-	for i, t := range types {
-		for range t.rows {
-			sizes = append(sizes, st.stream[top][levels[top][i]].weight)
+func (st *statistics) standIn() {
+	sizes := make([]float64, 0, len(st.types))
+	for i := range st.types {
+		weight := st.of(len(thresholds)-1, int32(i)).weight
+		for range st.types[i].rows {
+			sizes = append(sizes, weight)
 		}
 	}
 	st.reference = min(selfRows, st.effective)
 	st.standin = max(0, quantile(sizes, 0.9)-1) * st.reference / max(1, st.effective)
-	for level := range levels {
-		for i := range st.stream[level] {
-			st.stream[level][i].reference = 0
+	st.alone = true
+}
+
+// most returns the surprise of a type's clusters at the level where it is largest, and that level.
+func (st *statistics) most(t int32) (surprise float64, best int8) {
+	first := 0
+	if st.found.slot[t] < 0 {
+		first = len(thresholds) - 1 // it is alone at all of them
+	}
+	for level := first; level < len(thresholds); level++ {
+		if v := st.surprise(st.of(level, t)); v > 0 && v >= surprise { // of equals, the most similar
+			surprise, best = v, int8(level)
 		}
 	}
+	return surprise, best
 }
 
 // surprise is Chernoff's bound on −log of the chance that a cluster's rows fall so unevenly.
-func (st *statistics) surprise(level int, id int32) float64 {
-	c := &st.stream[level][id]
-	others, reference := c.weight-1, float64(c.reference)+st.standin
-	return chernoff(others, st.effective, reference, st.reference)
+func (st *statistics) surprise(c cluster) float64 {
+	return chernoff(c.weight-1, st.effective, float64(c.reference)+st.standin, st.reference)
 }
 
 // chernoff bounds −ln of the chance that of c + r alike rows c or more are among the n of the stream and r among the m of the
@@ -406,8 +452,8 @@ func chernoff(c, n, r, m float64) float64 {
 	return all * kl
 }
 
-func (st *statistics) explain(level int, id int32, reference, rows int) string {
-	c := &st.stream[level][id]
+func (st *statistics) explain(level int, t int32, reference, rows int) string {
+	c := st.of(level, t)
 	if c.rows == 1 {
 		return fmt.Sprintf("no other of %d rows is nearly equal; %d of %d in the reference", rows, c.reference, reference)
 	}

@@ -21,7 +21,7 @@ const mostNoted = 4096
 // the least of each bin (see gen, which lays it out).
 type noted [((mostNoted + 64) + 2*4*(mostNoted/2+32) + 2*8*(mostNoted/2+16) + 8*64) / 8]uint64
 
-// signer returns a function that signs texts for one goroutine: it sets the signature, which is empty before, and returns the hash
+// signer returns a function that signs texts for one goroutine: it sets the signature and returns the hash
 // of the words, and their number.
 func signer() func(text []byte, out *signature) (hash uint64, words int) {
 	portable := func(text []byte, out *signature) (hash uint64, words int) {
@@ -37,6 +37,9 @@ func signer() func(text []byte, out *signature) (hash uint64, words int) {
 			return portable(text, out)
 		}
 		hash, words = sign(&text[0], len(text), &room[0], &out[0])
+		if words >= 0 && words < 3 {
+			*out = signature{}
+		}
 		switch words {
 		case -1:
 			return portable(text, out)
@@ -88,7 +91,7 @@ func similarTypes(order []place, signatures []signature, found func(a, b int32, 
 	}
 }
 
-// allBandKeys writes the keys of the bands of signatures, none of which is empty.
+// allBandKeys writes the keys of the bands of signatures; those of empty ones mean nothing.
 func allBandKeys(signatures []signature, keys [][bands]uint32) {
 	if vectors != nil && len(signatures) > 0 {
 		vectors.bandKeys(&signatures[0][0], len(signatures), &keys[0][0])

@@ -208,6 +208,7 @@ func (s *Scorer) follow(ctx context.Context, source record.Source, sample *detec
 	}
 	marks(d)
 	s.remember(d, before, sample, details, offsets)
+	before.env.Shared.End()
 	return d, details, nil
 }
 
