@@ -40,12 +40,16 @@ type Builder struct {
 	bytes     int64
 }
 
-// NewBuilder returns a Builder for a contract that Load found good.
-func NewBuilder(c *contract.Contract) *Builder {
+// NewBuilder returns a Builder for a contract that Load found good, whose columns are the collector's.
+func NewBuilder(c *contract.Contract) *Builder { return NewBuilderIn(c, memory.DefaultAllocator) }
+
+// NewBuilderIn is NewBuilder with columns that live in memory from mem, which gets it back when a batch's records are
+// released. Whoever is given a batch must be done with it by then, texts that were cut out of it included.
+func NewBuilderIn(c *contract.Contract, mem memory.Allocator) *Builder {
 	return &Builder{
 		limit:      c.Limits.Bytes,
 		provider:   c.Roles.Provider,
-		decoder:    c.Schema.NewDecoder(memory.DefaultAllocator),
+		decoder:    c.Schema.NewDecoder(mem),
 		sanitizer:  sanitize.New(c),
 		classifier: classify.New(c),
 		names:      map[string]string{},

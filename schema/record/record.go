@@ -115,7 +115,8 @@ func (s *Segment) Bytes() int64 {
 	return n
 }
 
-// Release gives back the memory of the segment's columns. The segment must not be used afterwards.
+// Release gives back the memory of the segment's columns, which may be another segment's next. Neither the segment nor
+// anything that was cut out of it may be used afterwards.
 func (s *Segment) Release() {
 	for _, b := range s.Batches {
 		if b.Records != nil {

@@ -28,8 +28,8 @@ type layout struct {
 	children []int // slots
 }
 
-// buffer is an Arrow buffer of values that can grow. The memory comes from the allocator and is handed over to the
-// batch as it is.
+// buffer is an Arrow buffer of values that can grow. The memory comes from the allocator, which need not have cleared it,
+// and is handed over to the batch as it is: whatever is counted was written.
 type buffer[T byte | int32 | int64 | float32 | float64] struct {
 	values []T // all that there is memory for; how many of them count is the column's affair
 	memory *memory.Buffer
@@ -41,6 +41,7 @@ func (b *buffer[T]) grow(mem memory.Allocator, need, hint int) {
 		b.memory = memory.NewResizableBuffer(mem)
 	}
 	b.memory.Reserve(max(2*len(b.values), need, hint, 64) * sizeOf[T]())
+	b.memory.ResizeNoShrink(cap(b.memory.Buf()) &^ 63) // the allocator may have given more
 	b.values = arrow.GetData[T](b.memory.Buf())
 }
 

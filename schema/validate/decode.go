@@ -47,7 +47,7 @@ type step struct {
 // allow still leaves every Arrow offset within its 32 bits.
 const room = 1 << 30
 
-// NewDecoder returns a Decoder whose columns live in memory from mem.
+// NewDecoder returns a Decoder whose columns live in memory from mem, which may hold anything before.
 func (s *Schema) NewDecoder(mem memory.Allocator) *Decoder {
 	d := s.newChecker()
 	d.mem = mem

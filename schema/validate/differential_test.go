@@ -300,7 +300,7 @@ func newTrial(what string, schema []byte, count *tally, options func(map[string]
 	if faults := r.stored.store(docs, "s.json", opt); len(faults) > 0 {
 		return nil, r.different("%v", faults)
 	}
-	r.fast, r.slow, r.clean = r.stored.NewDecoder(memory.DefaultAllocator), r.stored.NewDecoder(memory.DefaultAllocator), r.stored.NewDecoder(memory.DefaultAllocator)
+	r.fast, r.slow, r.clean = r.stored.NewDecoder(&stained{}), r.stored.NewDecoder(memory.DefaultAllocator), r.stored.NewDecoder(memory.DefaultAllocator)
 	r.clean.pass = nil
 	return r, nil
 }

@@ -24,7 +24,7 @@ type twins struct {
 }
 
 func newTwins(t testing.TB, what string, s *Schema) *twins {
-	w := &twins{t: t, what: what, fast: s.NewDecoder(memory.DefaultAllocator), slow: s.NewDecoder(memory.DefaultAllocator)}
+	w := &twins{t: t, what: what, fast: s.NewDecoder(&stained{}), slow: s.NewDecoder(memory.DefaultAllocator)}
 	w.slow.pass = nil
 	if w.fast.pass == nil {
 		t.Fatalf("%s: the schema has no program", what)

@@ -18,6 +18,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/santhosh-tekuri/jsonschema/v5"
 
+	"github.com/tasterhq/taster/schema/reuse"
 	"github.com/tasterhq/taster/schema/validate"
 )
 
@@ -54,7 +55,7 @@ func BenchmarkValidate(b *testing.B) {
 			}
 			c := checked{Name: f.name}
 			c.Compiled = schema.Coverage() == nil
-			decoder := schema.NewDecoder(memory.DefaultAllocator)
+			decoder := schema.NewDecoder(&reuse.Shared)
 			defer decoder.Release()
 			for _, r := range f.records {
 				c.Bytes += len(r)
@@ -135,7 +136,7 @@ func (j job) validate(_ context.Context, m *meter) error {
 		if err != nil {
 			return err
 		}
-		decoder := schema.NewDecoder(memory.DefaultAllocator)
+		decoder := schema.NewDecoder(&reuse.Shared)
 		defer decoder.Release()
 		for range 10 {
 			l := cost(func() { err = errors.Join(err, f.decode(decoder)) }, validated*len(f.records), validated)

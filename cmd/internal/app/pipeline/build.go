@@ -8,6 +8,7 @@ import (
 	"github.com/tasterhq/taster/schema/contract"
 	"github.com/tasterhq/taster/schema/finding"
 	"github.com/tasterhq/taster/schema/record"
+	"github.com/tasterhq/taster/schema/reuse"
 )
 
 // A batch has so many rows, or bytes of messages, at most; what goes over the edge is still in it.
@@ -121,7 +122,7 @@ func (i *idle) builder(c *contract.Contract) *batch.Builder {
 		i.builders[c] = known[:len(known)-1]
 		return known[len(known)-1]
 	}
-	return batch.NewBuilder(c)
+	return batch.NewBuilderIn(c, &reuse.Shared) // which a piece's memory goes back to when it is discarded
 }
 
 func (i *idle) keep(c *contract.Contract, builder *batch.Builder, room []record.Message) {
