@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
-	"slices"
 	"sort"
-	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -17,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/arrow-go/v18/parquet/schema"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/tasterhq/taster/sink/parquet/modular"
 )
@@ -39,6 +38,7 @@ type leaf struct {
 	delta      bool
 	summed     bool // has statistics
 	codec      compress.Codec
+	zstandard  bool // which the codec is
 	level      int
 }
 
@@ -111,6 +111,7 @@ func newLeaf(desc *schema.Column, ordinal int, path []node, t arrow.DataType, pr
 		if l.codec, err = compress.GetCodec(codec); err != nil {
 			return nil, err
 		}
+		l.zstandard = codec == compress.Codecs.Zstd
 	}
 	return l, nil
 }
@@ -125,8 +126,8 @@ type Column struct {
 type chunk struct {
 	leaf       *leaf
 	group      int
-	dictionary []byte // page and header
-	pages      []byte // data pages and their headers
+	dictionary pieces // page and header
+	pages      pieces // data pages and their headers
 	count      int    // of data pages
 	size       int64  // of all pages and headers before compression and encryption
 	entries    int64  // values, nulls and empty lists
@@ -137,13 +138,10 @@ type chunk struct {
 // Release gives memory back that other columns will use. Whoever has an encoded column appended need not.
 func (c *Column) Release() {
 	for _, e := range c.encoders {
-		encoders.Put(e)
+		e.giveBack()
 	}
 	c.chunks, c.encoders = nil, nil
 }
-
-// encoders keep their buffers from one column chunk to the next.
-var encoders = sync.Pool{New: func() any { return new(encoder) }}
 
 // Rows are rows of an array, in ranges that rise. They are written from where they are.
 type Rows struct {
@@ -164,7 +162,7 @@ func (w *Writer) Encode(group, column int, rows []Rows) (*Column, error) {
 	}
 	c := &Column{}
 	for _, l := range w.leaves[column] {
-		e := encoders.Get().(*encoder)
+		e := takeEncoder()
 		c.encoders = append(c.encoders, e)
 		one, err := e.encode(w, l, group, rows)
 		if err != nil {
@@ -200,8 +198,10 @@ type encoder struct {
 	values  scratch
 
 	plain, packed, header []byte
-	out, first            []byte
+	out, first            pieces
 	done                  chunk
+	packer                *zstd.Encoder // nil: none was needed yet
+	packs                 zstd.EncoderLevel
 }
 
 // errLarge says that a dictionary has outgrown its page.
@@ -233,22 +233,14 @@ func (e *encoder) encode(w *Writer, l *leaf, group int, rows []Rows) (chunk, err
 // pages makes the data pages.
 func (e *encoder) pages(rows []Rows, how pq.Encoding) error {
 	e.done = chunk{leaf: e.leaf, group: e.group, encoding: how}
-	e.out, e.first = e.out[:0], e.first[:0]
+	e.out.drop()
+	e.first.drop()
 	if e.summed {
 		e.sums = metadata.NewStatistics(e.desc, memory.DefaultAllocator)
 	}
 	e.begin()
 	most := int(e.w.props.DataPageSize())
 	size := 0
-	if e.codec == nil && e.done.encoding == pq.Encodings.Plain { // then it is known how much there will be
-		all := 0
-		for _, r := range rows {
-			for _, at := range r.Ranges {
-				all += e.sizeOf(r.Array, at.From, at.To)
-			}
-		}
-		e.out = slices.Grow(e.out, all+all/64+4096)
-	}
 	for _, r := range rows {
 		for _, at := range r.Ranges {
 			for from := at.From; from < at.To; {
@@ -439,8 +431,7 @@ func (e *encoder) page() error {
 		h = thriftNumber(h, int(pq.Encodings.RLE))
 		return append(h, 0)
 	}
-	var err error
-	e.out, err = e.put(e.out, 0, modular.DataPageHeaderModule, modular.DataPageModule, head)
+	err := e.put(&e.out, 0, modular.DataPageHeaderModule, modular.DataPageModule, head)
 	e.done.entries += int64(e.entries)
 	e.done.count++
 	e.begin()
@@ -454,8 +445,7 @@ func block(b, levels []byte) []byte {
 
 func (e *encoder) dictionaryPage() error {
 	e.plain = append(e.plain[:0], e.index.plain...)
-	var err error
-	e.first, err = e.put(e.first, 2, modular.DictionaryPageHeaderModule, modular.DictionaryPageModule, func(h []byte) []byte {
+	err := e.put(&e.first, 2, modular.DictionaryPageHeaderModule, modular.DictionaryPageModule, func(h []byte) []byte {
 		h = append(h, 0x4C) // field 7: DictionaryPageHeader
 		h = thriftNumber(h, e.index.len())
 		h = thriftNumber(h, int(e.w.props.DictionaryPageEncoding()))
@@ -471,13 +461,17 @@ func thriftNumber(h []byte, n int) []byte {
 }
 
 // put appends a page, whose content is e.plain, and its header, of which rest is what only this kind of page has.
-func (e *encoder) put(out []byte, kind int, headerModule, pageModule modular.Module, rest func([]byte) []byte) ([]byte, error) {
+func (e *encoder) put(to *pieces, kind int, headerModule, pageModule modular.Module, rest func([]byte) []byte) error {
 	body := e.plain
 	if e.codec != nil {
 		if most := int(e.codec.CompressBound(int64(len(e.plain)))); cap(e.packed) < most {
 			e.packed = make([]byte, 0, most)
 		}
-		body = e.codec.EncodeLevel(e.packed[:0], e.plain, e.level)
+		if e.zstandard && len(e.plain) <= window {
+			body = e.zstd().EncodeAll(e.plain, e.packed[:0])
+		} else {
+			body = e.codec.EncodeLevel(e.packed[:0], e.plain, e.level)
+		}
 		if cap(body) > cap(e.packed) {
 			e.packed = body
 		}
@@ -487,20 +481,23 @@ func (e *encoder) put(out []byte, kind int, headerModule, pageModule modular.Mod
 		size += modular.Overhead
 	}
 	if size > math.MaxInt32 || e.done.count > math.MaxInt16 {
-		return out, errors.New("a page too large, or too many of them")
+		return errors.New("a page too large, or too many of them")
 	}
 	e.header = thriftNumber(e.header[:0], kind)
 	e.header = thriftNumber(e.header, len(e.plain))
 	e.header = thriftNumber(e.header, size)
 	e.header = append(rest(e.header), 0)
-	begun := len(out)
+	into := to.end(len(e.header) + modular.Overhead + size)
+	begun := len(*into)
 	if sealed := e.w.sealed; sealed == nil {
-		out = append(append(out, e.header...), body...)
+		*into = append(append(*into, e.header...), body...)
 	} else {
 		key := sealed.columns[e.ordinal]
-		out = seal(out, key, e.header, sealed.place(headerModule, e.group, e.ordinal, e.done.count))
-		out = seal(out, key, body, sealed.place(pageModule, e.group, e.ordinal, e.done.count))
+		*into = seal(*into, key, e.header, sealed.place(headerModule, e.group, e.ordinal, e.done.count))
+		*into = seal(*into, key, body, sealed.place(pageModule, e.group, e.ordinal, e.done.count))
 	}
-	e.done.size += int64(len(out) - begun - size + len(e.plain))
-	return out, nil
+	put := len(*into) - begun
+	to.size += int64(put)
+	e.done.size += int64(put - size + len(e.plain))
+	return nil
 }

@@ -110,15 +110,15 @@ func (w *Writer) Append(c *Column) error {
 			meta.SetStats(*one.summary)
 		}
 		info := metadata.ChunkMetaInfo{
-			NumValues: one.entries, IndexPageOffset: -1, DataPageOffset: w.at + int64(len(one.dictionary)),
-			CompressedSize: int64(len(one.dictionary) + len(one.pages)), UncompressedSize: one.size,
+			NumValues: one.entries, IndexPageOffset: -1, DataPageOffset: w.at + one.dictionary.size,
+			CompressedSize: one.dictionary.size + one.pages.size, UncompressedSize: one.size,
 		}
 		stats := metadata.EncodingStats{DataEncodingStats: map[pq.Encoding]int32{one.encoding: int32(one.count)}}
-		if len(one.dictionary) > 0 {
+		if one.dictionary.size > 0 {
 			info.DictPageOffset = w.at
 			stats.DictEncodingStats = map[pq.Encoding]int32{w.props.DictionaryPageEncoding(): 1}
 		}
-		if err := meta.Finish(info, len(one.dictionary) > 0, false, stats); err != nil {
+		if err := meta.Finish(info, one.dictionary.size > 0, false, stats); err != nil {
 			return err
 		}
 		if w.sealed != nil {
@@ -126,11 +126,12 @@ func (w *Writer) Append(c *Column) error {
 				return err
 			}
 		}
-		if err := w.write(one.dictionary); err != nil {
-			return err
-		}
-		if err := w.write(one.pages); err != nil {
-			return err
+		for _, part := range [][][]byte{one.dictionary.list, one.pages.list} {
+			for _, b := range part {
+				if err := w.write(b); err != nil {
+					return err
+				}
+			}
 		}
 		w.written++
 	}
