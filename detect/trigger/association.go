@@ -43,7 +43,7 @@ func (a association) Score(s *detect.Sample, env detect.Env) detect.Scores {
 // label.
 func (st *stream) explainAssociation(row int) string {
 	x := st.extractor()
-	x.extract(st.tokens.Row(row))
+	x.places(st.tokens.Row(row))
 	best, drag, v := 0, uint16(0), st.view(row)
 	for k, at := range x.index {
 		if w := v.weights[int(at)*st.slots+st.slot(row)]; w.drag > drag {

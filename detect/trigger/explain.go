@@ -12,7 +12,7 @@ import (
 // explain names the feature that says most about a row, and its counts.
 func (st *stream) explain(row int) string {
 	x := st.extractor()
-	x.extract(st.tokens.Row(row))
+	x.places(st.tokens.Row(row))
 	if len(x.index) == 0 {
 		return "a text without words"
 	}

@@ -50,10 +50,13 @@ type extractor struct {
 	numbers   numbering // nil: buckets are wanted
 
 	index    []uint32 // buckets, or their numbers, in order of family
-	cuts     [opening + 1]int
-	marks    []uint16 // where in the row the glued marks stand
 	skeleton []uint64 // spread numbers
-	starts   []uint16 // where in the row each part of the skeleton begins; one more than parts
+	glued    []uint32 // scratch
+
+	// Where in the row they stand, by places only.
+	cuts   [opening + 1]int
+	marks  []uint16 // the glued marks
+	starts []uint16 // where each part of the skeleton begins; one more than parts
 }
 
 // spread gives a number 64 bits, the upper ones as good as random.
@@ -93,9 +96,33 @@ func (x *extractor) words(row []text.Token) []uint32 {
 	return index
 }
 
-// extract fills x.index, and returns it. The same feature may come twice. Nothing branches on what a word is, which cannot be foretold: what may come is
-// written, and counts or is written over.
+// featuresKernel and numbersKernel are featuresAVX512 and numbersAVX512, nil where the processor does not have what they take.
+var (
+	featuresKernel func(row *uint32, n int, functions *uint32, words, others int, parts *uint64, glued, index *uint32) (features, skeleton int)
+	numbersKernel  func(index *uint32, n int, numbers *uint64)
+)
+
+// extract fills x.index, and returns it. The same feature may come twice.
 func (x *extractor) extract(row []text.Token) []uint32 {
+	n := len(row)
+	if featuresKernel == nil || n == 0 {
+		return x.places(row)
+	}
+	x.room(n)
+	index, parts := x.index[:cap(x.index)], x.skeleton[:cap(x.skeleton)]
+	k, length := featuresKernel((*uint32)(&row[0]), n, &x.functions.slots[0], x.size.words, x.size.others, &parts[0], &x.glued[0], &index[0])
+	x.skeleton = parts[:length]
+	k = x.openings(row, index, k)
+	if x.numbers != nil {
+		numbersKernel(&index[0], k, &x.numbers[0])
+	}
+	x.index = index[:k]
+	return x.index
+}
+
+// places is extract, and notes where in the row features stand. Nothing branches on what a word is, which cannot be foretold: what may come is
+// written, and counts or is written over.
+func (x *extractor) places(row []text.Token) []uint32 {
 	size, n := x.size, len(row)
 	if n == 0 {
 		x.index = x.index[:0]
@@ -162,24 +189,31 @@ func (x *extractor) extract(row []text.Token) []uint32 {
 	}
 
 	x.cuts[opening] = k
-	h := opening.of(0)
-	for i, part := range skeleton[:min(3, len(skeleton))] {
-		h += bits.RotateLeft64(part, 21*i)
-		index[k] = size.other(h)
-		k++
-	}
-	if n > 1 {
-		index[k] = size.other(opening.of(three(edges, spread(row[0].ID()), spread(row[1].ID()))))
-		k++
-	}
+	x.skeleton = skeleton
+	k = x.openings(row, index, k)
 	index = index[:k]
 	if x.numbers != nil {
 		for k, at := range index {
 			index[k] = x.numbers.of(at)
 		}
 	}
-	x.index, x.skeleton, x.starts, x.marks = index, skeleton, starts, marks
+	x.index, x.starts, x.marks = index, starts, marks
 	return index
+}
+
+// openings puts how a row and its skeleton begin behind the first k features, and returns how many there are then.
+func (x *extractor) openings(row []text.Token, index []uint32, k int) int {
+	h := opening.of(0)
+	for i, part := range x.skeleton[:min(3, len(x.skeleton))] {
+		h += bits.RotateLeft64(part, 21*i)
+		index[k] = x.size.other(h)
+		k++
+	}
+	if len(row) > 1 {
+		index[k] = x.size.other(opening.of(three(spread(edge), spread(row[0].ID()), spread(row[1].ID()))))
+		k++
+	}
+	return k
 }
 
 // numbering numbers some of the buckets, from 1 on, in their order. For each 32 buckets it tells which of them have a number, in the lower half, and the
@@ -223,11 +257,12 @@ func (n numbering) each(do func(at, number int)) {
 	}
 }
 
-// room makes room for the features of n tokens.
+// room makes room for the features of n tokens, and for what is written behind the last ones.
 func (x *extractor) room(n int) {
-	if cap(x.index) < featuresOf(n) {
-		x.index = make([]uint32, featuresOf(2*n))
-		x.skeleton, x.starts, x.marks = make([]uint64, 2*n), make([]uint16, 2*n+1), make([]uint16, 2*n)
+	if cap(x.index) < featuresOf(n)+16 {
+		x.index = make([]uint32, featuresOf(2*n)+16)
+		x.skeleton, x.glued = make([]uint64, 2*n+16), make([]uint32, 2*n+16)
+		x.starts, x.marks = make([]uint16, 2*n+1), make([]uint16, 2*n)
 	}
 }
 
@@ -266,14 +301,17 @@ func (x *extractor) span(k int) (from, to int) {
 
 // functions is the set of words that carry a text's shape rather than its content: those that many records have.
 type functions struct {
-	slots [1 << 11]uint32 // open addressing; 0 is free, so words are kept one higher
+	slots [1 << slotBits]uint32 // open addressing; 0 is free, so words are kept one higher
 }
 
-// mostFunctions bounds the set, so that its table stays half empty.
-const mostFunctions = 1 << 10
+const (
+	mostFunctions = 1 << 10 // bounds the set, so that three quarters of its places stay free
+	slotBits      = 12
+	slotMul       = 0x9e3779b1
+)
 
 func (f *functions) has(id uint32) bool {
-	for at := id * 0x9e3779b1 >> 21; ; at = (at + 1) % uint32(len(f.slots)) {
+	for at := id * slotMul >> (32 - slotBits); ; at = (at + 1) % uint32(len(f.slots)) {
 		// One or the other is nearly always so, but nobody can tell which: one question for both.
 		if slot := f.slots[at]; uint64(slot)*uint64(slot^(id+1)) == 0 {
 			return slot == id+1
@@ -282,7 +320,7 @@ func (f *functions) has(id uint32) bool {
 }
 
 func (f *functions) add(id uint32) {
-	at := id * 0x9e3779b1 >> 21
+	at := id * slotMul >> (32 - slotBits)
 	for f.slots[at] != 0 {
 		at = (at + 1) % uint32(len(f.slots))
 	}

@@ -46,8 +46,6 @@ TEXT ·rareAVX512(SB), NOSPLIT, $0-72
 
 	// Words, glued marks and pairs, and the parts of the skeleton.
 	XORQ         R11, R11
-	XORQ         R12, R12
-	XORL         R13, R13
 	MOVL         $0x9e3779b1, R9
 	VPBROADCASTD R9, Y15
 	MOVL         $0x00000fff, R9
@@ -55,6 +53,8 @@ TEXT ·rareAVX512(SB), NOSPLIT, $0-72
 	MOVL         $0x00000001, R9
 	VPBROADCASTD R9, Y17
 	VPXORD       Y18, Y18, Y18
+	XORQ         R12, R12
+	XORL         R13, R13
 
 tokens:
 	CMPQ          R11, CX
@@ -271,3 +271,392 @@ DATA lanes<>+20(SB)/4, $0x00000005
 DATA lanes<>+24(SB)/4, $0x00000006
 DATA lanes<>+28(SB)/4, $0x00000007
 GLOBL lanes<>(SB), RODATA|NOPTR, $32
+
+// func featuresAVX512(row *uint32, n int, functions *uint32, words int, others int, parts *uint64, marks *uint32, index *uint32) (features int, skeleton int)
+// Requires: AVX, AVX2, AVX512DQ, AVX512F, AVX512VL, POPCNT
+TEXT ·featuresAVX512(SB), NOSPLIT, $0-80
+	MOVQ         row+0(FP), AX
+	MOVQ         n+8(FP), DX
+	MOVQ         functions+16(FP), BX
+	MOVQ         words+24(FP), CX
+	MOVQ         others+32(FP), SI
+	MOVQ         parts+40(FP), DI
+	MOVQ         marks+48(FP), R8
+	MOVQ         index+56(FP), R9
+	MOVQ         $0x9e3779b97f4a7c15, R10
+	VPBROADCASTQ R10, Z0
+	MOVQ         $0xd6e8feb86659fd93, R10
+	VPBROADCASTQ R10, Z1
+	MOVQ         $0xbf58476d1ce4e5b9, R10
+	VPBROADCASTQ R10, Z2
+	MOVQ         $0x3e08d64756aeb12b, R10
+	VPBROADCASTQ R10, Z3
+	MOVQ         $0xfe0a18bebf4a7c15, R10
+	VPBROADCASTQ R10, Z4
+	MOVQ         $0x5fd29f0540000000, R10
+	VPBROADCASTQ R10, Z5
+	VMOVDQU32    lanes<>+0(SB), Y6
+	MOVL         $0x00000003, R10
+	VPBROADCASTD R10, Y7
+	MOVQ         $0x00000040, R10
+	SUBQ         CX, R10
+	VMOVQ        R10, X8
+	MOVQ         $0x00000041, R10
+	SUBQ         SI, R10
+	VMOVQ        R10, X9
+	MOVQ         $0x00000001, R11
+	SHLQ         CL, R11
+	VPBROADCASTQ R11, Z10
+	MOVQ         $0x00000001, R10
+	MOVQ         SI, CX
+	DECQ         CX
+	SHLQ         CL, R10
+	ADDQ         R10, R11
+	VPBROADCASTQ R11, Z11
+
+	// Words, the numbers of glued marks, and the parts of the skeleton.
+	XORQ         SI, SI
+	XORQ         R10, R10
+	MOVL         $0x9e3779b1, CX
+	VPBROADCASTD CX, Y12
+	MOVL         $0x00000fff, CX
+	VPBROADCASTD CX, Y13
+	MOVL         $0x00000001, CX
+	VPBROADCASTD CX, Y14
+	VPXORD       Y15, Y15, Y15
+	XORQ         R11, R11
+	XORL         R12, R12
+
+tokens:
+	CMPQ          SI, DX
+	JGE           counted
+	MOVQ          DX, CX
+	SUBQ          SI, CX
+	VPBROADCASTD  CX, Y16
+	VPCMPUD       $0x01, Y16, Y6, K1
+	KMOVB         K1, CX
+	VMOVDQU32.Z   (AX)(SI*4), K1, Y16
+	VPSRLD        $0x02, Y16, Y18
+	VPMOVZXDQ     Y18, Z20
+	VPMULLQ       Z0, Z20, Z20
+	VPSRLQ        X8, Z20, Z19
+	VPMOVQD       Z19, Y19
+	VMOVDQU32     Y19, (R9)(SI*4)
+	VPANDD        Y7, Y16, Y16
+	VPCMPEQD      Y7, Y16, K1, K1
+	VPCOMPRESSD.Z Y18, K1, Y19
+	VMOVDQU32     Y19, (R8)(R10*4)
+	KMOVB         K1, R13
+	POPCNTL       R13, R13
+	ADDQ          R13, R10
+
+	// A word of the table stands at its place or behind others that do.
+	VPMULLD Y12, Y18, Y16
+	VPSRLD  $0x14, Y16, Y16
+	VPADDD  Y14, Y18, Y18
+	KXORB   K2, K2, K2
+	KMOVB   CX, K3
+
+slots:
+	KMOVB         K3, K1
+	VPXORD        Y17, Y17, Y17
+	VPGATHERDD    (BX)(Y16*4), K1, Y17
+	VPCMPEQD      Y18, Y17, K3, K1
+	KORB          K1, K2, K2
+	VPCMPUD       $0x04, Y18, Y17, K3, K3
+	VPCMPUD       $0x04, Y15, Y17, K3, K3
+	VPADDD        Y14, Y16, Y16
+	VPANDD        Y13, Y16, Y16
+	KORTESTB      K3, K3
+	JNE           slots
+	KMOVB         K2, R13
+	MOVL          CX, R14
+	XORL          R13, R14
+	LEAL          (R12)(R14*2), R13
+	MOVL          R14, R12
+	SHRL          $0x07, R12
+	ANDL          R14, R13
+	XORL          R13, CX
+	KMOVB         R14, K1
+	VMOVDQA64     Z4, K1, Z20
+	KMOVB         CX, K1
+	VPCOMPRESSQ.Z Z20, K1, Z20
+	VMOVDQU64     Z20, (DI)(R11*8)
+	POPCNTL       CX, CX
+	ADDQ          CX, R11
+	ADDQ          $0x08, SI
+	JMP           tokens
+
+counted:
+	// Glued marks.
+	LEAQ (R9)(DX*4), BX
+	XORQ SI, SI
+
+marks:
+	CMPQ      SI, R10
+	JGE       marked
+	VPMOVZXDQ (R8)(SI*4), Z4
+	VPMULLQ   Z0, Z4, Z4
+	VPADDQ    Z2, Z4, Z4
+	VPSRLQ    $0x20, Z4, Z7
+	VPXORQ    Z7, Z4, Z4
+	VPMULLQ   Z1, Z4, Z4
+	VPSRLQ    X9, Z4, Z4
+	VPADDQ    Z11, Z4, Z4
+	VPMOVQD   Z4, Y4
+	VMOVDQU32 Y4, (BX)(SI*4)
+	ADDQ      $0x08, SI
+	JMP       marks
+
+marked:
+	// Pairs: behind the last token is the edge.
+	LEAQ      (BX)(R10*4), BX
+	VMOVDQA64 Z5, Z2
+	XORQ      SI, SI
+
+pairs:
+	CMPQ         SI, DX
+	JG           paired
+	MOVQ         DX, CX
+	SUBQ         SI, CX
+	VPBROADCASTD CX, Y4
+	VPCMPUD      $0x01, Y4, Y6, K1
+	VMOVDQU32.Z  (AX)(SI*4), K1, Y4
+	VPSRLD       $0x02, Y4, Y4
+	VMOVDQA64    Z5, Z7
+	VPMOVZXDQ    Y4, Z4
+	VPMULLQ      Z0, Z4, K1, Z7
+	VALIGNQ      $0x07, Z2, Z7, Z4
+	VMOVDQA64    Z7, Z2
+	VPROLQ       $0x15, Z7, Z7
+	VPADDQ       Z7, Z4, Z4
+	VPSRLQ       $0x20, Z4, Z7
+	VPXORQ       Z7, Z4, Z4
+	VPMULLQ      Z1, Z4, Z4
+	VPSRLQ       X9, Z4, Z4
+	VPADDQ       Z10, Z4, Z4
+	VPMOVQD      Z4, Y4
+	VMOVDQU32    Y4, (BX)(SI*4)
+	ADDQ         $0x08, SI
+	JMP          pairs
+
+paired:
+	LEAQ 4(BX)(DX*4), BX
+
+	// Three and four parts of the skeleton, in turns; the last has three.
+	LEAQ -2(R11), AX
+	XORQ SI, SI
+
+parts:
+	CMPQ      SI, AX
+	JGE       done
+	VPROLQ    $0x15, 8(DI)(SI*8), Z0
+	VPROLQ    $0x2a, 16(DI)(SI*8), Z2
+	VPADDQ    Z2, Z0, Z0
+	VPADDQ    (DI)(SI*8), Z0, Z0
+	VPADDQ    Z3, Z0, Z0
+	VPROLQ    $0x35, 24(DI)(SI*8), Z2
+	VPADDQ    Z0, Z2, Z2
+	VPSRLQ    $0x20, Z0, Z4
+	VPXORQ    Z4, Z0, Z0
+	VPMULLQ   Z1, Z0, Z0
+	VPSRLQ    X9, Z0, Z0
+	VPADDQ    Z11, Z0, Z0
+	VPSRLQ    $0x20, Z2, Z4
+	VPXORQ    Z4, Z2, Z2
+	VPMULLQ   Z1, Z2, Z2
+	VPSRLQ    X9, Z2, Z2
+	VPADDQ    Z11, Z2, Z2
+	VPSLLQ    $0x20, Z2, Z2
+	VPORQ     Z2, Z0, Z0
+	VMOVDQU64 Z0, (BX)(SI*8)
+	ADDQ      $0x08, SI
+	JMP       parts
+
+done:
+	SUBQ R9, BX
+	SHRQ $0x02, BX
+	CMPQ AX, $0x00
+	JLE  short
+	LEAQ -1(BX)(AX*2), BX
+
+short:
+	MOVQ BX, features+64(FP)
+	MOVQ R11, skeleton+72(FP)
+	VZEROUPPER
+	RET
+
+// func numbersAVX512(index *uint32, n int, numbers *uint64)
+// Requires: AVX, AVX512DQ, AVX512F, AVX512VL, AVX512VPOPCNTDQ
+TEXT ·numbersAVX512(SB), NOSPLIT, $0-24
+	MOVQ         index+0(FP), AX
+	MOVQ         n+8(FP), CX
+	MOVQ         numbers+16(FP), DX
+	VMOVDQU32    lanes<>+0(SB), Y0
+	MOVQ         $0x0000000000000001, BX
+	VPBROADCASTQ BX, Z1
+	MOVQ         $0x000000000000001f, BX
+	VPBROADCASTQ BX, Z2
+	XORQ         BX, BX
+
+loop:
+	CMPQ         BX, CX
+	JGE          done
+	MOVQ         CX, SI
+	SUBQ         BX, SI
+	VPBROADCASTD SI, Y3
+	VPCMPUD      $0x01, Y3, Y0, K1
+	VMOVDQU32.Z  (AX)(BX*4), K1, Y3
+	VPMOVZXDQ    Y3, Z3
+	VPANDQ       Z2, Z3, Z5
+	VPSRLQ       $0x05, Z3, Z3
+	VPXORQ       Z4, Z4, Z4
+	KMOVB        K1, K1
+	VPGATHERQQ   (DX)(Z3*8), K1, Z4
+	VPSLLVQ      Z5, Z1, Z5
+	VPTESTMQ     Z5, Z4, K1
+	VPSUBQ       Z1, Z5, Z5
+	VPANDQ       Z5, Z4, Z3
+	VPOPCNTQ     Z3, Z3
+	VPSRLQ       $0x20, Z4, Z4
+	VPADDQ.Z     Z3, Z4, K1, Z4
+	VPMOVQD      Z4, Y3
+	VMOVDQU32    Y3, (AX)(BX*4)
+	ADDQ         $0x08, BX
+	JMP          loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func evidenceAVX512(index *uint32, n int, table *int16, stride int, most *[4]uint16, sums *[4]int32)
+// Requires: AVX
+TEXT ·evidenceAVX512(SB), NOSPLIT, $0-48
+	MOVQ  index+0(FP), AX
+	MOVQ  n+8(FP), CX
+	MOVQ  table+16(FP), DX
+	MOVQ  stride+24(FP), BX
+	MOVQ  most+32(FP), SI
+	MOVQ  sums+40(FP), DI
+	VPXOR X0, X0, X0
+	VPXOR X2, X2, X2
+	VPXOR X1, X1, X1
+	VPXOR X3, X3, X3
+	XORQ  R8, R8
+	MOVQ  CX, R9
+	ANDQ  $-4, R9
+
+four:
+	CMPQ      R8, R9
+	JGE       one
+	MOVL      (AX)(R8*4), R10
+	IMULQ     BX, R10
+	VMOVQ     (DX)(R10*1), X4
+	VPMAXUW   X4, X0, X0
+	VPSRLQ    $0x20, X4, X4
+	VPMOVSXWD X4, X4
+	VPADDD    X4, X2, X2
+	MOVL      4(AX)(R8*4), R10
+	IMULQ     BX, R10
+	VMOVQ     (DX)(R10*1), X4
+	VPMAXUW   X4, X1, X1
+	VPSRLQ    $0x20, X4, X4
+	VPMOVSXWD X4, X4
+	VPADDD    X4, X3, X3
+	MOVL      8(AX)(R8*4), R10
+	IMULQ     BX, R10
+	VMOVQ     (DX)(R10*1), X4
+	VPMAXUW   X4, X0, X0
+	VPSRLQ    $0x20, X4, X4
+	VPMOVSXWD X4, X4
+	VPADDD    X4, X2, X2
+	MOVL      12(AX)(R8*4), R10
+	IMULQ     BX, R10
+	VMOVQ     (DX)(R10*1), X4
+	VPMAXUW   X4, X1, X1
+	VPSRLQ    $0x20, X4, X4
+	VPMOVSXWD X4, X4
+	VPADDD    X4, X3, X3
+	ADDQ      $0x04, R8
+	JMP       four
+
+one:
+	CMPQ      R8, CX
+	JGE       done
+	MOVL      (AX)(R8*4), R9
+	IMULQ     BX, R9
+	VMOVQ     (DX)(R9*1), X4
+	VPMAXUW   X4, X0, X0
+	VPSRLQ    $0x20, X4, X4
+	VPMOVSXWD X4, X4
+	VPADDD    X4, X2, X2
+	INCQ      R8
+	JMP       one
+
+done:
+	VPMAXUW X1, X0, X0
+	VPADDD  X3, X2, X2
+	VMOVQ   X0, (SI)
+	VMOVDQU X2, (DI)
+	RET
+
+// func foreseeAVX512(index *uint32, n int, table *int16, stride int, most *[8]uint16, sums *[4]int32)
+// Requires: AVX
+TEXT ·foreseeAVX512(SB), NOSPLIT, $0-48
+	MOVQ  index+0(FP), AX
+	MOVQ  n+8(FP), CX
+	MOVQ  table+16(FP), DX
+	MOVQ  stride+24(FP), BX
+	MOVQ  most+32(FP), SI
+	MOVQ  sums+40(FP), DI
+	VPXOR X0, X0, X0
+	VPXOR X2, X2, X2
+	VPXOR X1, X1, X1
+	VPXOR X3, X3, X3
+	XORQ  R8, R8
+	MOVQ  CX, R9
+	ANDQ  $-4, R9
+
+four:
+	CMPQ      R8, R9
+	JGE       one
+	MOVL      (AX)(R8*4), R10
+	IMULQ     BX, R10
+	VPMAXUW   (DX)(R10*1), X0, X0
+	VPMOVSXWD 6(DX)(R10*1), X4
+	VPADDD    X4, X2, X2
+	MOVL      4(AX)(R8*4), R10
+	IMULQ     BX, R10
+	VPMAXUW   (DX)(R10*1), X1, X1
+	VPMOVSXWD 6(DX)(R10*1), X4
+	VPADDD    X4, X3, X3
+	MOVL      8(AX)(R8*4), R10
+	IMULQ     BX, R10
+	VPMAXUW   (DX)(R10*1), X0, X0
+	VPMOVSXWD 6(DX)(R10*1), X4
+	VPADDD    X4, X2, X2
+	MOVL      12(AX)(R8*4), R10
+	IMULQ     BX, R10
+	VPMAXUW   (DX)(R10*1), X1, X1
+	VPMOVSXWD 6(DX)(R10*1), X4
+	VPADDD    X4, X3, X3
+	ADDQ      $0x04, R8
+	JMP       four
+
+one:
+	CMPQ      R8, CX
+	JGE       done
+	MOVL      (AX)(R8*4), R9
+	IMULQ     BX, R9
+	VPMAXUW   (DX)(R9*1), X0, X0
+	VPMOVSXWD 6(DX)(R9*1), X4
+	VPADDD    X4, X2, X2
+	INCQ      R8
+	JMP       one
+
+done:
+	VPMAXUW X1, X0, X0
+	VPADDD  X3, X2, X2
+	VMOVDQU X0, (SI)
+	VMOVDQU X2, (DI)
+	RET

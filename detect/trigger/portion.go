@@ -3,6 +3,7 @@ package trigger
 import (
 	"math"
 	"slices"
+	"unsafe"
 
 	"github.com/tasterhq/taster/detect"
 )
@@ -123,10 +124,11 @@ func (st *stream) judge(j *judged, workers int) {
 // prospect is all that a feature says of a record that is not counted, where something is explained away: what is asked for at
 // once lies in one place.
 type prospect struct {
-	weight
-	rest  uint16 // as weight.peak, and weight.mean, without the group
-	usual int16
-	ratio int16 // for the group, in ratioUnit
+	peak, drag uint16 // as of weight
+	rest       uint16 // as weight.peak, and weight.mean, without the group
+	mean       int16
+	usual      int16
+	ratio      int16 // for the group, in ratioUnit
 }
 
 // ratioUnit gives the logarithm of detect.Enough, which no ratio exceeds, room in 16 bits.
@@ -134,13 +136,16 @@ const ratioUnit = 1.0 / 2048
 
 // prospects returns those of a view's features, per bucket and slot.
 func (v *view) prospects() []prospect {
-	out := make([]prospect, len(v.weights))
+	out := make([]prospect, len(v.weights), len(v.weights)+1) // the last one is read with what follows
 	for at, w := range v.weights {
 		rest := v.rest[at]
-		out[at] = prospect{weight: w, rest: rest.peak, usual: rest.mean, ratio: int16(math.Round(v.ratios[at] / ratioUnit))}
+		out[at] = prospect{peak: w.peak, drag: w.drag, rest: rest.peak, mean: w.mean, usual: rest.mean, ratio: int16(math.Round(v.ratios[at] / ratioUnit))}
 	}
 	return out
 }
+
+// foreseeKernel is foreseeAVX512, nil where the processor does not have what it takes.
+var foreseeKernel func(index *uint32, n int, prospects *int16, stride int, most *[8]uint16, sums *[4]int32)
 
 // foresee returns what the features of a row that is not counted, which x holds, say of it: all evidence, the score without the group, and the
 // logarithm of their likelihood in the group.
@@ -151,14 +156,22 @@ func (st *stream) foresee(row int, prospects []prospect, x *extractor) (e eviden
 	prospects = prospects[st.slot(row):]
 	var peak, drag, other uint16
 	var sum, usual, ratios int
-	for _, at := range x.index {
-		p := &prospects[int(at)*st.slots]
-		peak = max(peak, p.peak)
-		drag = max(drag, p.drag)
-		other = max(other, p.rest)
-		sum += int(p.mean)
-		usual += int(p.usual)
-		ratios += int(p.ratio)
+	if n := len(x.index); foreseeKernel != nil && n <= mostSummed {
+		var most [8]uint16
+		var sums [4]int32
+		foreseeKernel(&x.index[0], n, (*int16)(unsafe.Pointer(&prospects[0])), st.slots*int(unsafe.Sizeof(prospect{})), &most, &sums)
+		peak, drag, other = most[0], most[1], most[2]
+		sum, usual, ratios = int(sums[0]), int(sums[1]), int(sums[2])
+	} else {
+		for _, at := range x.index {
+			p := &prospects[int(at)*st.slots]
+			peak = max(peak, p.peak)
+			drag = max(drag, p.drag)
+			other = max(other, p.rest)
+			sum += int(p.mean)
+			usual += int(p.usual)
+			ratios += int(p.ratio)
+		}
 	}
 	e = evidence{peak: float64(peak) * peakUnit, drag: float64(drag) * peakUnit}
 	e.score = st.together(row, peak, sum, len(x.index))

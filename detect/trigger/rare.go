@@ -35,31 +35,13 @@ const mostFast = 1 << 10
 type Rare struct {
 	vocabulary *Vocabulary
 	set        *Set
-	functions  [1 << slotBits]uint32 // another table of function words, in which most places are free
 	parts      [8 + mostFast + 8]uint64
 	found      [5*mostFast + 16]uint64
 	codes      [5*mostFast + 16]uint32
 }
 
-const (
-	slotBits = 12
-	slotMul  = 0x9e3779b1
-)
-
-// Rare returns what finds the features that are not in a set. What it takes is some 86 KB.
-func (v *Vocabulary) Rare(set *Set) *Rare {
-	r := &Rare{vocabulary: v, set: set}
-	for _, slot := range v.functions.slots {
-		if slot != 0 {
-			at := (slot - 1) * slotMul >> (32 - slotBits)
-			for r.functions[at] != 0 {
-				at = (at + 1) % (1 << slotBits)
-			}
-			r.functions[at] = slot
-		}
-	}
-	return r
-}
+// Rare returns what finds the features that are not in a set. What it takes is some 70 KB.
+func (v *Vocabulary) Rare(set *Set) *Rare { return &Rare{vocabulary: v, set: set} }
 
 // Append appends to dst the features of one text that are not in the set, in the order of [Vocabulary.Append].
 func (r *Rare) Append(dst []uint64, row []text.Token) []uint64 {
@@ -75,7 +57,7 @@ func (r *Rare) Append(dst []uint64, row []text.Token) []uint64 {
 		}
 		return dst[:kept]
 	}
-	found, parts := rareKernel((*uint32)(&row[0]), n, &r.functions[0], &r.set.bits[0], &r.parts[8], &r.found[0], &r.codes[0])
+	found, parts := rareKernel((*uint32)(&row[0]), n, &r.vocabulary.functions.slots[0], &r.set.bits[0], &r.parts[8], &r.found[0], &r.codes[0])
 	add := func(feature uint64, code uint32) {
 		if !r.set.Has(feature) {
 			r.found[found], r.codes[found] = feature, code

@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"slices"
 	"sync"
+	"unsafe"
 	"weak"
 
 	"github.com/tasterhq/taster/detect"
@@ -690,7 +691,7 @@ func (st *stream) findInserted(workers int) {
 
 // weigh turns counts into the weights of a view, less what the records of a group have that are explained otherwise.
 func (st *stream) weigh(explained *group, v *view, workers int) []weight {
-	weights := make([]weight, len(st.table)*st.slots)
+	weights := make([]weight, len(st.table)*st.slots, len(st.table)*st.slots+1) // the last one is read with what follows
 	eachWorker(len(st.table), workers, func(from, to int) any {
 		for at := from; at < to; at++ {
 			c, more, times := st.evident(at, v)
@@ -786,18 +787,31 @@ type evidence struct {
 	drag  float64 // of the feature that drags the row's label along the most
 }
 
-// evidence returns what a row's features, which x holds, say under weights.
+// evidenceKernel is evidenceAVX512, nil where the processor does not have what it takes.
+var evidenceKernel func(index *uint32, n int, weights *int16, stride int, most *[4]uint16, sums *[4]int32)
+
+// mostSummed is how many numbers of 16 bits can be added in 32.
+const mostSummed = 1 << 16
+
+// evidence returns what a row's features, which x holds, say under weights, which weigh made.
 func (st *stream) evidence(row int, weights []weight, x *extractor) evidence {
 	if len(x.index) == 0 {
 		return evidence{}
 	}
 	weights = weights[st.slot(row):]
 	peak, drag, sum := uint16(0), uint16(0), 0
-	for _, at := range x.index {
-		w := weights[int(at)*st.slots]
-		peak = max(peak, w.peak)
-		drag = max(drag, w.drag)
-		sum += int(w.mean)
+	if n := len(x.index); evidenceKernel != nil && n <= mostSummed {
+		var most [4]uint16
+		var sums [4]int32
+		evidenceKernel(&x.index[0], n, (*int16)(unsafe.Pointer(&weights[0])), st.slots*int(unsafe.Sizeof(weight{})), &most, &sums)
+		peak, drag, sum = most[0], most[1], int(sums[0])
+	} else {
+		for _, at := range x.index {
+			w := weights[int(at)*st.slots]
+			peak = max(peak, w.peak)
+			drag = max(drag, w.drag)
+			sum += int(w.mean)
+		}
 	}
 	return evidence{
 		score: st.together(row, peak, sum, len(x.index)),

@@ -282,7 +282,7 @@ func TestSpans(t *testing.T) {
 	whole := []byte("the old lamp, and the big fan is off!")
 	row := text.Append(nil, whole)
 	x := extractor{size: largest, functions: f}
-	x.extract(row)
+	x.places(row)
 	got := map[family][]string{}
 	for k := range x.index {
 		from, to := x.span(k)
@@ -398,7 +398,7 @@ func TestVocabulary(t *testing.T) {
 	var numbers []uint64
 	for _, whole := range append(reviews(50, 300, 2).Text, []byte("!"), []byte("the lamp"), nil) {
 		row = text.Append(row[:0], whole)
-		x.extract(row)
+		x.places(row)
 		want, got := map[string]int{}, map[string]int{}
 		for k := range x.index {
 			from, to := x.span(k)
