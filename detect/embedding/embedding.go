@@ -260,20 +260,28 @@ func distances(index linalg.Index, dst []float64, queries linalg.Matrix, k int) 
 
 // meanOf returns the mean of distances to others, of which the nearest is the row itself or else the farthest is one too many; NaN of fewer than two.
 func meanOf(distance []float32) float64 {
-	if len(distance) < 2 {
+	if len(distance) == 0 {
 		return math.NaN()
 	}
-	sum, nearest, farthest := 0.0, distance[0], distance[0]
+	s := linalg.Sum{Count: len(distance), Nearest: distance[0], Farthest: distance[0]}
 	for _, d := range distance {
-		sum += float64(d)
-		nearest, farthest = min(nearest, d), max(farthest, d)
+		s.Total += float64(d)
+		s.Nearest, s.Farthest = min(s.Nearest, d), max(s.Farthest, d)
 	}
-	if nearest <= same {
-		sum -= float64(nearest)
-	} else {
-		sum -= float64(farthest)
+	return mean(s)
+}
+
+// mean is meanOf distances of which that is known.
+func mean(s linalg.Sum) float64 {
+	switch {
+	case s.Count < 2:
+		return math.NaN()
+	case s.Nearest <= same:
+		s.Total -= float64(s.Nearest)
+	default:
+		s.Total -= float64(s.Farthest)
 	}
-	return max(0, sum) / float64(len(distance)-1)
+	return max(0, s.Total) / float64(s.Count-1)
 }
 
 // Score implements [detect.Model].
@@ -290,7 +298,8 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	}
 	if m.source.fits(s) {
 		detect.Chunks(s.N, chunk, env.Workers, func() func(first, end int) {
-			scratch := scratch{vectors: make([]float32, min(chunk, s.N)*m.source.dim())}
+			most := min(chunk, s.N)
+			scratch := scratch{vectors: make([]float32, most*m.source.dim()), near: make([]linalg.Sum, most), nearOwn: make([]linalg.Sum, most)}
 			return func(first, end int) { m.score(s, classes, first, end, all, own, &scratch) }
 		})
 	}
@@ -339,9 +348,10 @@ func (m *model) nearest(s *detect.Sample, row int, of *neighbourhood) float64 {
 
 // scratch is what one goroutine needs, again and again.
 type scratch struct {
-	vectors []float32
-	rows    []int
-	sets    []int32
+	vectors       []float32
+	rows          []int
+	sets          []int32
+	near, nearOwn []linalg.Sum
 }
 
 // score judges rows first to end, at most chunk of them, against all and against their own class.
@@ -369,16 +379,14 @@ func (m *model) score(s *detect.Sample, classes []*neighbourhood, first, end int
 	}
 	with.rows, with.sets = rows, sets
 	queries.Rows, queries.Data = n, queries.Data[:n*queries.Cols]
-	near, nearOwn, err := m.sets.Nearest(queries, sets)
-	if err != nil {
+	near, nearOwn := with.near[:n], with.nearOwn[:n]
+	if m.sets.Sums(near, nearOwn, queries, sets) != nil {
 		return // no opinion
 	}
 	for i, row := range rows[:n] {
-		_, distance := near.Of(i)
-		all[row] = meanOf(distance) / m.all.typical
+		all[row] = mean(near[i]) / m.all.typical
 		if sets[i] > 0 {
-			_, distance := nearOwn.Of(i)
-			own[row] = meanOf(distance) / classes[s.Label[row]].typical
+			own[row] = mean(nearOwn[i]) / classes[s.Label[row]].typical
 		}
 	}
 }

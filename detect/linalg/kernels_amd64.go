@@ -288,3 +288,23 @@ func upToAVX512(values []float64, bar float64, out []float64) int
 //
 //go:noescape
 func rootsAVX512(values []float64, bar float64) (sum float64, least float64, some float64, most float64)
+
+// momentsAVX512 is momentsPortable for a multiple of 32 values.
+//
+//go:noescape
+func momentsAVX512(values []float32, members []uint16) (sum float32, squares float32)
+
+// pickAVX512 is pickPortable for multiples of 16 values.
+//
+//go:noescape
+func pickAVX512(values []float32, members []uint16, bar float32, split int, jump int, index []int32) int
+
+// nearestSum16AVX512 is nearestSumPortable for at most 16 candidates, with room for so many, all of which are numbers of points.
+//
+//go:noescape
+func nearestSum16AVX512(index []int32, width int, query []float64, points []float32, norms []float64, norm float64, k int) (total float64, least float64, farthest float64, kept int)
+
+// nearestSum24AVX512 is nearestSumPortable for at most 24 candidates, with room for so many, all of which are numbers of points.
+//
+//go:noescape
+func nearestSum24AVX512(index []int32, width int, query []float64, points []float32, norms []float64, norm float64, k int) (total float64, least float64, farthest float64, kept int)

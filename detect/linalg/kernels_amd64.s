@@ -4163,3 +4163,1228 @@ done:
 	MOVSD         X4, most+56(FP)
 	VZEROUPPER
 	RET
+
+// func momentsAVX512(values []float32, members []uint16) (sum float32, squares float32)
+// Requires: AVX, AVX512DQ, AVX512F, SSE
+TEXT ·momentsAVX512(SB), NOSPLIT, $0-56
+	MOVQ   values_base+0(FP), AX
+	MOVQ   values_len+8(FP), CX
+	MOVQ   members_base+24(FP), DX
+	VXORPS Z0, Z0, Z0
+	VXORPS Z1, Z1, Z1
+	VXORPS Z2, Z2, Z2
+	VXORPS Z3, Z3, Z3
+	TESTQ  CX, CX
+	JZ     done
+
+some:
+	KMOVW       (DX), K1
+	VMOVUPS.Z   (AX), K1, Z4
+	VADDPS      Z4, Z0, Z0
+	VFMADD231PS Z4, Z4, Z2
+	KMOVW       2(DX), K1
+	VMOVUPS.Z   64(AX), K1, Z4
+	VADDPS      Z4, Z1, Z1
+	VFMADD231PS Z4, Z4, Z3
+	ADDQ        $0x00000080, AX
+	ADDQ        $0x04, DX
+	SUBQ        $0x20, CX
+	JNZ         some
+
+done:
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPS        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPS     $0x4e, X0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPS     $0xb1, X0, X1
+	VADDSS        X1, X0, X0
+	MOVSS         X0, sum+48(FP)
+	VADDPS        Z3, Z2, Z2
+	VEXTRACTF64X4 $0x01, Z2, Y0
+	VADDPS        Y0, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X0
+	VADDPS        X0, X2, X2
+	VPERMILPS     $0x4e, X2, X0
+	VADDPS        X0, X2, X2
+	VPERMILPS     $0xb1, X2, X0
+	VADDSS        X0, X2, X2
+	MOVSS         X2, squares+52(FP)
+	VZEROUPPER
+	RET
+
+// func pickAVX512(values []float32, members []uint16, bar float32, split int, jump int, index []int32) int
+// Requires: AVX, AVX512F, POPCNT
+TEXT ·pickAVX512(SB), NOSPLIT, $0-104
+	MOVQ         values_base+0(FP), AX
+	MOVQ         values_len+8(FP), CX
+	MOVQ         members_base+24(FP), DX
+	MOVQ         index_base+72(FP), BX
+	MOVQ         split+56(FP), SI
+	VBROADCASTSS bar+48(FP), Z0
+	VMOVDQU32    places<>+0(SB), Z1
+	MOVL         $0x00000010, DI
+	VPBROADCASTD DI, Z2
+	XORQ         DI, DI
+	SUBQ         SI, CX
+	TESTQ        SI, SI
+	JZ           pack0done
+
+pack0:
+	KMOVW         (DX), K1
+	VCMPPS        $0x12, (AX), Z0, K1, K1
+	VPCOMPRESSD.Z Z1, K1, Z3
+	VMOVDQU32     Z3, (BX)(DI*4)
+	KMOVW         K1, R8
+	POPCNTQ       R8, R8
+	ADDQ          R8, DI
+	VPADDD        Z2, Z1, Z1
+	ADDQ          $0x40, AX
+	ADDQ          $0x02, DX
+	SUBQ          $0x10, SI
+	JNZ           pack0
+
+pack0done:
+	MOVQ         jump+64(FP), SI
+	VPBROADCASTD SI, Z3
+	VPADDD       Z3, Z1, Z1
+	TESTQ        CX, CX
+	JZ           pack1done
+
+pack1:
+	KMOVW         (DX), K1
+	VCMPPS        $0x12, (AX), Z0, K1, K1
+	VPCOMPRESSD.Z Z1, K1, Z3
+	VMOVDQU32     Z3, (BX)(DI*4)
+	KMOVW         K1, R8
+	POPCNTQ       R8, R8
+	ADDQ          R8, DI
+	VPADDD        Z2, Z1, Z1
+	ADDQ          $0x40, AX
+	ADDQ          $0x02, DX
+	SUBQ          $0x10, CX
+	JNZ           pack1
+
+pack1done:
+	VPXORD    Z4, Z4, Z4
+	VMOVDQU32 Z4, (BX)(DI*4)
+	MOVQ      DI, ret+96(FP)
+	VZEROUPPER
+	RET
+
+DATA places<>+0(SB)/4, $0x00000000
+DATA places<>+4(SB)/4, $0x00000001
+DATA places<>+8(SB)/4, $0x00000002
+DATA places<>+12(SB)/4, $0x00000003
+DATA places<>+16(SB)/4, $0x00000004
+DATA places<>+20(SB)/4, $0x00000005
+DATA places<>+24(SB)/4, $0x00000006
+DATA places<>+28(SB)/4, $0x00000007
+DATA places<>+32(SB)/4, $0x00000008
+DATA places<>+36(SB)/4, $0x00000009
+DATA places<>+40(SB)/4, $0x0000000a
+DATA places<>+44(SB)/4, $0x0000000b
+DATA places<>+48(SB)/4, $0x0000000c
+DATA places<>+52(SB)/4, $0x0000000d
+DATA places<>+56(SB)/4, $0x0000000e
+DATA places<>+60(SB)/4, $0x0000000f
+GLOBL places<>(SB), RODATA|NOPTR, $64
+
+// func nearestSum16AVX512(index []int32, width int, query []float64, points []float32, norms []float64, norm float64, k int) (total float64, least float64, farthest float64, kept int)
+// Requires: AVX, AVX512DQ, AVX512F, BMI2, POPCNT, SSE2
+TEXT ·nearestSum16AVX512(SB), NOSPLIT, $128-152
+	MOVQ         width+24(FP), AX
+	MOVQ         points_base+56(FP), CX
+	MOVQ         norms_base+80(FP), DX
+	MOVQ         index_base+0(FP), BX
+	VBROADCASTSD norm+104(FP), Z2
+	MOVQ         $0x3ff0000000000000, SI
+	VPBROADCASTQ SI, Z0
+	MOVQ         $0x7ff0000000000000, SI
+	VPBROADCASTQ SI, Z3
+	VXORPD       Z1, Z1, Z1
+	MOVQ         index_len+8(FP), SI
+	MOVQ         $-1, DI
+	BZHIQ        SI, DI, SI
+	MOVLQSX      (BX), DI
+	VMOVSD       (DX)(DI*8), X6
+	IMULQ        AX, DI
+	LEAQ         (CX)(DI*4), DI
+	VPXORQ       Z16, Z16, Z16
+	VPXORQ       Z17, Z17, Z17
+	MOVLQSX      4(BX), R8
+	VMOVHPD      (DX)(R8*8), X6, X6
+	IMULQ        AX, R8
+	LEAQ         (CX)(R8*4), R8
+	VPXORQ       Z18, Z18, Z18
+	VPXORQ       Z19, Z19, Z19
+	MOVLQSX      8(BX), R9
+	VMOVSD       (DX)(R9*8), X9
+	IMULQ        AX, R9
+	LEAQ         (CX)(R9*4), R9
+	VPXORQ       Z20, Z20, Z20
+	VPXORQ       Z21, Z21, Z21
+	MOVLQSX      12(BX), R10
+	VMOVHPD      (DX)(R10*8), X9, X9
+	IMULQ        AX, R10
+	LEAQ         (CX)(R10*4), R10
+	VPXORQ       Z22, Z22, Z22
+	VPXORQ       Z23, Z23, Z23
+	MOVQ         query_base+32(FP), R11
+	MOVQ         AX, R12
+
+steps0:
+	VMOVUPD     (R11), Z4
+	VCVTPS2PD   (DI), Z5
+	VFMADD231PD Z4, Z5, Z16
+	VCVTPS2PD   (R8), Z5
+	VFMADD231PD Z4, Z5, Z18
+	VCVTPS2PD   (R9), Z5
+	VFMADD231PD Z4, Z5, Z20
+	VCVTPS2PD   (R10), Z5
+	VFMADD231PD Z4, Z5, Z22
+	VMOVUPD     64(R11), Z4
+	VCVTPS2PD   32(DI), Z5
+	VFMADD231PD Z4, Z5, Z17
+	VCVTPS2PD   32(R8), Z5
+	VFMADD231PD Z4, Z5, Z19
+	VCVTPS2PD   32(R9), Z5
+	VFMADD231PD Z4, Z5, Z21
+	VCVTPS2PD   32(R10), Z5
+	VFMADD231PD Z4, Z5, Z23
+	ADDQ        $0x40, DI
+	ADDQ        $0x40, R8
+	ADDQ        $0x40, R9
+	ADDQ        $0x40, R10
+	ADDQ        $0x00000080, R11
+	SUBQ        $0x10, R12
+	JNZ         steps0
+	VADDPD      Z17, Z16, Z4
+	VADDPD      Z19, Z18, Z5
+	VADDPD      Z21, Z20, Z7
+	VADDPD      Z23, Z22, Z8
+	MOVLQSX     16(BX), DI
+	VMOVSD      (DX)(DI*8), X12
+	IMULQ       AX, DI
+	LEAQ        (CX)(DI*4), DI
+	VPXORQ      Z16, Z16, Z16
+	VPXORQ      Z17, Z17, Z17
+	MOVLQSX     20(BX), R8
+	VMOVHPD     (DX)(R8*8), X12, X12
+	IMULQ       AX, R8
+	LEAQ        (CX)(R8*4), R8
+	VPXORQ      Z18, Z18, Z18
+	VPXORQ      Z19, Z19, Z19
+	MOVLQSX     24(BX), R9
+	VMOVSD      (DX)(R9*8), X15
+	IMULQ       AX, R9
+	LEAQ        (CX)(R9*4), R9
+	VPXORQ      Z20, Z20, Z20
+	VPXORQ      Z21, Z21, Z21
+	MOVLQSX     28(BX), R10
+	VMOVHPD     (DX)(R10*8), X15, X15
+	IMULQ       AX, R10
+	LEAQ        (CX)(R10*4), R10
+	VPXORQ      Z22, Z22, Z22
+	VPXORQ      Z23, Z23, Z23
+	MOVQ        query_base+32(FP), R11
+	MOVQ        AX, R12
+
+steps1:
+	VMOVUPD      (R11), Z10
+	VCVTPS2PD    (DI), Z11
+	VFMADD231PD  Z10, Z11, Z16
+	VCVTPS2PD    (R8), Z11
+	VFMADD231PD  Z10, Z11, Z18
+	VCVTPS2PD    (R9), Z11
+	VFMADD231PD  Z10, Z11, Z20
+	VCVTPS2PD    (R10), Z11
+	VFMADD231PD  Z10, Z11, Z22
+	VMOVUPD      64(R11), Z10
+	VCVTPS2PD    32(DI), Z11
+	VFMADD231PD  Z10, Z11, Z17
+	VCVTPS2PD    32(R8), Z11
+	VFMADD231PD  Z10, Z11, Z19
+	VCVTPS2PD    32(R9), Z11
+	VFMADD231PD  Z10, Z11, Z21
+	VCVTPS2PD    32(R10), Z11
+	VFMADD231PD  Z10, Z11, Z23
+	ADDQ         $0x40, DI
+	ADDQ         $0x40, R8
+	ADDQ         $0x40, R9
+	ADDQ         $0x40, R10
+	ADDQ         $0x00000080, R11
+	SUBQ         $0x10, R12
+	JNZ          steps1
+	VADDPD       Z17, Z16, Z10
+	VADDPD       Z19, Z18, Z11
+	VADDPD       Z21, Z20, Z13
+	VADDPD       Z23, Z22, Z14
+	VSHUFF64X2   $0x44, Z7, Z4, Z24
+	VSHUFF64X2   $0xee, Z7, Z4, Z4
+	VADDPD       Z4, Z24, Z24
+	VSHUFF64X2   $0x44, Z13, Z10, Z4
+	VSHUFF64X2   $0xee, Z13, Z10, Z7
+	VADDPD       Z7, Z4, Z4
+	VSHUFF64X2   $0x88, Z4, Z24, Z7
+	VSHUFF64X2   $0xdd, Z4, Z24, Z4
+	VADDPD       Z4, Z7, Z7
+	VSHUFF64X2   $0x44, Z8, Z5, Z4
+	VSHUFF64X2   $0xee, Z8, Z5, Z5
+	VADDPD       Z5, Z4, Z4
+	VSHUFF64X2   $0x44, Z14, Z11, Z5
+	VSHUFF64X2   $0xee, Z14, Z11, Z8
+	VADDPD       Z8, Z5, Z5
+	VSHUFF64X2   $0x88, Z5, Z4, Z8
+	VSHUFF64X2   $0xdd, Z5, Z4, Z4
+	VADDPD       Z4, Z8, Z8
+	VUNPCKLPD    Z8, Z7, Z4
+	VUNPCKHPD    Z8, Z7, Z5
+	VADDPD       Z5, Z4, Z4
+	VINSERTF128  $0x01, X9, Y6, Y6
+	VINSERTF128  $0x01, X15, Y12, Y12
+	VINSERTF64X4 $0x01, Y12, Z6, Z5
+	VMULPD       Z5, Z2, Z5
+	VCMPPD       $0x1e, Z1, Z5, K1
+	VSQRTPD      Z5, Z5
+	VDIVPD       Z5, Z4, Z24
+	VSUBPD       Z24, Z0, Z24
+	VMAXPD       Z1, Z24, Z24
+	VBLENDMPD    Z24, Z0, K1, Z24
+	KMOVW        SI, K1
+	SHRQ         $0x08, SI
+	VBLENDMPD    Z24, Z3, K1, Z24
+	VMOVUPD      Z24, (SP)
+	MOVLQSX      32(BX), DI
+	VMOVSD       (DX)(DI*8), X6
+	IMULQ        AX, DI
+	LEAQ         (CX)(DI*4), DI
+	VPXORQ       Z16, Z16, Z16
+	VPXORQ       Z17, Z17, Z17
+	MOVLQSX      36(BX), R8
+	VMOVHPD      (DX)(R8*8), X6, X6
+	IMULQ        AX, R8
+	LEAQ         (CX)(R8*4), R8
+	VPXORQ       Z18, Z18, Z18
+	VPXORQ       Z19, Z19, Z19
+	MOVLQSX      40(BX), R9
+	VMOVSD       (DX)(R9*8), X9
+	IMULQ        AX, R9
+	LEAQ         (CX)(R9*4), R9
+	VPXORQ       Z20, Z20, Z20
+	VPXORQ       Z21, Z21, Z21
+	MOVLQSX      44(BX), R10
+	VMOVHPD      (DX)(R10*8), X9, X9
+	IMULQ        AX, R10
+	LEAQ         (CX)(R10*4), R10
+	VPXORQ       Z22, Z22, Z22
+	VPXORQ       Z23, Z23, Z23
+	MOVQ         query_base+32(FP), R11
+	MOVQ         AX, R12
+
+steps2:
+	VMOVUPD     (R11), Z4
+	VCVTPS2PD   (DI), Z5
+	VFMADD231PD Z4, Z5, Z16
+	VCVTPS2PD   (R8), Z5
+	VFMADD231PD Z4, Z5, Z18
+	VCVTPS2PD   (R9), Z5
+	VFMADD231PD Z4, Z5, Z20
+	VCVTPS2PD   (R10), Z5
+	VFMADD231PD Z4, Z5, Z22
+	VMOVUPD     64(R11), Z4
+	VCVTPS2PD   32(DI), Z5
+	VFMADD231PD Z4, Z5, Z17
+	VCVTPS2PD   32(R8), Z5
+	VFMADD231PD Z4, Z5, Z19
+	VCVTPS2PD   32(R9), Z5
+	VFMADD231PD Z4, Z5, Z21
+	VCVTPS2PD   32(R10), Z5
+	VFMADD231PD Z4, Z5, Z23
+	ADDQ        $0x40, DI
+	ADDQ        $0x40, R8
+	ADDQ        $0x40, R9
+	ADDQ        $0x40, R10
+	ADDQ        $0x00000080, R11
+	SUBQ        $0x10, R12
+	JNZ         steps2
+	VADDPD      Z17, Z16, Z4
+	VADDPD      Z19, Z18, Z5
+	VADDPD      Z21, Z20, Z7
+	VADDPD      Z23, Z22, Z8
+	MOVLQSX     48(BX), DI
+	VMOVSD      (DX)(DI*8), X12
+	IMULQ       AX, DI
+	LEAQ        (CX)(DI*4), DI
+	VPXORQ      Z16, Z16, Z16
+	VPXORQ      Z17, Z17, Z17
+	MOVLQSX     52(BX), R8
+	VMOVHPD     (DX)(R8*8), X12, X12
+	IMULQ       AX, R8
+	LEAQ        (CX)(R8*4), R8
+	VPXORQ      Z18, Z18, Z18
+	VPXORQ      Z19, Z19, Z19
+	MOVLQSX     56(BX), R9
+	VMOVSD      (DX)(R9*8), X15
+	IMULQ       AX, R9
+	LEAQ        (CX)(R9*4), R9
+	VPXORQ      Z20, Z20, Z20
+	VPXORQ      Z21, Z21, Z21
+	MOVLQSX     60(BX), BX
+	VMOVHPD     (DX)(BX*8), X15, X15
+	IMULQ       AX, BX
+	LEAQ        (CX)(BX*4), BX
+	VPXORQ      Z22, Z22, Z22
+	VPXORQ      Z23, Z23, Z23
+	MOVQ        query_base+32(FP), CX
+
+steps3:
+	VMOVUPD       (CX), Z10
+	VCVTPS2PD     (DI), Z11
+	VFMADD231PD   Z10, Z11, Z16
+	VCVTPS2PD     (R8), Z11
+	VFMADD231PD   Z10, Z11, Z18
+	VCVTPS2PD     (R9), Z11
+	VFMADD231PD   Z10, Z11, Z20
+	VCVTPS2PD     (BX), Z11
+	VFMADD231PD   Z10, Z11, Z22
+	VMOVUPD       64(CX), Z10
+	VCVTPS2PD     32(DI), Z11
+	VFMADD231PD   Z10, Z11, Z17
+	VCVTPS2PD     32(R8), Z11
+	VFMADD231PD   Z10, Z11, Z19
+	VCVTPS2PD     32(R9), Z11
+	VFMADD231PD   Z10, Z11, Z21
+	VCVTPS2PD     32(BX), Z11
+	VFMADD231PD   Z10, Z11, Z23
+	ADDQ          $0x40, DI
+	ADDQ          $0x40, R8
+	ADDQ          $0x40, R9
+	ADDQ          $0x40, BX
+	ADDQ          $0x00000080, CX
+	SUBQ          $0x10, AX
+	JNZ           steps3
+	VADDPD        Z17, Z16, Z10
+	VADDPD        Z19, Z18, Z11
+	VADDPD        Z21, Z20, Z13
+	VADDPD        Z23, Z22, Z14
+	VSHUFF64X2    $0x44, Z7, Z4, Z16
+	VSHUFF64X2    $0xee, Z7, Z4, Z4
+	VADDPD        Z4, Z16, Z16
+	VSHUFF64X2    $0x44, Z13, Z10, Z4
+	VSHUFF64X2    $0xee, Z13, Z10, Z7
+	VADDPD        Z7, Z4, Z4
+	VSHUFF64X2    $0x88, Z4, Z16, Z7
+	VSHUFF64X2    $0xdd, Z4, Z16, Z4
+	VADDPD        Z4, Z7, Z7
+	VSHUFF64X2    $0x44, Z8, Z5, Z4
+	VSHUFF64X2    $0xee, Z8, Z5, Z5
+	VADDPD        Z5, Z4, Z4
+	VSHUFF64X2    $0x44, Z14, Z11, Z5
+	VSHUFF64X2    $0xee, Z14, Z11, Z8
+	VADDPD        Z8, Z5, Z5
+	VSHUFF64X2    $0x88, Z5, Z4, Z8
+	VSHUFF64X2    $0xdd, Z5, Z4, Z4
+	VADDPD        Z4, Z8, Z8
+	VUNPCKLPD     Z8, Z7, Z4
+	VUNPCKHPD     Z8, Z7, Z5
+	VADDPD        Z5, Z4, Z4
+	VINSERTF128   $0x01, X9, Y6, Y6
+	VINSERTF128   $0x01, X15, Y12, Y12
+	VINSERTF64X4  $0x01, Y12, Z6, Z5
+	VMULPD        Z5, Z2, Z5
+	VCMPPD        $0x1e, Z1, Z5, K1
+	VSQRTPD       Z5, Z5
+	VDIVPD        Z5, Z4, Z2
+	VSUBPD        Z2, Z0, Z2
+	VMAXPD        Z1, Z2, Z2
+	VBLENDMPD     Z2, Z0, K1, Z2
+	KMOVW         SI, K1
+	SHRQ          $0x08, SI
+	VBLENDMPD     Z2, Z3, K1, Z2
+	VMOVUPD       Z2, 64(SP)
+	MOVQ          $+1, SI
+	VPBROADCASTQ  SI, Z0
+	VPXORQ        Z25, Z25, Z25
+	VPXORQ        Z26, Z26, Z26
+	VCMPPD.BCST   $0x1e, (SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, (SP), Z2, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 8(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 8(SP), Z2, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 16(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 16(SP), Z2, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 24(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 24(SP), Z2, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 32(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 32(SP), Z2, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 40(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 40(SP), Z2, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 48(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 48(SP), Z2, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 56(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 56(SP), Z2, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 64(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 64(SP), Z2, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 72(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 72(SP), Z2, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 80(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 80(SP), Z2, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 88(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 88(SP), Z2, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 96(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 96(SP), Z2, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 104(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 104(SP), Z2, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 112(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 112(SP), Z2, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 120(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 120(SP), Z2, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VPBROADCASTQ  k+112(FP), Z0
+	VXORPD        Z1, Z1, Z1
+	VXORPD        Z4, Z4, Z4
+	VMOVAPD       Z3, Z3
+	XORQ          AX, AX
+	VPCMPUQ       $0x01, Z0, Z25, K1
+	KMOVW         K1, CX
+	POPCNTQ       CX, CX
+	ADDQ          CX, AX
+	VCVTPD2PS     Z24, Y5
+	VCVTPS2PD     Y5, Z5
+	VADDPD        Z5, Z1, K1, Z1
+	VMINPD        Z24, Z3, K1, Z3
+	VMAXPD        Z24, Z4, K1, Z4
+	VPCMPUQ       $0x01, Z0, Z26, K1
+	KMOVW         K1, CX
+	POPCNTQ       CX, CX
+	ADDQ          CX, AX
+	VCVTPD2PS     Z2, Y0
+	VCVTPS2PD     Y0, Z0
+	VADDPD        Z0, Z1, K1, Z1
+	VMINPD        Z2, Z3, K1, Z3
+	VMAXPD        Z2, Z4, K1, Z4
+	VEXTRACTF64X4 $0x01, Z1, Y0
+	VADDPD        Y0, Y1, Y1
+	VEXTRACTF128  $0x01, Y1, X0
+	VADDPD        X0, X1, X1
+	VPERMILPD     $0x01, X1, X0
+	VADDPD        X0, X1, X1
+	MOVSD         X1, total+120(FP)
+	VEXTRACTF64X4 $0x01, Z3, Y0
+	VMINPD        Y0, Y3, Y3
+	VEXTRACTF128  $0x01, Y3, X0
+	VMINPD        X0, X3, X3
+	VPERMILPD     $0x01, X3, X0
+	VMINPD        X0, X3, X3
+	MOVSD         X3, least+128(FP)
+	VEXTRACTF64X4 $0x01, Z4, Y0
+	VMAXPD        Y0, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X0
+	VMAXPD        X0, X4, X4
+	VPERMILPD     $0x01, X4, X0
+	VMAXPD        X0, X4, X4
+	MOVSD         X4, farthest+136(FP)
+	MOVQ          AX, kept+144(FP)
+	VZEROUPPER
+	RET
+
+// func nearestSum24AVX512(index []int32, width int, query []float64, points []float32, norms []float64, norm float64, k int) (total float64, least float64, farthest float64, kept int)
+// Requires: AVX, AVX512DQ, AVX512F, BMI2, POPCNT, SSE2
+TEXT ·nearestSum24AVX512(SB), NOSPLIT, $192-152
+	MOVQ         width+24(FP), AX
+	MOVQ         points_base+56(FP), CX
+	MOVQ         norms_base+80(FP), DX
+	MOVQ         index_base+0(FP), BX
+	VBROADCASTSD norm+104(FP), Z2
+	MOVQ         $0x3ff0000000000000, SI
+	VPBROADCASTQ SI, Z0
+	MOVQ         $0x7ff0000000000000, SI
+	VPBROADCASTQ SI, Z3
+	VXORPD       Z1, Z1, Z1
+	MOVQ         index_len+8(FP), SI
+	MOVQ         $-1, DI
+	BZHIQ        SI, DI, SI
+	MOVLQSX      (BX), DI
+	VMOVSD       (DX)(DI*8), X6
+	IMULQ        AX, DI
+	LEAQ         (CX)(DI*4), DI
+	VPXORQ       Z16, Z16, Z16
+	VPXORQ       Z17, Z17, Z17
+	MOVLQSX      4(BX), R8
+	VMOVHPD      (DX)(R8*8), X6, X6
+	IMULQ        AX, R8
+	LEAQ         (CX)(R8*4), R8
+	VPXORQ       Z18, Z18, Z18
+	VPXORQ       Z19, Z19, Z19
+	MOVLQSX      8(BX), R9
+	VMOVSD       (DX)(R9*8), X9
+	IMULQ        AX, R9
+	LEAQ         (CX)(R9*4), R9
+	VPXORQ       Z20, Z20, Z20
+	VPXORQ       Z21, Z21, Z21
+	MOVLQSX      12(BX), R10
+	VMOVHPD      (DX)(R10*8), X9, X9
+	IMULQ        AX, R10
+	LEAQ         (CX)(R10*4), R10
+	VPXORQ       Z22, Z22, Z22
+	VPXORQ       Z23, Z23, Z23
+	MOVQ         query_base+32(FP), R11
+	MOVQ         AX, R12
+
+steps0:
+	VMOVUPD     (R11), Z4
+	VCVTPS2PD   (DI), Z5
+	VFMADD231PD Z4, Z5, Z16
+	VCVTPS2PD   (R8), Z5
+	VFMADD231PD Z4, Z5, Z18
+	VCVTPS2PD   (R9), Z5
+	VFMADD231PD Z4, Z5, Z20
+	VCVTPS2PD   (R10), Z5
+	VFMADD231PD Z4, Z5, Z22
+	VMOVUPD     64(R11), Z4
+	VCVTPS2PD   32(DI), Z5
+	VFMADD231PD Z4, Z5, Z17
+	VCVTPS2PD   32(R8), Z5
+	VFMADD231PD Z4, Z5, Z19
+	VCVTPS2PD   32(R9), Z5
+	VFMADD231PD Z4, Z5, Z21
+	VCVTPS2PD   32(R10), Z5
+	VFMADD231PD Z4, Z5, Z23
+	ADDQ        $0x40, DI
+	ADDQ        $0x40, R8
+	ADDQ        $0x40, R9
+	ADDQ        $0x40, R10
+	ADDQ        $0x00000080, R11
+	SUBQ        $0x10, R12
+	JNZ         steps0
+	VADDPD      Z17, Z16, Z4
+	VADDPD      Z19, Z18, Z5
+	VADDPD      Z21, Z20, Z7
+	VADDPD      Z23, Z22, Z8
+	MOVLQSX     16(BX), DI
+	VMOVSD      (DX)(DI*8), X12
+	IMULQ       AX, DI
+	LEAQ        (CX)(DI*4), DI
+	VPXORQ      Z16, Z16, Z16
+	VPXORQ      Z17, Z17, Z17
+	MOVLQSX     20(BX), R8
+	VMOVHPD     (DX)(R8*8), X12, X12
+	IMULQ       AX, R8
+	LEAQ        (CX)(R8*4), R8
+	VPXORQ      Z18, Z18, Z18
+	VPXORQ      Z19, Z19, Z19
+	MOVLQSX     24(BX), R9
+	VMOVSD      (DX)(R9*8), X15
+	IMULQ       AX, R9
+	LEAQ        (CX)(R9*4), R9
+	VPXORQ      Z20, Z20, Z20
+	VPXORQ      Z21, Z21, Z21
+	MOVLQSX     28(BX), R10
+	VMOVHPD     (DX)(R10*8), X15, X15
+	IMULQ       AX, R10
+	LEAQ        (CX)(R10*4), R10
+	VPXORQ      Z22, Z22, Z22
+	VPXORQ      Z23, Z23, Z23
+	MOVQ        query_base+32(FP), R11
+	MOVQ        AX, R12
+
+steps1:
+	VMOVUPD      (R11), Z10
+	VCVTPS2PD    (DI), Z11
+	VFMADD231PD  Z10, Z11, Z16
+	VCVTPS2PD    (R8), Z11
+	VFMADD231PD  Z10, Z11, Z18
+	VCVTPS2PD    (R9), Z11
+	VFMADD231PD  Z10, Z11, Z20
+	VCVTPS2PD    (R10), Z11
+	VFMADD231PD  Z10, Z11, Z22
+	VMOVUPD      64(R11), Z10
+	VCVTPS2PD    32(DI), Z11
+	VFMADD231PD  Z10, Z11, Z17
+	VCVTPS2PD    32(R8), Z11
+	VFMADD231PD  Z10, Z11, Z19
+	VCVTPS2PD    32(R9), Z11
+	VFMADD231PD  Z10, Z11, Z21
+	VCVTPS2PD    32(R10), Z11
+	VFMADD231PD  Z10, Z11, Z23
+	ADDQ         $0x40, DI
+	ADDQ         $0x40, R8
+	ADDQ         $0x40, R9
+	ADDQ         $0x40, R10
+	ADDQ         $0x00000080, R11
+	SUBQ         $0x10, R12
+	JNZ          steps1
+	VADDPD       Z17, Z16, Z10
+	VADDPD       Z19, Z18, Z11
+	VADDPD       Z21, Z20, Z13
+	VADDPD       Z23, Z22, Z14
+	VSHUFF64X2   $0x44, Z7, Z4, Z24
+	VSHUFF64X2   $0xee, Z7, Z4, Z4
+	VADDPD       Z4, Z24, Z24
+	VSHUFF64X2   $0x44, Z13, Z10, Z4
+	VSHUFF64X2   $0xee, Z13, Z10, Z7
+	VADDPD       Z7, Z4, Z4
+	VSHUFF64X2   $0x88, Z4, Z24, Z7
+	VSHUFF64X2   $0xdd, Z4, Z24, Z4
+	VADDPD       Z4, Z7, Z7
+	VSHUFF64X2   $0x44, Z8, Z5, Z4
+	VSHUFF64X2   $0xee, Z8, Z5, Z5
+	VADDPD       Z5, Z4, Z4
+	VSHUFF64X2   $0x44, Z14, Z11, Z5
+	VSHUFF64X2   $0xee, Z14, Z11, Z8
+	VADDPD       Z8, Z5, Z5
+	VSHUFF64X2   $0x88, Z5, Z4, Z8
+	VSHUFF64X2   $0xdd, Z5, Z4, Z4
+	VADDPD       Z4, Z8, Z8
+	VUNPCKLPD    Z8, Z7, Z4
+	VUNPCKHPD    Z8, Z7, Z5
+	VADDPD       Z5, Z4, Z4
+	VINSERTF128  $0x01, X9, Y6, Y6
+	VINSERTF128  $0x01, X15, Y12, Y12
+	VINSERTF64X4 $0x01, Y12, Z6, Z5
+	VMULPD       Z5, Z2, Z5
+	VCMPPD       $0x1e, Z1, Z5, K1
+	VSQRTPD      Z5, Z5
+	VDIVPD       Z5, Z4, Z24
+	VSUBPD       Z24, Z0, Z24
+	VMAXPD       Z1, Z24, Z24
+	VBLENDMPD    Z24, Z0, K1, Z24
+	KMOVW        SI, K1
+	SHRQ         $0x08, SI
+	VBLENDMPD    Z24, Z3, K1, Z24
+	VMOVUPD      Z24, (SP)
+	MOVLQSX      32(BX), DI
+	VMOVSD       (DX)(DI*8), X6
+	IMULQ        AX, DI
+	LEAQ         (CX)(DI*4), DI
+	VPXORQ       Z16, Z16, Z16
+	VPXORQ       Z17, Z17, Z17
+	MOVLQSX      36(BX), R8
+	VMOVHPD      (DX)(R8*8), X6, X6
+	IMULQ        AX, R8
+	LEAQ         (CX)(R8*4), R8
+	VPXORQ       Z18, Z18, Z18
+	VPXORQ       Z19, Z19, Z19
+	MOVLQSX      40(BX), R9
+	VMOVSD       (DX)(R9*8), X9
+	IMULQ        AX, R9
+	LEAQ         (CX)(R9*4), R9
+	VPXORQ       Z20, Z20, Z20
+	VPXORQ       Z21, Z21, Z21
+	MOVLQSX      44(BX), R10
+	VMOVHPD      (DX)(R10*8), X9, X9
+	IMULQ        AX, R10
+	LEAQ         (CX)(R10*4), R10
+	VPXORQ       Z22, Z22, Z22
+	VPXORQ       Z23, Z23, Z23
+	MOVQ         query_base+32(FP), R11
+	MOVQ         AX, R12
+
+steps2:
+	VMOVUPD     (R11), Z4
+	VCVTPS2PD   (DI), Z5
+	VFMADD231PD Z4, Z5, Z16
+	VCVTPS2PD   (R8), Z5
+	VFMADD231PD Z4, Z5, Z18
+	VCVTPS2PD   (R9), Z5
+	VFMADD231PD Z4, Z5, Z20
+	VCVTPS2PD   (R10), Z5
+	VFMADD231PD Z4, Z5, Z22
+	VMOVUPD     64(R11), Z4
+	VCVTPS2PD   32(DI), Z5
+	VFMADD231PD Z4, Z5, Z17
+	VCVTPS2PD   32(R8), Z5
+	VFMADD231PD Z4, Z5, Z19
+	VCVTPS2PD   32(R9), Z5
+	VFMADD231PD Z4, Z5, Z21
+	VCVTPS2PD   32(R10), Z5
+	VFMADD231PD Z4, Z5, Z23
+	ADDQ        $0x40, DI
+	ADDQ        $0x40, R8
+	ADDQ        $0x40, R9
+	ADDQ        $0x40, R10
+	ADDQ        $0x00000080, R11
+	SUBQ        $0x10, R12
+	JNZ         steps2
+	VADDPD      Z17, Z16, Z4
+	VADDPD      Z19, Z18, Z5
+	VADDPD      Z21, Z20, Z7
+	VADDPD      Z23, Z22, Z8
+	MOVLQSX     48(BX), DI
+	VMOVSD      (DX)(DI*8), X12
+	IMULQ       AX, DI
+	LEAQ        (CX)(DI*4), DI
+	VPXORQ      Z16, Z16, Z16
+	VPXORQ      Z17, Z17, Z17
+	MOVLQSX     52(BX), R8
+	VMOVHPD     (DX)(R8*8), X12, X12
+	IMULQ       AX, R8
+	LEAQ        (CX)(R8*4), R8
+	VPXORQ      Z18, Z18, Z18
+	VPXORQ      Z19, Z19, Z19
+	MOVLQSX     56(BX), R9
+	VMOVSD      (DX)(R9*8), X15
+	IMULQ       AX, R9
+	LEAQ        (CX)(R9*4), R9
+	VPXORQ      Z20, Z20, Z20
+	VPXORQ      Z21, Z21, Z21
+	MOVLQSX     60(BX), R10
+	VMOVHPD     (DX)(R10*8), X15, X15
+	IMULQ       AX, R10
+	LEAQ        (CX)(R10*4), R10
+	VPXORQ      Z22, Z22, Z22
+	VPXORQ      Z23, Z23, Z23
+	MOVQ        query_base+32(FP), R11
+	MOVQ        AX, R12
+
+steps3:
+	VMOVUPD      (R11), Z10
+	VCVTPS2PD    (DI), Z11
+	VFMADD231PD  Z10, Z11, Z16
+	VCVTPS2PD    (R8), Z11
+	VFMADD231PD  Z10, Z11, Z18
+	VCVTPS2PD    (R9), Z11
+	VFMADD231PD  Z10, Z11, Z20
+	VCVTPS2PD    (R10), Z11
+	VFMADD231PD  Z10, Z11, Z22
+	VMOVUPD      64(R11), Z10
+	VCVTPS2PD    32(DI), Z11
+	VFMADD231PD  Z10, Z11, Z17
+	VCVTPS2PD    32(R8), Z11
+	VFMADD231PD  Z10, Z11, Z19
+	VCVTPS2PD    32(R9), Z11
+	VFMADD231PD  Z10, Z11, Z21
+	VCVTPS2PD    32(R10), Z11
+	VFMADD231PD  Z10, Z11, Z23
+	ADDQ         $0x40, DI
+	ADDQ         $0x40, R8
+	ADDQ         $0x40, R9
+	ADDQ         $0x40, R10
+	ADDQ         $0x00000080, R11
+	SUBQ         $0x10, R12
+	JNZ          steps3
+	VADDPD       Z17, Z16, Z10
+	VADDPD       Z19, Z18, Z11
+	VADDPD       Z21, Z20, Z13
+	VADDPD       Z23, Z22, Z14
+	VSHUFF64X2   $0x44, Z7, Z4, Z28
+	VSHUFF64X2   $0xee, Z7, Z4, Z4
+	VADDPD       Z4, Z28, Z28
+	VSHUFF64X2   $0x44, Z13, Z10, Z4
+	VSHUFF64X2   $0xee, Z13, Z10, Z7
+	VADDPD       Z7, Z4, Z4
+	VSHUFF64X2   $0x88, Z4, Z28, Z7
+	VSHUFF64X2   $0xdd, Z4, Z28, Z4
+	VADDPD       Z4, Z7, Z7
+	VSHUFF64X2   $0x44, Z8, Z5, Z4
+	VSHUFF64X2   $0xee, Z8, Z5, Z5
+	VADDPD       Z5, Z4, Z4
+	VSHUFF64X2   $0x44, Z14, Z11, Z5
+	VSHUFF64X2   $0xee, Z14, Z11, Z8
+	VADDPD       Z8, Z5, Z5
+	VSHUFF64X2   $0x88, Z5, Z4, Z8
+	VSHUFF64X2   $0xdd, Z5, Z4, Z4
+	VADDPD       Z4, Z8, Z8
+	VUNPCKLPD    Z8, Z7, Z4
+	VUNPCKHPD    Z8, Z7, Z5
+	VADDPD       Z5, Z4, Z4
+	VINSERTF128  $0x01, X9, Y6, Y6
+	VINSERTF128  $0x01, X15, Y12, Y12
+	VINSERTF64X4 $0x01, Y12, Z6, Z5
+	VMULPD       Z5, Z2, Z5
+	VCMPPD       $0x1e, Z1, Z5, K1
+	VSQRTPD      Z5, Z5
+	VDIVPD       Z5, Z4, Z28
+	VSUBPD       Z28, Z0, Z28
+	VMAXPD       Z1, Z28, Z28
+	VBLENDMPD    Z28, Z0, K1, Z28
+	KMOVW        SI, K1
+	SHRQ         $0x08, SI
+	VBLENDMPD    Z28, Z3, K1, Z28
+	VMOVUPD      Z28, 64(SP)
+	MOVLQSX      64(BX), DI
+	VMOVSD       (DX)(DI*8), X6
+	IMULQ        AX, DI
+	LEAQ         (CX)(DI*4), DI
+	VPXORQ       Z16, Z16, Z16
+	VPXORQ       Z17, Z17, Z17
+	MOVLQSX      68(BX), R8
+	VMOVHPD      (DX)(R8*8), X6, X6
+	IMULQ        AX, R8
+	LEAQ         (CX)(R8*4), R8
+	VPXORQ       Z18, Z18, Z18
+	VPXORQ       Z19, Z19, Z19
+	MOVLQSX      72(BX), R9
+	VMOVSD       (DX)(R9*8), X9
+	IMULQ        AX, R9
+	LEAQ         (CX)(R9*4), R9
+	VPXORQ       Z20, Z20, Z20
+	VPXORQ       Z21, Z21, Z21
+	MOVLQSX      76(BX), R10
+	VMOVHPD      (DX)(R10*8), X9, X9
+	IMULQ        AX, R10
+	LEAQ         (CX)(R10*4), R10
+	VPXORQ       Z22, Z22, Z22
+	VPXORQ       Z23, Z23, Z23
+	MOVQ         query_base+32(FP), R11
+	MOVQ         AX, R12
+
+steps4:
+	VMOVUPD     (R11), Z4
+	VCVTPS2PD   (DI), Z5
+	VFMADD231PD Z4, Z5, Z16
+	VCVTPS2PD   (R8), Z5
+	VFMADD231PD Z4, Z5, Z18
+	VCVTPS2PD   (R9), Z5
+	VFMADD231PD Z4, Z5, Z20
+	VCVTPS2PD   (R10), Z5
+	VFMADD231PD Z4, Z5, Z22
+	VMOVUPD     64(R11), Z4
+	VCVTPS2PD   32(DI), Z5
+	VFMADD231PD Z4, Z5, Z17
+	VCVTPS2PD   32(R8), Z5
+	VFMADD231PD Z4, Z5, Z19
+	VCVTPS2PD   32(R9), Z5
+	VFMADD231PD Z4, Z5, Z21
+	VCVTPS2PD   32(R10), Z5
+	VFMADD231PD Z4, Z5, Z23
+	ADDQ        $0x40, DI
+	ADDQ        $0x40, R8
+	ADDQ        $0x40, R9
+	ADDQ        $0x40, R10
+	ADDQ        $0x00000080, R11
+	SUBQ        $0x10, R12
+	JNZ         steps4
+	VADDPD      Z17, Z16, Z4
+	VADDPD      Z19, Z18, Z5
+	VADDPD      Z21, Z20, Z7
+	VADDPD      Z23, Z22, Z8
+	MOVLQSX     80(BX), DI
+	VMOVSD      (DX)(DI*8), X12
+	IMULQ       AX, DI
+	LEAQ        (CX)(DI*4), DI
+	VPXORQ      Z16, Z16, Z16
+	VPXORQ      Z17, Z17, Z17
+	MOVLQSX     84(BX), R8
+	VMOVHPD     (DX)(R8*8), X12, X12
+	IMULQ       AX, R8
+	LEAQ        (CX)(R8*4), R8
+	VPXORQ      Z18, Z18, Z18
+	VPXORQ      Z19, Z19, Z19
+	MOVLQSX     88(BX), R9
+	VMOVSD      (DX)(R9*8), X15
+	IMULQ       AX, R9
+	LEAQ        (CX)(R9*4), R9
+	VPXORQ      Z20, Z20, Z20
+	VPXORQ      Z21, Z21, Z21
+	MOVLQSX     92(BX), BX
+	VMOVHPD     (DX)(BX*8), X15, X15
+	IMULQ       AX, BX
+	LEAQ        (CX)(BX*4), BX
+	VPXORQ      Z22, Z22, Z22
+	VPXORQ      Z23, Z23, Z23
+	MOVQ        query_base+32(FP), CX
+
+steps5:
+	VMOVUPD       (CX), Z10
+	VCVTPS2PD     (DI), Z11
+	VFMADD231PD   Z10, Z11, Z16
+	VCVTPS2PD     (R8), Z11
+	VFMADD231PD   Z10, Z11, Z18
+	VCVTPS2PD     (R9), Z11
+	VFMADD231PD   Z10, Z11, Z20
+	VCVTPS2PD     (BX), Z11
+	VFMADD231PD   Z10, Z11, Z22
+	VMOVUPD       64(CX), Z10
+	VCVTPS2PD     32(DI), Z11
+	VFMADD231PD   Z10, Z11, Z17
+	VCVTPS2PD     32(R8), Z11
+	VFMADD231PD   Z10, Z11, Z19
+	VCVTPS2PD     32(R9), Z11
+	VFMADD231PD   Z10, Z11, Z21
+	VCVTPS2PD     32(BX), Z11
+	VFMADD231PD   Z10, Z11, Z23
+	ADDQ          $0x40, DI
+	ADDQ          $0x40, R8
+	ADDQ          $0x40, R9
+	ADDQ          $0x40, BX
+	ADDQ          $0x00000080, CX
+	SUBQ          $0x10, AX
+	JNZ           steps5
+	VADDPD        Z17, Z16, Z10
+	VADDPD        Z19, Z18, Z11
+	VADDPD        Z21, Z20, Z13
+	VADDPD        Z23, Z22, Z14
+	VSHUFF64X2    $0x44, Z7, Z4, Z16
+	VSHUFF64X2    $0xee, Z7, Z4, Z4
+	VADDPD        Z4, Z16, Z16
+	VSHUFF64X2    $0x44, Z13, Z10, Z4
+	VSHUFF64X2    $0xee, Z13, Z10, Z7
+	VADDPD        Z7, Z4, Z4
+	VSHUFF64X2    $0x88, Z4, Z16, Z7
+	VSHUFF64X2    $0xdd, Z4, Z16, Z4
+	VADDPD        Z4, Z7, Z7
+	VSHUFF64X2    $0x44, Z8, Z5, Z4
+	VSHUFF64X2    $0xee, Z8, Z5, Z5
+	VADDPD        Z5, Z4, Z4
+	VSHUFF64X2    $0x44, Z14, Z11, Z5
+	VSHUFF64X2    $0xee, Z14, Z11, Z8
+	VADDPD        Z8, Z5, Z5
+	VSHUFF64X2    $0x88, Z5, Z4, Z8
+	VSHUFF64X2    $0xdd, Z5, Z4, Z4
+	VADDPD        Z4, Z8, Z8
+	VUNPCKLPD     Z8, Z7, Z4
+	VUNPCKHPD     Z8, Z7, Z5
+	VADDPD        Z5, Z4, Z4
+	VINSERTF128   $0x01, X9, Y6, Y6
+	VINSERTF128   $0x01, X15, Y12, Y12
+	VINSERTF64X4  $0x01, Y12, Z6, Z5
+	VMULPD        Z5, Z2, Z5
+	VCMPPD        $0x1e, Z1, Z5, K1
+	VSQRTPD       Z5, Z5
+	VDIVPD        Z5, Z4, Z2
+	VSUBPD        Z2, Z0, Z2
+	VMAXPD        Z1, Z2, Z2
+	VBLENDMPD     Z2, Z0, K1, Z2
+	KMOVW         SI, K1
+	SHRQ          $0x08, SI
+	VBLENDMPD     Z2, Z3, K1, Z2
+	VMOVUPD       Z2, 128(SP)
+	MOVQ          $+1, SI
+	VPBROADCASTQ  SI, Z0
+	VPXORQ        Z25, Z25, Z25
+	VPXORQ        Z26, Z26, Z26
+	VPXORQ        Z27, Z27, Z27
+	VCMPPD.BCST   $0x1e, (SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, (SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, (SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VCMPPD.BCST   $0x1e, 8(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 8(SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 8(SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VCMPPD.BCST   $0x1e, 16(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 16(SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 16(SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VCMPPD.BCST   $0x1e, 24(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 24(SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 24(SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VCMPPD.BCST   $0x1e, 32(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 32(SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 32(SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VCMPPD.BCST   $0x1e, 40(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 40(SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 40(SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VCMPPD.BCST   $0x1e, 48(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 48(SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 48(SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VCMPPD.BCST   $0x1e, 56(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 56(SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 56(SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VCMPPD.BCST   $0x1e, 64(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 64(SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 64(SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VCMPPD.BCST   $0x1e, 72(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 72(SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 72(SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VCMPPD.BCST   $0x1e, 80(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 80(SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 80(SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VCMPPD.BCST   $0x1e, 88(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 88(SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 88(SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VCMPPD.BCST   $0x1e, 96(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 96(SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 96(SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VCMPPD.BCST   $0x1e, 104(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 104(SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 104(SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VCMPPD.BCST   $0x1e, 112(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 112(SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 112(SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VCMPPD.BCST   $0x1e, 120(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 120(SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 120(SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VCMPPD.BCST   $0x1e, 128(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 128(SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 128(SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VCMPPD.BCST   $0x1e, 136(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 136(SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 136(SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VCMPPD.BCST   $0x1e, 144(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 144(SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 144(SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VCMPPD.BCST   $0x1e, 152(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 152(SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 152(SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VCMPPD.BCST   $0x1e, 160(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 160(SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 160(SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VCMPPD.BCST   $0x1e, 168(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 168(SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 168(SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VCMPPD.BCST   $0x1e, 176(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 176(SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 176(SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VCMPPD.BCST   $0x1e, 184(SP), Z24, K1
+	VPADDQ        Z0, Z25, K1, Z25
+	VCMPPD.BCST   $0x1e, 184(SP), Z28, K1
+	VPADDQ        Z0, Z26, K1, Z26
+	VCMPPD.BCST   $0x1e, 184(SP), Z2, K1
+	VPADDQ        Z0, Z27, K1, Z27
+	VPBROADCASTQ  k+112(FP), Z0
+	VXORPD        Z1, Z1, Z1
+	VXORPD        Z4, Z4, Z4
+	VMOVAPD       Z3, Z3
+	XORQ          AX, AX
+	VPCMPUQ       $0x01, Z0, Z25, K1
+	KMOVW         K1, CX
+	POPCNTQ       CX, CX
+	ADDQ          CX, AX
+	VCVTPD2PS     Z24, Y5
+	VCVTPS2PD     Y5, Z5
+	VADDPD        Z5, Z1, K1, Z1
+	VMINPD        Z24, Z3, K1, Z3
+	VMAXPD        Z24, Z4, K1, Z4
+	VPCMPUQ       $0x01, Z0, Z26, K1
+	KMOVW         K1, CX
+	POPCNTQ       CX, CX
+	ADDQ          CX, AX
+	VCVTPD2PS     Z28, Y5
+	VCVTPS2PD     Y5, Z5
+	VADDPD        Z5, Z1, K1, Z1
+	VMINPD        Z28, Z3, K1, Z3
+	VMAXPD        Z28, Z4, K1, Z4
+	VPCMPUQ       $0x01, Z0, Z27, K1
+	KMOVW         K1, CX
+	POPCNTQ       CX, CX
+	ADDQ          CX, AX
+	VCVTPD2PS     Z2, Y0
+	VCVTPS2PD     Y0, Z0
+	VADDPD        Z0, Z1, K1, Z1
+	VMINPD        Z2, Z3, K1, Z3
+	VMAXPD        Z2, Z4, K1, Z4
+	VEXTRACTF64X4 $0x01, Z1, Y0
+	VADDPD        Y0, Y1, Y1
+	VEXTRACTF128  $0x01, Y1, X0
+	VADDPD        X0, X1, X1
+	VPERMILPD     $0x01, X1, X0
+	VADDPD        X0, X1, X1
+	MOVSD         X1, total+120(FP)
+	VEXTRACTF64X4 $0x01, Z3, Y0
+	VMINPD        Y0, Y3, Y3
+	VEXTRACTF128  $0x01, Y3, X0
+	VMINPD        X0, X3, X3
+	VPERMILPD     $0x01, X3, X0
+	VMINPD        X0, X3, X3
+	MOVSD         X3, least+128(FP)
+	VEXTRACTF64X4 $0x01, Z4, Y0
+	VMAXPD        Y0, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X0
+	VMAXPD        X0, X4, X4
+	VPERMILPD     $0x01, X4, X0
+	VMAXPD        X0, X4, X4
+	MOVSD         X4, farthest+136(FP)
+	MOVQ          AX, kept+144(FP)
+	VZEROUPPER
+	RET

@@ -81,6 +81,7 @@ type kernel struct {
 	// cosines makes distances of products, by the squares of both lengths, in float64; len(dots) is a multiple of 8.
 	cosines func(dots, norms []float64, norm float64)
 	narrow  *narrowKernel // nil: an index is as fast
+	sums    *sumKernel    // nil: neighbours are as fast
 }
 
 // tile computes a piece of a product, a panel wide: dst[r*dstStride+c] = from[r*fromStride+c] + Σ a[r*stride+i]·b[i*cols+c] over

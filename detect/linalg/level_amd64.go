@@ -43,6 +43,9 @@ func init() {
 		avx512.words, avx512.indexFrom = wordsAVX512, indexFromAVX512
 		avx512.wordTiles = []tile{1: tileWords1, tileWords2, tileWords3, tileWords4, tileWords5, tileWords6, tileWords7, tileWords8,
 			tileWords9, tileWords10, tileWords11, tileWords12}
+		if cpu.X86.HasBMI2 && cpu.X86.HasPOPCNT {
+			avx512.sums = &sumKernel{moments: momentsAVX512, pick: pickAVX512, few: nearestSum16AVX512, many: nearestSum24AVX512}
+		}
 	}
 	kernels[AVX512] = &avx512
 }

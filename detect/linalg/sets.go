@@ -31,10 +31,12 @@ type Sets struct {
 
 // subset is a set's place in an index of all points.
 type subset struct {
-	rows     []int32 // of the index
-	columns  []int32 // where their products stand: those of the first set, then those of what is not in it
-	from, to int     // rows that are not in the first set, in whole lanes
-	run      bool    // columns follow one another
+	rows     []int32  // of the index
+	columns  []int32  // where their products stand: those of the first set, then those of what is not in it
+	from, to int      // rows that are not in the first set, in whole lanes
+	members  []uint16 // bits of columns that take part, and how many do
+	sound    int
+	run      bool // columns follow one another
 }
 
 // LoadSets keeps points for questions about sets of them, the first of which every query asks. A set may name a point once.
@@ -128,6 +130,9 @@ func LoadSets(engine Engine, points Matrix, sets []Set, kind []int32) (*Sets, er
 	}
 	all.ix = index.(*cpuIndex)
 	all.ix.inWords()
+	for i := range all.of {
+		all.of[i].members, all.of[i].sound = all.members(i)
+	}
 	return all, nil
 }
 
@@ -222,6 +227,7 @@ type setSearch struct {
 	*search
 	sets   *Sets
 	list   []int     // queries of a block
+	listed []int     // a copy of it
 	some   reservoir // of one query and set
 	values []float32 // products of a set
 	held   []float32 // and of candidates
@@ -232,7 +238,11 @@ type setSearch struct {
 }
 
 // guess is where the bar was that left as many products as are wanted, and by how much the logarithm of their number falls as it rises.
-type guess struct{ bar, slope float64 }
+type guess struct {
+	bar, slope float64
+	// The same in standard deviations of a query's products, from their mean.
+	place, hazard float64
+}
 
 func (s *Sets) newSearch() *setSearch {
 	w := &setSearch{search: s.ix.newSearch(), sets: s, values: make([]float32, pointBlock), held: make([]float32, pointBlock),

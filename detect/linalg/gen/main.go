@@ -47,6 +47,11 @@ func main() {
 	kth()
 	upTo()
 	roots()
+	moments()
+	pick()
+	for _, most := range []int{16, 24} {
+		nearestSum(most)
+	}
 	Generate()
 }
 
@@ -946,6 +951,263 @@ func roots() {
 		pick(other.AsX(), all.AsX(), all.AsX())
 		Store(all.AsX(), ReturnIndex(i))
 	}
+	VZEROUPPER()
+	RET()
+}
+
+// moments keeps two sums of each, of values that are members.
+func moments() {
+	TEXT("momentsAVX512", NOSPLIT, "func(values []float32, members []uint16) (sum, squares float32)")
+	Pragma("noescape")
+	Doc("momentsAVX512 is momentsPortable for a multiple of 32 values.")
+	values, n, members := base("values"), Load(Param("values").Len(), GP64()), base("members")
+	var sums [4]VecVirtual
+	for i := range sums {
+		sums[i] = ZMM()
+		VXORPS(sums[i], sums[i], sums[i])
+	}
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	Label("some")
+	for i := range 2 {
+		v, k := ZMM(), K()
+		KMOVW(Mem{Base: members, Disp: 2 * i}, k)
+		VMOVUPS_Z(Mem{Base: values, Disp: 64 * i}, k, v)
+		VADDPS(v, sums[i], sums[i])
+		VFMADD231PS(v, v, sums[2+i])
+	}
+	ADDQ(U32(128), values)
+	ADDQ(Imm(4), members)
+	SUBQ(Imm(32), n)
+	JNZ(LabelRef("some"))
+	Label("done")
+	for i := range 2 {
+		sum, half := sums[2*i], ZMM()
+		VADDPS(sums[2*i+1], sum, sum)
+		VEXTRACTF64X4(Imm(1), sum, half.AsY())
+		VADDPS(half.AsY(), sum.AsY(), sum.AsY())
+		VEXTRACTF128(Imm(1), sum.AsY(), half.AsX())
+		VADDPS(half.AsX(), sum.AsX(), sum.AsX())
+		VPERMILPS(Imm(0x4e), sum.AsX(), half.AsX())
+		VADDPS(half.AsX(), sum.AsX(), sum.AsX())
+		VPERMILPS(Imm(0xb1), sum.AsX(), half.AsX())
+		VADDSS(half.AsX(), sum.AsX(), sum.AsX())
+		Store(sum.AsX(), ReturnIndex(i))
+	}
+	VZEROUPPER()
+	RET()
+}
+
+// pick is indexFrom of members, whose numbers go on elsewhere after some.
+func pick() {
+	TEXT("pickAVX512", NOSPLIT, "func(values []float32, members []uint16, bar float32, split, jump int, index []int32) int")
+	Pragma("noescape")
+	Doc("pickAVX512 is pickPortable for multiples of 16 values.")
+	values, n, members, index := base("values"), Load(Param("values").Len(), GP64()), base("members"), base("index")
+	split := Load(Param("split"), GP64())
+	bar, numbers, sixteen := ZMM(), ZMM(), ZMM()
+	at, _ := Param("bar").Resolve()
+	VBROADCASTSS(at.Addr, bar)
+	first := GLOBL("places", RODATA|NOPTR)
+	for i := range 16 {
+		DATA(4*i, U32(uint32(i)))
+	}
+	VMOVDQU32(first, numbers)
+	step := GP32()
+	MOVL(U32(16), step)
+	VPBROADCASTD(step, sixteen)
+	kept, bits := GP64(), GP64()
+	XORQ(kept, kept)
+	SUBQ(split, n)
+	for i, left := range []Register{split, n} {
+		label := fmt.Sprintf("pack%d", i)
+		TESTQ(left, left)
+		JZ(LabelRef(label + "done"))
+		Label(label)
+		v, mask, member := ZMM(), K(), K()
+		KMOVW(Mem{Base: members}, member)
+		VCMPPS(Imm(18), Mem{Base: values}, bar, member, mask) // bar is not larger
+		VPCOMPRESSD_Z(numbers, mask, v)
+		VMOVDQU32(v, Mem{Base: index, Index: kept, Scale: 4})
+		KMOVW(mask, bits.As32())
+		POPCNTQ(bits, bits)
+		ADDQ(bits, kept)
+		VPADDD(sixteen, numbers, numbers)
+		ADDQ(Imm(64), values)
+		ADDQ(Imm(2), members)
+		SUBQ(Imm(16), left)
+		JNZ(LabelRef(label))
+		Label(label + "done")
+		if i == 0 {
+			jump, more := Load(Param("jump"), GP64()), ZMM()
+			VPBROADCASTD(jump.(GPVirtual).As32(), more)
+			VPADDD(more, numbers, numbers)
+		}
+	}
+	nothing := ZMM()
+	VPXORD(nothing, nothing, nothing)
+	VMOVDQU32(nothing, Mem{Base: index, Index: kept, Scale: 4})
+	Store(kept, ReturnIndex(0))
+	VZEROUPPER()
+	RET()
+}
+
+// nearestSum computes distances of eight candidates at a time, four rows side by side, and counts for each how many are nearer.
+func nearestSum(most int) {
+	groups := most / 8
+	TEXT(fmt.Sprintf("nearestSum%dAVX512", most), NOSPLIT,
+		"func(index []int32, width int, query []float64, points []float32, norms []float64, norm float64, k int) (total, least, farthest float64, kept int)")
+	Pragma("noescape")
+	Doc(fmt.Sprintf("nearestSum%dAVX512 is nearestSumPortable for at most %d candidates, with room for so many, all of which are numbers of points.", most, most))
+	width, points, norms, index := Load(Param("width"), GP64()), base("points"), base("norms"), base("index")
+	room := AllocLocal(8 * most)
+	one, zero, norm, infinity := ZMM(), ZMM(), scalar("norm"), ZMM()
+	bits := GP64()
+	MOVQ(Imm(0x3ff0000000000000), bits)
+	VPBROADCASTQ(bits, one)
+	MOVQ(Imm(0x7ff0000000000000), bits)
+	VPBROADCASTQ(bits, infinity)
+	VXORPD(zero, zero, zero)
+	valid := GP64()
+	n, all := Load(Param("index").Len(), GP64()), GP64()
+	MOVQ(I32(-1), all)
+	BZHIQ(n, all, valid)
+	// What is written in part counts as live from the beginning: all groups share these.
+	var rows [8]VecVirtual
+	var lengths [4]VecVirtual
+	for i := range rows {
+		rows[i] = ZMM()
+		lengths[i/2] = ZMM()
+	}
+	var sums [4][2]VecVirtual
+	for r := range sums {
+		sums[r] = [2]VecVirtual{ZMM(), ZMM()}
+	}
+	distances := make([]VecVirtual, groups)
+	for g := range distances {
+		for half := range 2 {
+			var at [4]GPVirtual
+			for r := range at {
+				at[r] = GP64()
+				MOVLQSX(Mem{Base: index, Disp: 4 * (8*g + 4*half + r)}, at[r])
+				length := Mem{Base: norms, Index: at[r], Scale: 8}
+				if r%2 == 0 {
+					VMOVSD(length, lengths[2*half+r/2].AsX())
+				} else {
+					two := lengths[2*half+r/2].AsX()
+					VMOVHPD(length, two, two)
+				}
+				IMULQ(width, at[r])
+				LEAQ(Mem{Base: points, Index: at[r], Scale: 4}, at[r])
+				for _, s := range sums[r] {
+					VPXORQ(s, s, s)
+				}
+			}
+			q, left := base("query"), GP64()
+			MOVQ(width, left)
+			label := fmt.Sprintf("steps%d", 2*g+half)
+			Label(label)
+			for h := range 2 {
+				part := ZMM()
+				VMOVUPD(Mem{Base: q, Disp: 64 * h}, part)
+				for r, row := range at {
+					p := ZMM()
+					VCVTPS2PD(Mem{Base: row, Disp: 32 * h}, p)
+					VFMADD231PD(part, p, sums[r][h])
+				}
+			}
+			for _, row := range at {
+				ADDQ(Imm(64), row)
+			}
+			ADDQ(U32(128), q)
+			SUBQ(Imm(16), left)
+			JNZ(LabelRef(label))
+			for r, s := range sums {
+				VADDPD(s[1], s[0], rows[4*half+r])
+			}
+		}
+		// Halves are added up, of two sums side by side, then of four, then of eight.
+		fold := func(low, high uint64, a, b VecVirtual) VecVirtual {
+			x, y := ZMM(), ZMM()
+			VSHUFF64X2(Imm(low), b, a, x)
+			VSHUFF64X2(Imm(high), b, a, y)
+			VADDPD(y, x, x)
+			return x
+		}
+		pairs := func(i int) VecVirtual {
+			return fold(0x88, 0xdd, fold(0x44, 0xee, rows[i], rows[i+2]), fold(0x44, 0xee, rows[i+4], rows[i+6]))
+		}
+		even, odd := pairs(0), pairs(1)
+		dots, other := ZMM(), ZMM()
+		VUNPCKLPD(odd, even, dots)
+		VUNPCKHPD(odd, even, other)
+		VADDPD(other, dots, dots)
+		for h := range 2 {
+			VINSERTF128(Imm(1), lengths[2*h+1].AsX(), lengths[2*h].AsY(), lengths[2*h].AsY())
+		}
+		squares, d, some := ZMM(), ZMM(), K()
+		VINSERTF64X4(Imm(1), lengths[2].AsY(), lengths[0], squares)
+		VMULPD(squares, norm, squares)
+		VCMPPD(Imm(30), zero, squares, some)
+		VSQRTPD(squares, squares)
+		VDIVPD(squares, dots, d)
+		VSUBPD(d, one, d)
+		VMAXPD(zero, d, d)
+		VBLENDMPD(d, one, some, d)
+		there := K()
+		KMOVW(valid.As32(), there)
+		SHRQ(Imm(8), valid)
+		VBLENDMPD(d, infinity, there, d)
+		VMOVUPD(d, room.Offset(64*g))
+		distances[g] = d
+	}
+	ranks := make([]VecVirtual, groups)
+	unit := ZMM()
+	MOVQ(I32(1), bits)
+	VPBROADCASTQ(bits, unit)
+	for g := range ranks {
+		ranks[g] = ZMM()
+		VPXORQ(ranks[g], ranks[g], ranks[g])
+	}
+	for i := range most {
+		for g, d := range distances {
+			nearer := K()
+			VCMPPD_BCST(Imm(30), room.Offset(8*i), d, nearer)
+			VPADDQ(unit, ranks[g], nearer, ranks[g])
+		}
+	}
+	k, kept, count := ZMM(), GP64(), GP64()
+	wanted, _ := Param("k").Resolve()
+	VPBROADCASTQ(wanted.Addr, k)
+	total, least, farthest := ZMM(), ZMM(), ZMM()
+	VXORPD(total, total, total)
+	VXORPD(farthest, farthest, farthest)
+	VMOVAPD(infinity, least)
+	XORQ(kept, kept)
+	for g, d := range distances {
+		near, short, v := K(), YMM(), ZMM()
+		VPCMPUQ(Imm(1), k, ranks[g], near)
+		KMOVW(near, count.As32())
+		POPCNTQ(count, count)
+		ADDQ(count, kept)
+		VCVTPD2PS(d, short)
+		VCVTPS2PD(short, v)
+		VADDPD(v, total, near, total)
+		VMINPD(d, least, near, least)
+		VMAXPD(d, farthest, near, farthest)
+	}
+	for i, vector := range []VecVirtual{total, least, farthest} {
+		pick := [](func(m, x, y Op)){func(m, x, y Op) { VADDPD(m, x, y) }, func(m, x, y Op) { VMINPD(m, x, y) }, func(m, x, y Op) { VMAXPD(m, x, y) }}[i]
+		other := ZMM()
+		VEXTRACTF64X4(Imm(1), vector, other.AsY())
+		pick(other.AsY(), vector.AsY(), vector.AsY())
+		VEXTRACTF128(Imm(1), vector.AsY(), other.AsX())
+		pick(other.AsX(), vector.AsX(), vector.AsX())
+		VPERMILPD(Imm(1), vector.AsX(), other.AsX())
+		pick(other.AsX(), vector.AsX(), vector.AsX())
+		Store(vector.AsX(), ReturnIndex(i))
+	}
+	Store(kept, ReturnIndex(3))
 	VZEROUPPER()
 	RET()
 }
