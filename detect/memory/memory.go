@@ -211,7 +211,14 @@ var codec = sync.OnceValues(func() (*zstd.Encoder, *zstd.Decoder) {
 
 // Encode returns the State as bytes, the same for the same content. Every suspect's detector must have a section.
 func (s *State) Encode() []byte {
-	var b []byte
+	size := 256 * (1 + len(s.Sections) + len(s.Recalled)) // of names; what it lacks is added
+	for _, section := range s.Sections {
+		size += len(section.Data)
+	}
+	for _, c := range s.Suspects {
+		size += 2*binary.MaxVarintLen16 + 4 + 1 + 4*len(c.Keys)
+	}
+	b := make([]byte, 0, size)
 	b = appendSource(b, s.Source)
 	b = binary.AppendUvarint(b, uint64(len(s.Sections)))
 	number := map[string]uint64{}

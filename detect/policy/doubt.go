@@ -239,8 +239,7 @@ func (s *Scorer) doubted(sample *detect.Sample, env detect.Env) ([]int, error) {
 		}
 		f := &fitted{detector: of.detector, model: model, streams: of.streams}
 		scores := f.score(again, nil, env)
-		logP := make([]float64, again.N)
-		f.logP(logP, again, scores, env.Workers)
+		logP := f.logP(again, scores, env.Workers)
 		if calibrate.Unclean(logP[:sample.N], scores.rows) > unhidden {
 			return nil, nil
 		}

@@ -496,21 +496,22 @@ func upTo(n int) []int {
 	return rows
 }
 
-// logP writes ln p of the scores of a sample.
-func (f *fitted) logP(out []float64, s *detect.Sample, scores calibrated, workers int) {
-	switch {
-	case scores.LogP != nil:
-		copy(out, scores.LogP)
-		return
-	case scores.null == nil:
+// logP returns ln p of the scores of a sample.
+func (f *fitted) logP(s *detect.Sample, scores calibrated, workers int) []float64 {
+	if scores.LogP != nil {
+		return scores.LogP
+	}
+	out := make([]float64, s.N)
+	if scores.null == nil {
 		f.nulls.logP(out, s, scores.Value, workers)
-		return
+		return out
 	}
 	detect.Rows(s.N, worthwhile, workers, func(from, to int) {
 		for i := from; i < to; i++ {
 			out[i] = scores.null(scores.Value[i])
 		}
 	})
+	return out
 }
 
 // nulls are the null distributions of one score, by class where it compares only within one.

@@ -295,7 +295,7 @@ func (s *Scorer) details(ctx context.Context, sample *detect.Sample, before *rec
 			if others != nil && others[i] != nil {
 				f = others[i]
 			}
-			detail := Detail{Detector: f.detector.Name(), LogP: make([]float64, sample.N)}
+			detail := Detail{Detector: f.detector.Name()}
 			var seen detect.Memory
 			if detail.model, _ = f.model.(detect.Remembering); detail.model != nil {
 				seen = before.of(detail.Detector, detail.model)
@@ -309,7 +309,7 @@ func (s *Scorer) details(ctx context.Context, sample *detect.Sample, before *rec
 					return fmt.Sprintf("%s; not counting %d rows of the reference that look like poison", explain(row), len(without))
 				}
 			}
-			f.logP(detail.LogP, sample, scores, env.Workers)
+			detail.LogP = f.logP(sample, scores, env.Workers)
 			out = append(out, detail)
 		}
 		return out, nil

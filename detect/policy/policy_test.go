@@ -291,7 +291,7 @@ func BenchmarkDecide(b *testing.B) {
 		d := newDecision(n)
 		for i := range s.fitted {
 			f := &s.fitted[i]
-			f.logP(details[i].LogP, &detect.Sample{N: n}, calibrated{Scores: details[i].scores}, 2)
+			details[i].LogP = f.logP(&detect.Sample{N: n}, calibrated{Scores: details[i].scores}, 2)
 		}
 		s.decide(d, details)
 	}

@@ -286,7 +286,9 @@ func (s *Scorer) suspect(d *record.Decision, next *memory.State, before *recolle
 		return guilty
 	}
 	// The segment's own rows come first: what it shows all together speaks against its first row too.
-	for _, suspicion := range model.Suspects(sample, after, before.env) {
+	suspicions := model.Suspects(sample, after, before.env)
+	next.Suspects = slices.Grow(next.Suspects, len(suspicions)) // several times as many as are kept in the end
+	for _, suspicion := range suspicions {
 		if d.Verdicts[suspicion.Row] == finding.Accepted {
 			next.Suspects = append(next.Suspects, memory.Suspect{
 				Offset: offsets[suspicion.Row], Detector: name, Weight: suspicion.Weight,
