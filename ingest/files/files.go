@@ -37,6 +37,7 @@ import (
 	"github.com/tasterhq/taster/schema/contract"
 	"github.com/tasterhq/taster/schema/finding"
 	"github.com/tasterhq/taster/schema/record"
+	"github.com/tasterhq/taster/schema/reuse"
 )
 
 // What a caller can tell apart. A file that is not there gives an error that wraps fs.ErrNotExist.
@@ -63,10 +64,10 @@ type reader interface {
 	skip(rows int64) error // at the beginning only
 }
 
-// runner is a reader that gives rows away where they lie in memory, which it does not use again: at least one, and more
-// while they take up less than size bytes, or as it suits it. An error comes without a row.
+// runner is a reader that gives rows away where they lie in memory, which it does not write to again: at least one, and more
+// while they take up less than size bytes, or as it suits it. The caller holds the memory then. An error comes without a row.
 type runner interface {
-	run(size int, yield func(value []byte, code finding.Code)) error
+	run(size int, yield func(value []byte, code finding.Code)) (*reuse.Lease, error)
 }
 
 // File is an open input. It is used by one goroutine at a time.
@@ -147,6 +148,9 @@ func (f *File) open(ctx context.Context, form, packing string, c *contract.Contr
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.path, err)
 	}
+	if w, ok := f.rows.(interface{ close() error }); ok {
+		f.closes = append(f.closes, w.close)
+	}
 	return nil
 }
 
@@ -185,31 +189,33 @@ func (f *File) Next() (Item, error) {
 }
 
 // Run appends rows that follow each other, some size bytes of them and one at least, to into. Their values stay as they
-// are: they are the caller's. Behind the last row it returns ErrEnd, or why the file cannot be read on, beside the rows
-// before that. It may take turns with Next.
-func (f *File) Run(into []Item, size int) ([]Item, error) {
+// are while the lease is held, which the caller does. Behind the last row it returns ErrEnd, or why the file cannot be read
+// on, beside the rows before that. It may take turns with Next.
+func (f *File) Run(into []Item, size int) ([]Item, *reuse.Lease, error) {
 	if f.err != nil {
-		return into, f.err
+		return into, nil, f.err
 	}
 	yield := func(value []byte, code finding.Code) {
 		into = append(into, Item{record.Message{Offset: f.offset, Timestamp: f.timestamp, Value: value}, code})
 		f.offset++
 	}
 	if rows, ok := f.rows.(runner); ok {
-		if err := rows.run(size, yield); err != nil {
-			return into, f.stop(err)
+		lease, err := rows.run(size, yield)
+		if err != nil {
+			return into, lease, f.stop(err)
 		}
-		return into, nil
+		return into, lease, nil
 	}
-	slab := make([]byte, 0, size)
+	lease := reuse.Shared.Lease(size)
+	slab := lease.Bytes()[:0:size]
 	for {
 		value, code, err := f.rows.next()
 		if err != nil {
-			return into, f.stop(err)
+			return into, lease, f.stop(err)
 		}
 		if len(slab)+len(value) > cap(slab) {
 			yield(bytes.Clone(value), code) // the last of the run
-			return into, nil
+			return into, lease, nil
 		}
 		at := len(slab)
 		slab = append(slab, value...)

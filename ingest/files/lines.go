@@ -7,11 +7,13 @@ import (
 
 	"github.com/tasterhq/taster/schema/contract"
 	"github.com/tasterhq/taster/schema/finding"
+	"github.com/tasterhq/taster/schema/reuse"
 )
 
 // window is what lies in memory of a stream: it is widened until a row is in it, and moved on behind the row.
 type window struct {
 	src   io.Reader
+	lease *reuse.Lease // of buf
 	buf   []byte
 	r, w  int
 	given bool  // what lies before r is somebody else's, and stays as it is
@@ -21,7 +23,8 @@ type window struct {
 const firstWindow = 256 << 10
 
 func newWindow(src io.Reader) *window {
-	w := &window{src: src, buf: make([]byte, firstWindow)}
+	w := &window{src: src, lease: reuse.Shared.Lease(firstWindow)}
+	w.buf = w.lease.Bytes()
 	const bom = "\ufeff"
 	for len(w.bytes()) < len(bom) && w.more() {
 	}
@@ -70,11 +73,19 @@ func (w *window) more() bool {
 	}
 }
 
-// renew goes on in another buffer.
+// renew goes on in another buffer, and lets go of the one before.
 func (w *window) renew(size int) {
-	buf := make([]byte, size)
-	w.w = copy(buf, w.bytes())
-	w.buf, w.r, w.given = buf, 0, false
+	lease := reuse.Shared.Lease(size)
+	w.w = copy(lease.Bytes(), w.bytes())
+	w.lease.Release()
+	w.lease, w.buf, w.r, w.given = lease, lease.Bytes(), 0, false
+}
+
+// close lets go of what is in memory.
+func (w *window) close() error {
+	w.lease.Release()
+	w.lease, w.buf, w.r, w.w, w.err = nil, nil, 0, 0, io.ErrClosedPipe
+	return nil
 }
 
 // line returns the next line without its end and moves behind it. Of a line that does not fit into the window only
@@ -159,10 +170,10 @@ func (l *lines) row(line []byte) (value []byte, code finding.Code, ok bool) {
 }
 
 // run gives the lines away that the window holds, where they lie.
-func (l *lines) run(_ int, yield func([]byte, finding.Code)) error {
+func (l *lines) run(_ int, yield func([]byte, finding.Code)) (*reuse.Lease, error) {
 	value, code, err := l.next()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for {
 		yield(value[:len(value):len(value)], code)
@@ -171,7 +182,7 @@ func (l *lines) run(_ int, yield func([]byte, finding.Code)) error {
 			i := bytes.IndexByte(all, '\n')
 			if i < 0 {
 				l.given = true
-				return nil
+				return l.lease.Hold(), nil
 			}
 			l.r += i + 1
 			value, code, ok = l.row(all[:i])

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tasterhq/taster/schema/contract"
 	"github.com/tasterhq/taster/schema/finding"
+	"github.com/tasterhq/taster/schema/reuse"
 )
 
 // Parquet rows become JSON objects:
@@ -177,10 +178,10 @@ func (p *parquetRows) next() ([]byte, finding.Code, error) {
 }
 
 // run gives away the rows that have been taken out of the pages, written side by side: a number's shortest form costs more than all else.
-func (p *parquetRows) run(_ int, yield func([]byte, finding.Code)) error {
+func (p *parquetRows) run(_ int, yield func([]byte, finding.Code)) (*reuse.Lease, error) {
 	for p.at == p.have {
 		if err := p.fill(); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	rows := p.batch[p.at:p.have]
@@ -213,14 +214,14 @@ func (p *parquetRows) run(_ int, yield func([]byte, finding.Code)) error {
 	}
 	for i := range rows {
 		if err := out[i].err; err != nil && i == 0 {
-			return err
+			return nil, err
 		} else if err != nil {
-			return nil // it comes again with the next run, which begins with this row
+			return nil, nil // it comes again with the next run, which begins with this row
 		}
 		yield(out[i].value, out[i].code)
 		p.at++
 	}
-	return nil
+	return nil, nil
 }
 
 // fill reads the next rows, of the next row group when this one has none.

@@ -1,20 +1,33 @@
 package files
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/tasterhq/taster/schema/reuse"
 )
 
-// runs reads what rows does by Run, keeping every value until the end: nothing may be written over.
+// runs reads what rows does by Run, keeping every value until the end: nothing may be written over. Every second lease is
+// let go of only then, the others when their values were copied.
 func runs(f *File, size int) (out []string, err error) {
 	var all []Item
-	for err == nil {
+	for turn := 0; err == nil; turn++ {
 		var some []Item
-		some, err = f.Run(nil, size)
+		var lease *reuse.Lease
+		some, lease, err = f.Run(nil, size)
+		if turn%2 == 0 {
+			defer lease.Release()
+		} else {
+			for i := range some {
+				some[i].Message.Value = bytes.Clone(some[i].Message.Value)
+			}
+			lease.Release()
+		}
 		if err == nil && len(some) == 0 {
 			return nil, errors.New("a run without rows")
 		}
@@ -87,13 +100,14 @@ func TestRunsAllocateNothingForARow(t *testing.T) {
 	path := write(t, "a.jsonl", []byte(strings.Repeat(line, n)))
 	f := open(t, path, c)
 	var items []Item
-	items, err := f.Run(items, firstWindow)
+	items, lease, err := f.Run(items, firstWindow)
 	if err != nil {
 		t.Fatal(err)
 	}
 	read := len(items)
 	allocated := testing.AllocsPerRun(10, func() {
-		items, err = f.Run(items[:0], firstWindow)
+		lease.Release()
+		items, lease, err = f.Run(items[:0], firstWindow)
 		read += len(items)
 	})
 	if err != nil || read >= n {

@@ -169,3 +169,27 @@ func TestLedger(t *testing.T) {
 		}()
 	}
 }
+
+func TestLease(t *testing.T) {
+	var p Pool
+	l := p.Lease(100_000)
+	if len(l.Bytes()) != 100_000 {
+		t.Fatalf("%d bytes", len(l.Bytes()))
+	}
+	l.Hold().Release()
+	if l.Bytes() == nil || p.Held() != 0 {
+		t.Error("given back while it is held")
+	}
+	l.Release()
+	if l.Bytes() != nil || p.Held() == 0 != runsWithLedger {
+		t.Error("not given back")
+	}
+	var none *Lease
+	none.Hold().Release()
+	defer func() {
+		if recover() == nil {
+			t.Error("let go of twice, and nobody said so")
+		}
+	}()
+	l.Release()
+}

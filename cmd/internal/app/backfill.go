@@ -11,6 +11,7 @@ import (
 	"github.com/tasterhq/taster/schema/contract"
 	"github.com/tasterhq/taster/schema/finding"
 	"github.com/tasterhq/taster/schema/record"
+	"github.com/tasterhq/taster/schema/reuse"
 	"github.com/tasterhq/taster/sink/killpoint"
 	"github.com/tasterhq/taster/sink/landing"
 )
@@ -141,12 +142,14 @@ func feedMessages(ctx context.Context, p *pipeline.Pipeline, src record.Source, 
 	var read int64
 	var items []files.Item
 	var messages []record.Message
+	var lease *reuse.Lease // of what is in messages
+	defer func() { lease.Release() }()
 	flush := func() error {
 		n := int64(len(messages))
 		if n == 0 {
 			return nil
 		}
-		if err := p.Messages(ctx, src, messages, messages[n-1].Offset+1); err != nil {
+		if err := p.Leased(ctx, src, messages, messages[n-1].Offset+1, lease); err != nil {
 			return err
 		}
 		read += n
@@ -156,7 +159,8 @@ func feedMessages(ctx context.Context, p *pipeline.Pipeline, src record.Source, 
 	}
 	for !stop() {
 		var ended error
-		items, ended = f.Run(items[:0], run)
+		lease.Release()
+		items, lease, ended = f.Run(items[:0], run)
 		for i := range items {
 			if items[i].Code == "" {
 				messages = append(messages, items[i].Message)
@@ -165,7 +169,7 @@ func feedMessages(ctx context.Context, p *pipeline.Pipeline, src record.Source, 
 			if err := flush(); err != nil {
 				return read, err
 			}
-			if err := p.Refuse(ctx, src, items[i].Message, items[i].Code); err != nil {
+			if err := p.Refuse(ctx, src, items[i].Message, items[i].Code, lease); err != nil {
 				return read, err
 			}
 			read++

@@ -22,6 +22,7 @@ const (
 // cores build them.
 type part struct {
 	messages []record.Message
+	leases   []*reuse.Lease       // of the messages' bytes
 	codes    map[int]finding.Code // why the source could not read some of them as records
 	bytes    int64                // of keys and values
 	raw      int64                // of headers as well, as they count against the memory bound
@@ -29,7 +30,10 @@ type part struct {
 }
 
 // add takes in a message of n bytes. It returns whether the part is full.
-func (p *part) add(m *record.Message, n int64, code finding.Code) bool {
+func (p *part) add(m *record.Message, n int64, code finding.Code, lease *reuse.Lease) bool {
+	if last := len(p.leases) - 1; lease != nil && (last < 0 || p.leases[last] != lease) {
+		p.leases = append(p.leases, lease.Hold())
+	}
 	if code != "" {
 		if p.codes == nil {
 			p.codes = map[int]finding.Code{}
@@ -103,7 +107,10 @@ func (p *Pipeline) build(c *contract.Contract, part *part) time.Duration {
 	}
 	take()
 	p.idle.keep(c, builder, part.messages)
-	part.messages, part.codes = nil, nil
+	for _, lease := range part.leases {
+		lease.Release() // refused messages have bytes of their own
+	}
+	part.messages, part.codes, part.leases = nil, nil, nil
 	return time.Since(start)
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tasterhq/taster/schema/finding"
 	"github.com/tasterhq/taster/schema/record"
+	"github.com/tasterhq/taster/schema/reuse"
 )
 
 // landed lands messages, some of them broken in either way, on so many cores, and tells what the segments were.
@@ -44,7 +45,7 @@ func landed(t *testing.T, cores int) []string {
 			m.Value = []byte(`{"id": 1`)
 		case at%1511 == 9:
 			give()
-			if err := r.Refuse(t.Context(), source, m, finding.RowMalformed); err != nil {
+			if err := r.Refuse(t.Context(), source, m, finding.RowMalformed, nil); err != nil {
 				t.Fatal(err)
 			}
 			continue
@@ -102,4 +103,52 @@ func TestAbandonWhileBuilding(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.empty(t)
+}
+
+// Leased messages are held until they are columns, and no longer: also where nobody waits for them any more.
+func TestLeasesEnd(t *testing.T) {
+	still(t)
+	for _, abandoned := range []bool{false, true} {
+		r := newRig(t, Limits{Records: 1 << 20, Bytes: 1 << 30, Age: time.Hour, Memory: 64 << 20})
+		r.building = make(chan struct{}, 1)
+		r.building <- struct{}{} // nobody builds
+		r.open(t, source)
+		var pool reuse.Pool
+		lease := pool.Lease(64 << 10)
+		rest := lease.Bytes()
+		var messages []record.Message
+		for at := range int64(500) {
+			m := message(at, 20)
+			n := copy(rest, m.Value)
+			m.Value, rest = rest[:n:n], rest[n:]
+			messages = append(messages, m)
+		}
+		for len(messages) > 0 { // some runs of one lease
+			run := messages[:100]
+			messages = messages[100:]
+			if err := r.Leased(t.Context(), source, run, run[99].Offset+1, lease); err != nil {
+				t.Fatal(err)
+			}
+		}
+		lease.Release()
+		if lease.Bytes() == nil {
+			t.Fatal("the messages are not columns yet, and their memory was given back")
+		}
+		s := r.streams[source]
+		done := make(chan error, 1)
+		if abandoned {
+			go func() { done <- r.Abandon(source) }()
+		} else {
+			go func() { done <- r.Drain(t.Context(), source) }()
+		}
+		eventually(t, "the messages are to be built", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.pending == nil })
+		<-r.building
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if lease.Bytes() != nil {
+			t.Errorf("abandoned %v: the messages' memory is still held", abandoned)
+		}
+		r.empty(t)
+	}
 }

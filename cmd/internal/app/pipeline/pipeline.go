@@ -23,6 +23,7 @@ import (
 	"github.com/tasterhq/taster/schema/finding"
 	"github.com/tasterhq/taster/schema/manifest"
 	"github.com/tasterhq/taster/schema/record"
+	"github.com/tasterhq/taster/schema/reuse"
 	"github.com/tasterhq/taster/sink/landing"
 )
 
@@ -167,25 +168,29 @@ func (p *Pipeline) Open(src record.Source, head landing.Head) error {
 // seen, control records included. It blocks while the pipeline is full. The messages' bytes must stay as they are
 // until they have landed.
 func (p *Pipeline) Messages(ctx context.Context, src record.Source, messages []record.Message, next int64) error {
+	return p.Leased(ctx, src, messages, next, nil)
+}
+
+// Leased is Messages of messages whose bytes are leased: the pipeline holds the lease until they are columns. What is not
+// taken in is not looked at after this returns.
+func (p *Pipeline) Leased(ctx context.Context, src record.Source, messages []record.Message, next int64, lease *reuse.Lease) error {
+	return p.add(ctx, src, messages, next, "", lease)
+}
+
+func (p *Pipeline) add(ctx context.Context, src record.Source, messages []record.Message, next int64, code finding.Code, lease *reuse.Lease) error {
 	p.mu.Lock()
 	s := p.streams[src]
 	p.mu.Unlock()
 	if s == nil {
 		return fmt.Errorf("topic %q partition %d is not open", src.Topic, src.Partition)
 	}
-	return s.add(ctx, messages, next, "")
+	return s.add(ctx, messages, next, code, lease)
 }
 
 // Refuse takes one message that its source could not even read as a record (a broken row of a CSV file). It
-// counts like any other message.
-func (p *Pipeline) Refuse(ctx context.Context, src record.Source, message record.Message, code finding.Code) error {
-	p.mu.Lock()
-	s := p.streams[src]
-	p.mu.Unlock()
-	if s == nil {
-		return fmt.Errorf("topic %q partition %d is not open", src.Topic, src.Partition)
-	}
-	return s.add(ctx, []record.Message{message}, message.Offset+1, code)
+// counts like any other message, and its bytes may be leased like theirs.
+func (p *Pipeline) Refuse(ctx context.Context, src record.Source, message record.Message, code finding.Code, lease *reuse.Lease) error {
+	return p.add(ctx, src, []record.Message{message}, message.Offset+1, code, lease)
 }
 
 // Drain ends the open segment of a stream, waits until all of it has landed, and closes the stream. When ctx ends

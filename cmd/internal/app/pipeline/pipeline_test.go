@@ -969,14 +969,14 @@ func TestUnknownStreams(t *testing.T) {
 	if err := r.Messages(t.Context(), source, []record.Message{message(0, 1)}, 1); err == nil {
 		t.Error("messages of a stream that is not open were taken")
 	}
-	if err := r.Refuse(t.Context(), source, message(0, 1), finding.RowMalformed); err == nil {
+	if err := r.Refuse(t.Context(), source, message(0, 1), finding.RowMalformed, nil); err == nil {
 		t.Error("a message of a stream that is not open was taken")
 	}
 	r.open(t, source)
 	if err := r.Open(source, landing.Head{Source: source}); err == nil {
 		t.Error("a stream was opened twice")
 	}
-	if err := r.Refuse(t.Context(), source, message(0, 1), finding.RowMalformed); err != nil {
+	if err := r.Refuse(t.Context(), source, message(0, 1), finding.RowMalformed, nil); err != nil {
 		t.Error(err)
 	}
 	r.give(t, source, 1, 3, 1)

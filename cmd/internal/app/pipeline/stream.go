@@ -12,6 +12,7 @@ import (
 
 	"github.com/tasterhq/taster/schema/finding"
 	"github.com/tasterhq/taster/schema/record"
+	"github.com/tasterhq/taster/schema/reuse"
 	"github.com/tasterhq/taster/sink/killpoint"
 	"github.com/tasterhq/taster/sink/landing"
 )
@@ -115,7 +116,7 @@ func size(m *record.Message) int64 {
 
 // add takes in consecutive messages, in runs that are small against the memory bound. code is empty, or the reason
 // why the source could not read them as records.
-func (s *stream) add(ctx context.Context, messages []record.Message, next int64, code finding.Code) error {
+func (s *stream) add(ctx context.Context, messages []record.Message, next int64, code finding.Code, lease *reuse.Lease) error {
 	const run = 256 << 10
 	s.mu.Lock()
 	epoch := s.epoch
@@ -133,7 +134,7 @@ func (s *stream) add(ctx context.Context, messages []record.Message, next int64,
 		if err := s.p.memory.acquire(ctx, bytes); err != nil {
 			return err
 		}
-		unused, err := s.take(ctx, messages[:n], bytes, epoch, code)
+		unused, err := s.take(ctx, messages[:n], bytes, epoch, code, lease)
 		s.p.memory.release(unused)
 		if err != nil {
 			return err
@@ -157,7 +158,7 @@ func (s *stream) stale(epoch int) bool { return s.epoch != epoch || s.rewound }
 
 // take adds a run of messages to the open segment, ending it whenever it is full. It returns how many of the bytes
 // were not taken in.
-func (s *stream) take(ctx context.Context, messages []record.Message, bytes int64, epoch int, code finding.Code) (unused int64, err error) {
+func (s *stream) take(ctx context.Context, messages []record.Message, bytes int64, epoch int, code finding.Code, lease *reuse.Lease) (unused int64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range messages {
@@ -186,7 +187,7 @@ func (s *stream) take(ctx context.Context, messages []record.Message, bytes int6
 		if s.pending == nil {
 			s.pending = s.p.newPart()
 		}
-		if s.pending.add(m, n, code) {
+		if s.pending.add(m, n, code, lease) {
 			s.build()
 		}
 		if open.messages >= s.p.limits.Records || open.bytes >= s.p.limits.Bytes {
