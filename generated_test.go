@@ -19,6 +19,7 @@ func TestGeneratedAssembly(t *testing.T) {
 		{"detect/lanes/gen", ".", "detect/lanes", "lanes", "kernels_amd64"},
 		{"detect/embedding/gen", ".", "detect/embedding", "embedding", "kernels_amd64"},
 		{"detect/nearduplicate/gen", ".", "detect/nearduplicate", "nearduplicate", "kernels_amd64"},
+		{"detect/wording/gen", ".", "detect/wording", "wording", "kernels_amd64"},
 		{"detect/trigger/gen", ".", "detect/trigger", "trigger", "kernels_amd64"},
 		{"schema/validate/gen", ".", "schema/validate", "validate", "kernels_amd64"},
 	} {

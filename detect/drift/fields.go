@@ -8,7 +8,7 @@ import (
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/lanes"
-	"github.com/tasterhq/taster/detect/sketch"
+	"github.com/tasterhq/taster/detect/wording"
 )
 
 const (
@@ -232,12 +232,11 @@ func (f *fields) values(s *detect.Sample, env detect.Env) []float64 {
 	if f.classes != nil {
 		width--
 	}
-	out := make([]float64, s.N*width)
+	out, texts := make([]float64, s.N*width), f.read(s, env)
 	detect.Chunks(s.N, rowsPerJob, env.Workers, func() func(first, end int) {
-		scratch := newScratch()
 		return func(first, end int) {
 			for i := first; i < end; i++ {
-				if len(f.row(out[i*width:i*width:(i+1)*width], s, i, scratch)) != width {
+				if len(f.row(out[i*width:i*width:(i+1)*width], s, i, texts)) != width {
 					panic("drift: a row has not all fields")
 				}
 			}
@@ -246,8 +245,16 @@ func (f *fields) values(s *detect.Sample, env detect.Env) []float64 {
 	return out
 }
 
-// row appends the numeric fields of one row of a sample.
-func (f *fields) row(row []float64, s *detect.Sample, i int, scratch *scratch) []float64 {
+// read returns what the summaries of a sample's texts are, nil where nobody asks.
+func (f *fields) read(s *detect.Sample, env detect.Env) []wording.Summary {
+	if !f.text || s.Text == nil {
+		return nil
+	}
+	return wording.Of(s, env).Summaries
+}
+
+// row appends the numeric fields of one row of a sample, whose texts have these summaries.
+func (f *fields) row(row []float64, s *detect.Sample, i int, texts []wording.Summary) []float64 {
 	if len(f.features) > 0 {
 		var features []float64
 		if len(s.FeatureNames) == len(f.features) {
@@ -256,11 +263,11 @@ func (f *fields) row(row []float64, s *detect.Sample, i int, scratch *scratch) [
 		row = f.featureValues(row, features)
 	}
 	if f.text {
-		var text []byte
 		if s.Text != nil {
-			text = s.Text[i]
+			row = textValues(row, len(s.Text[i]), &texts[i])
+		} else {
+			row = textValues(row, 0, nil)
 		}
-		row = textValues(row, text, scratch)
 	}
 	if f.dim > 0 {
 		var v []float32
@@ -330,215 +337,25 @@ func (f *fields) embeddingValues(row []float64, v []float32) []float64 {
 	return row
 }
 
-// textValues appends the summaries of one text: its length, how long its words are, shares of kinds of characters, and
+// textValues appends what the summary of one text says, nil where there is none: its length, how long its words are, shares of kinds of characters, and
 // four random signs summed over its words, as a hashed bag of words (Weinberger et al., ICML 2009) of four dimensions.
-func textValues(row []float64, text []byte, scratch *scratch) []float64 {
-	if len(text) == 0 {
+func textValues(row []float64, length int, c *wording.Summary) []float64 {
+	if length == 0 {
 		for range textFields {
 			row = append(row, math.NaN())
 		}
 		return row
 	}
-	c := scratch.summarise(text)
-	n, w := float64(len(text)), float64(max(1, c.words))
-	row = append(row, n, float64(c.letters)/w, float64(c.digits)/n, float64(c.capitals)/n, float64(c.marks)/n, float64(c.beyond)/n)
-	for _, sum := range c.wording {
-		row = append(row, float64(sum)/math.Sqrt(w))
+	n, w := float64(length), float64(max(1, c.Words))
+	row = append(row, n, float64(c.Letters)/w, float64(c.Digits)/n, float64(c.Capitals)/n, float64(c.Marks)/n, float64(c.Beyond)/n)
+	root := math.Sqrt(w)
+	for _, votes := range c.Votes {
+		row = append(row, float64(2*votes-c.Words)/root)
 	}
 	return row
 }
 
-// scratch is one goroutine's working memory for texts.
-type scratch struct {
-	lanes  *lanes.Scratch // nil where the processor has none
-	halves *halves        // in its place
-}
-
-func newScratch() *scratch {
-	if lanes.Available() {
-		return &scratch{lanes: new(lanes.Scratch)}
-	}
-	return &scratch{halves: new(halves)}
-}
-
-// summarise is the function of that name.
-func (s *scratch) summarise(text []byte) summary {
-	switch {
-	case s.lanes != nil && len(text) <= lanes.Most:
-		l := s.lanes.Summarise(text)
-		c := summary{digits: l.Digits, capitals: l.Capitals, marks: l.Marks, beyond: l.Beyond, letters: l.Letters, words: l.Words}
-		for i, n := range l.Votes {
-			c.wording[i] = 2*n - l.Words
-		}
-		return c
-	case s.halves != nil && len(text) <= tallied:
-		return s.halves.summarise(text)
-	}
-	return summarise(text)
-}
-
-// summary counts kinds of bytes and words; letters are all bytes that words are made of.
-type summary struct {
-	digits, capitals, marks, beyond, letters, words int
-	wording                                         [4]int
-}
-
-// summarise reads any text.
-func summarise(text []byte) (c summary) {
-	h := uint64(hashSeed)
-	inWord := false
-	end := func() {
-		c.words++
-		m := sketch.Mix(h)
-		for i := range c.wording {
-			c.wording[i] += int(m>>i&1)*2 - 1
-		}
-		h, inWord = hashSeed, false
-	}
-	for _, b := range text {
-		switch {
-		case b >= 'a' && b <= 'z':
-		case b >= 'A' && b <= 'Z':
-			c.capitals++
-			b |= 0x20
-		case b >= '0' && b <= '9':
-			c.digits++
-		case b >= 0x80:
-			c.beyond++
-		default:
-			if b > ' ' {
-				c.marks++
-			}
-			if inWord {
-				end()
-			}
-			continue
-		}
-		c.letters++
-		inWord = true
-		h = (h ^ uint64(b)) * hashMul
-	}
-	if inWord {
-		end()
-	}
-	return c
-}
-
-// A byte's part in the summaries of its text: what it adds to the hash of its word and what that is multiplied with, which is nothing
-// where no word is, and what it counts as, in the places of a tally.
-type part struct {
-	value, factor uint64
-	tally         uint64
-	inside        uint64 // of a word, as 0 or 1
-}
-
-// A tally counts kinds of bytes side by side in one number: each in so many bits, so that it holds as many bytes as tallied.
-const (
-	tallyBits = 12
-	tallied   = 1<<tallyBits - 1
-
-	digitsAt   = 0
-	capitalsAt = 1 * tallyBits
-	marksAt    = 2 * tallyBits
-	beyondAt   = 3 * tallyBits
-	lettersAt  = 4 * tallyBits
-)
-
-var parts = func() (p [256]part) {
-	for c := range p {
-		b := part{value: uint64(c), factor: hashMul, inside: 1, tally: 1 << lettersAt}
-		switch {
-		case c >= 'a' && c <= 'z':
-		case c >= 'A' && c <= 'Z':
-			b.value |= 0x20
-			b.tally |= 1 << capitalsAt
-		case c >= '0' && c <= '9':
-			b.tally |= 1 << digitsAt
-		case c >= 0x80:
-			b.tally |= 1 << beyondAt
-		case c > ' ':
-			b = part{tally: 1 << marksAt}
-		default:
-			b = part{}
-		}
-		p[c] = b
-	}
-	return p
-}()
-
-// votes spreads the four lowest bits of a word's hash, each to a place of 16 bits.
-var votes = func() (v [16]uint64) {
-	for bits := range v {
-		for i := range 4 {
-			v[bits] |= uint64(bits>>i&1) << (i * 16)
-		}
-	}
-	return v
-}()
-
-// halves is one goroutine's scratch for texts of up to tallied bytes: hashes of words, written over as long as a word goes on, for where words
-// end cannot be foretold. A hash waits for one multiplication after the other, so both halves of a text are read side by side.
-type halves [2][tallied + 1]uint64
-
-// summarise is the function of that name.
-func (s *halves) summarise(text []byte) (c summary) {
-	middle := len(text) / 2
-	for middle < len(text) && parts[text[middle]].inside != 0 { // no word lies on both sides
-		middle++
-	}
-	x, y := text[:middle], text[middle:]
-	xs, ys := &s[0], &s[1]
-	var n, m int
-	var h, g, inX, inY, tally uint64
-	both := min(len(x), len(y))
-	for i, b := range x[:both] {
-		p, q := &parts[b], &parts[y[i]]
-		xs[n&tallied], ys[m&tallied] = h, g
-		n += int(inX &^ p.inside)
-		m += int(inY &^ q.inside)
-		h = (h ^ p.value ^ hashSeed&(inX-1)) * p.factor
-		g = (g ^ q.value ^ hashSeed&(inY-1)) * q.factor
-		tally += p.tally + q.tally
-		inX, inY = p.inside, q.inside
-	}
-	for _, b := range x[both:] {
-		p := &parts[b]
-		xs[n&tallied] = h
-		n += int(inX &^ p.inside)
-		h = (h ^ p.value ^ hashSeed&(inX-1)) * p.factor
-		tally += p.tally
-		inX = p.inside
-	}
-	for _, b := range y[both:] {
-		p := &parts[b]
-		ys[m&tallied] = g
-		m += int(inY &^ p.inside)
-		g = (g ^ p.value ^ hashSeed&(inY-1)) * p.factor
-		tally += p.tally
-		inY = p.inside
-	}
-	xs[n], ys[m] = h, g
-	n, m = n+int(inX), m+int(inY)
-	vote := uint64(0)
-	for _, h := range xs[:n] {
-		vote += votes[sketch.Mix(h)&15]
-	}
-	for _, h := range ys[:m] {
-		vote += votes[sketch.Mix(h)&15]
-	}
-	c.digits, c.capitals = int(tally>>digitsAt&tallied), int(tally>>capitalsAt&tallied)
-	c.marks, c.beyond = int(tally>>marksAt&tallied), int(tally>>beyondAt&tallied)
-	c.letters, c.words = int(tally>>lettersAt&tallied), n+m
-	for i := range c.wording {
-		c.wording[i] = 2*int(vote>>(i*16)&0xffff) - c.words
-	}
-	return c
-}
-
-const (
-	hashSeed = 0xcbf29ce484222325 // FNV-1a
-	hashMul  = 0x100000001b3
-)
+const hashSeed = 0xcbf29ce484222325 // of digests
 
 // bin returns n × fields: which bin each value of a sample falls into.
 func (f *fields) bin(s *detect.Sample, env detect.Env) []uint8 {
@@ -556,13 +373,13 @@ func (f *fields) bin(s *detect.Sample, env detect.Env) []uint8 {
 			edges[j][at] = math.Inf(1)
 		}
 	}
-	out := make([]uint8, s.N*width)
+	out, texts := make([]uint8, s.N*width), f.read(s, env)
 	detect.Chunks(s.N, rowsPerJob, env.Workers, func() func(first, end int) {
-		values, scratch := make([]float64, 0, numeric), newScratch()
+		values := make([]float64, 0, numeric)
 		return func(first, end int) {
 			for i := first; i < end; i++ {
 				row := out[i*width : (i+1)*width]
-				if values = f.row(values[:0], s, i, scratch); len(values) != numeric {
+				if values = f.row(values[:0], s, i, texts); len(values) != numeric {
 					panic("drift: a row has not all fields")
 				}
 				lanes.Bins(row, values, edges)

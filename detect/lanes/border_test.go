@@ -29,9 +29,6 @@ func TestKernelsStayInside(t *testing.T) {
 			if s.Hash(again); !slices.Equal(own, again) {
 				t.Fatalf("%d bytes of %q have other tokens elsewhere", n, what)
 			}
-			if got, want := s.Summarise(part), s.Summarise(slices.Clone(part)); got != want {
-				t.Fatalf("%d bytes of %q are %+v here and %+v elsewhere", n, what, got, want)
-			}
 		}
 	}
 	for n := 1; n < 40; n++ {

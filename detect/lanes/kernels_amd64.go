@@ -21,19 +21,6 @@ func cutTokens(text *byte, n int, small *byte, from *uint32, to *uint32) int
 //go:noescape
 func hashTokens(small *byte, from *uint32, to *uint32, n int, tokens *uint32)
 
-// cutWords finds the runs of letters, digits and bytes beyond ASCII in n bytes and returns how many there are: from, where each begins; to, where it
-// ends. Small gets the text with capitals made small. Kinds gets the number of digits, capitals, marks, bytes beyond ASCII and bytes of words. It
-// reads n bytes, and writes up to 64 bytes and 16 places more than there are, and 64 bytes more.
-//
-//go:noescape
-func cutWords(text *byte, n int, small *byte, from *uint32, to *uint32, kinds *[5]int) int
-
-// voteWords adds to votes how many of the n words that cutWords found, in small, have each of the four lowest bits of their hash set. It reads up to 8 bytes
-// behind a word.
-//
-//go:noescape
-func voteWords(small *byte, from *uint32, to *uint32, n int, votes *[4]int)
-
 // fold writes n bytes of text with capitals made small, digits made 0, and tabs and ends of lines made blanks. It reads n bytes and writes up to 64 more.
 //
 //go:noescape

@@ -46,29 +46,6 @@ func (s *Scratch) Hash(tokens []uint32) {
 	}
 }
 
-// Summary counts kinds of bytes of a text, and its words: runs of ASCII letters, digits and bytes beyond ASCII.
-type Summary struct {
-	Digits, Capitals, Marks, Beyond, Letters, Words int
-	// Votes is how many words have each of the four lowest bits of their hash set: FNV-1a of 64 bits of the word in lower case, mixed as
-	// sketch.Mix does.
-	Votes [4]int
-}
-
-// Summarise counts what is in a text of Most bytes at most.
-func (s *Scratch) Summarise(text []byte) (sum Summary) {
-	if len(text) == 0 {
-		return sum
-	}
-	_ = text[:len(text):min(len(text), Most)]
-	var kinds [5]int
-	sum.Words = cutWords(&text[0], len(text), &s.small[0], &s.from[0], &s.to[0], &kinds)
-	if sum.Words > 0 {
-		voteWords(&s.small[0], &s.from[0], &s.to[0], sum.Words, &sum.Votes)
-	}
-	sum.Digits, sum.Capitals, sum.Marks, sum.Beyond, sum.Letters = kinds[0], kinds[1], kinds[2], kinds[3], kinds[4]
-	return sum
-}
-
 // Block is how many bytes Costs adds up.
 const Block = 16
 

@@ -12,10 +12,6 @@ func cutTokens(*byte, int, *byte, *uint32, *uint32) int { panic(absent) }
 
 func hashTokens(*byte, *uint32, *uint32, int, *uint32) { panic(absent) }
 
-func cutWords(*byte, int, *byte, *uint32, *uint32, *[5]int) int { panic(absent) }
-
-func voteWords(*byte, *uint32, *uint32, int, *[4]int) { panic(absent) }
-
 func fold(*byte, int, *byte) { panic(absent) }
 
 func costs(*byte, int, *byte, *byte, *byte, int, int, *uint32) { panic(absent) }

@@ -4,19 +4,20 @@ import (
 	"slices"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/wording"
 )
 
-// signature is 64 bytes, eight in a word. A byte of 0 is an empty bin: the row had nothing to put there.
-type signature [8]uint64
+// signature is that of a row, whatever it was made from.
+type signature = wording.Signature
 
 // similarity estimates the similarity of what two signatures were made from: equal bytes among those that are not empty
 // in both. Where one half shows less than an eighth, the answer is 0.
-func (a *signature) similarity(b *signature) float64 {
-	equal, empty := a.compare(b, 0)
+func similarity(a, b *signature) float64 {
+	equal, empty := compare(a, b, 0)
 	if 8*(equal-empty) < 32-empty {
 		return 0
 	}
-	e, o := a.compare(b, 4)
+	e, o := compare(a, b, 4)
 	equal, empty = equal+e, empty+o
 	if empty == 64 {
 		return 0
@@ -25,7 +26,7 @@ func (a *signature) similarity(b *signature) float64 {
 }
 
 // compare counts the bytes of four words that are equal, and those that are empty in both.
-func (a *signature) compare(b *signature, from int) (equal, empty int) {
+func compare(a, b *signature, from int) (equal, empty int) {
 	const sum = 0x0101010101010101 // of a word's bytes, in the highest
 	var e, o uint64
 	for i, x := range a[from : from+4] {
@@ -219,11 +220,11 @@ func eachRun(places []place, do func(from, end int)) {
 // scratch is what rows are sorted in. It is kept from one segment to the next.
 type scratch struct{ one, other []place }
 
-var scratches shelf[*scratch]
+var scratches detect.Shelf[*scratch]
 
 // borrow returns two slices of n places each, with anything in them.
 func borrow(n int) *scratch {
-	s, ok := scratches.take(func(s *scratch) bool { return cap(s.one) >= n })
+	s, ok := scratches.Take(func(s *scratch) bool { return cap(s.one) >= n })
 	if !ok {
 		s = &scratch{make([]place, n), make([]place, n)}
 	}
@@ -239,7 +240,7 @@ func (s *scratch) spare(used []place) []place {
 	return s.one
 }
 
-func (s *scratch) giveBack() { scratches.put(s) }
+func (s *scratch) giveBack() { scratches.Put(s) }
 
 // groupTypes finds the types of a sample. Rows with equal contents share the work; sign is called for one of them.
 func groupTypes(contents []uint64, sign func(row int) (signature, uint64, int), env detect.Env) grouping {
@@ -332,12 +333,12 @@ func merge(stream, reference grouping) grouping {
 }
 
 // mergedRooms are what signatures were gathered in before.
-var mergedRooms shelf[[]signature]
+var mergedRooms detect.Shelf[[]signature]
 
 // signaturesOf gathers the signatures of merged types. They are good until they are put back.
 func signaturesOf(merged, stream, reference grouping, workers int) []signature {
 	n := len(merged.types)
-	out, ok := mergedRooms.take(func(s []signature) bool { return cap(s) >= n })
+	out, ok := mergedRooms.Take(func(s []signature) bool { return cap(s) >= n })
 	if !ok {
 		out = make([]signature, n)
 	}
@@ -393,10 +394,10 @@ func clusters(signatures []signature, chains bool, workers int) *clustering {
 		}
 		order := byKey(scratch.one, scratch.other)
 		byNext(order, scratch.spare(order), func(i int32) uint64 { return signatures[i][2*sort+1] })
-		similarTypes(order, signatures, func(a, b int32, similarity float64) {
+		similarTypes(order, signatures, func(a, b int32, similar float64) {
 			level := int8(-1)
 			for l, threshold := range thresholds {
-				if similarity >= threshold {
+				if similar >= threshold {
 					level = int8(l)
 				}
 			}
@@ -459,7 +460,7 @@ const (
 // texts from one template, or one small vocabulary, pairs of neighbours chain types into one cluster that have nothing to do
 // with one another, ever more of them the longer it is. Copies of one text keep most of what they were copied from, whatever
 // was changed in each. Those taken out are clusters of their own.
-func unchain(signatures []signature, types, cluster []int32, similarity float64) {
+func unchain(signatures []signature, types, cluster []int32, least float64) {
 	size, at := make([]int32, len(cluster)), make([]int32, len(cluster))
 	for _, c := range cluster {
 		size[c]++
@@ -481,16 +482,16 @@ func unchain(signatures []signature, types, cluster []int32, similarity float64)
 		all := members[from : from+size[cluster[members[from]]]]
 		from += int32(len(all))
 		common := commonSignature(signatures, types, all)
-		least := int32(-1)
+		first := int32(-1)
 		for _, i := range all {
 			switch {
-			case signatures[types[i]].similarity(&common) < similarity:
+			case similarity(&signatures[types[i]], &common) < least:
 				cluster[i] = i
-			case least < 0:
-				least = i
+			case first < 0:
+				first = i
 				fallthrough
 			default:
-				cluster[i] = least
+				cluster[i] = first
 			}
 		}
 	}

@@ -105,7 +105,7 @@ func (g *grid) draw() {
 }
 
 // wideBandKeys writes the numbers that stand for bands of so many bytes each, at most 64/bands, of a signature without empty bytes.
-func (a *signature) wideBandKeys(keys *[bands]uint32, bytes int) {
+func wideBandKeys(a *signature, keys *[bands]uint32, bytes int) {
 	for b := range keys {
 		h := uint64(b + 1)
 		for i := range bytes {

@@ -4,12 +4,6 @@
 
 package nearduplicate
 
-// signAVX512 signs a text of up to mostNoted bytes and returns the hash of its words as [shingler] has it, and their number;
-// of texts with ideographs that is -1, and of those with fewer than three words nothing is signed.
-//
-//go:noescape
-func signAVX512(text *byte, size int, room *uint64, out *uint64) (all uint64, words int)
-
 // pairsAVX512 compares the signatures of the first n of order, each with the window that follows it, and notes
 // 4·i + j − i of those that may be as similar as the lowest level wants. It returns how many these are, n·window at most.
 // Behind the n stand pairsAhead more, of which all but a window are only fetched.

@@ -38,10 +38,10 @@ type memory struct {
 	grid  *grid    // that signed, nil where none did
 }
 
-// bandKeys writes the numbers that stand for a signature's bands in a sketch. An empty byte borrows from the next that is not
+// textBandKeys writes the numbers that stand for a signature's bands in a sketch. An empty byte borrows from the next that is not
 // (Shrivastava and Li, "Densifying one permutation hashing via rotation for fast near neighbor search", ICML 2014), so that short
 // texts have bands too.
-func (a *signature) bandKeys(keys *[bands]uint32) {
+func textBandKeys(a *signature, keys *[bands]uint32) {
 	var dense [64]uint64
 	last, from := uint64(0), -1
 	for i := range 64 { // twice around: the first empty bytes borrow beyond the end
@@ -70,13 +70,40 @@ func (a *signature) bandKeys(keys *[bands]uint32) {
 	}
 }
 
+// banded is by what bands each row of a sample is known.
+type banded struct {
+	keys  [][bands]uint32
+	words []int32 // 0: nothing to compare
+	at    []int32 // by row: which of these it has, -1 for none; nil: each row its own
+}
+
+// of returns which keys and words a row has, or -1.
+func (b *banded) of(row int) int32 {
+	at := int32(row)
+	if b.at != nil {
+		at = b.at[row]
+	}
+	if at >= 0 && b.words[at] == 0 {
+		return -1
+	}
+	return at
+}
+
+// rows returns how many rows there are.
+func (b *banded) rows() int {
+	if b.at != nil {
+		return len(b.at)
+	}
+	return len(b.words)
+}
+
 // bandKeys writes the numbers of a signature's bands.
 func (m *model) bandKeys(s *signature, keys *[bands]uint32) {
 	if m.grid != nil {
-		s.wideBandKeys(keys, m.grid.bandBytes)
+		wideBandKeys(s, keys, m.grid.bandBytes)
 		return
 	}
-	s.bandKeys(keys)
+	textBandKeys(s, keys)
 }
 
 // places returns the cells that count a key: its halves.

@@ -11,10 +11,7 @@
 // Who is less similar than that to what is common to the cluster is no part of it: by pairs alone a long stream of texts
 // from one small vocabulary hangs together as a whole.
 //
-// Text: the signature is a one-permutation MinHash (Broder, "On the resemblance and containment of documents", 1997; Li,
-// Owen, Zhang, "One permutation hashing", NIPS 2012) of its shingles of three words, a byte of the least hash in each of
-// 64 bins. Words are lower-cased, a word of digits only counts as a number whatever it says, and characters of scripts without
-// spaces are words. Embedding: the signature is 512 signs of a random rotation (Charikar, "Similarity estimation techniques from
+// Text: the signature is a one-permutation MinHash of its shingles of three words, which package wording makes. Embedding: the signature is 512 signs of a random rotation (Charikar, "Similarity estimation techniques from
 // rounding algorithms", STOC 2002; by Hadamard transform as in Ailon and Chazelle, STOC 2006) of the vector less the reference's mean;
 // the levels then stand for cosines of about 0.94, 0.975, 0.991 and 0.998. Features: each byte is a cell of a random line through the
 // features, measured by their spreads (see grid); the levels stand for distances far below that of
@@ -56,6 +53,7 @@ import (
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/sketch"
+	"github.com/tasterhq/taster/detect/wording"
 	"github.com/tasterhq/taster/schema/finding"
 )
 
@@ -165,28 +163,81 @@ type (
 	groupingOf contentsOf
 	bandsOf    contentsOf
 
-	textsSigned struct{}
+	orderOf struct{ texts *wording.Texts }
+	keysOf  struct{ texts *wording.Texts }
 )
 
 // group finds the types of a sample.
 func (m *model) group(s *detect.Sample, env detect.Env) grouping {
 	return detect.Once(env, groupingOf{m, s}, func() grouping {
 		if m.ofTexts() {
-			return signedOf(s, env).types()
+			return typesOf(wording.Of(s, env), env)
 		}
 		return groupTypes(m.contents(s, env), func(row int) (signature, uint64, int) { return m.sign(s, row) }, env)
 	})
 }
 
-// signedOf signs the texts of a sample.
-func signedOf(s *detect.Sample, env detect.Env) *signed {
-	known := detect.Once(env, textsSigned{}, func() *signedTexts { return &signedTexts{} })
-	texts := s.Text
-	if texts == nil {
-		texts = make([][]byte, s.N)
+// typesOf finds which rows of texts are of one type.
+func typesOf(texts *wording.Texts, env detect.Env) grouping {
+	whole := texts.Whole()
+	order := detect.Once(env, orderOf{whole}, func() []place { return orderOfTexts(whole) })
+	g := grouping{types: make([]rowType, 0, min(len(order), len(texts.Words))), signatures: texts.Signatures, typeOf: make([]int32, len(texts.Words))}
+	if len(order) < len(whole.Words) {
+		for row := range g.typeOf {
+			g.typeOf[row] = -1
+		}
 	}
-	return known.of(texts, env)
+	last := uint64(0)
+	for _, p := range order {
+		if int(p.index) >= len(texts.Words) {
+			continue
+		}
+		n := len(g.types)
+		if n == 0 || last != p.key {
+			last = p.key
+			g.types = append(g.types, rowType{hash: p.key, words: texts.Words[p.index], at: p.index})
+			n++
+		}
+		g.types[n-1].rows++
+		g.typeOf[p.index] = int32(n - 1)
+	}
+	return g
 }
+
+// orderOfTexts returns rows with words, by hash and then by row.
+func orderOfTexts(texts *wording.Texts) []place {
+	scratch := borrow(len(texts.Words))
+	defer scratch.giveBack()
+	n := 0
+	for row, hash := range texts.Hash {
+		if texts.Words[row] > 0 {
+			scratch.one[n] = place{key: hash, index: int32(row)}
+			n++
+		}
+	}
+	return slices.Clone(byKey(scratch.one[:n], scratch.other[:n]))
+}
+
+// keysOfTexts returns the bands of each row of texts.
+func keysOfTexts(texts *wording.Texts, env detect.Env) [][bands]uint32 {
+	whole := texts.Whole()
+	keys := detect.Once(env, keysOf{whole}, func() [][bands]uint32 {
+		n := len(whole.Words)
+		keys, ok := keysRooms.Take(func(k [][bands]uint32) bool { return cap(k) >= n })
+		if !ok {
+			keys = make([][bands]uint32, n)
+		}
+		detect.AtEnd(env, func() { keysRooms.Put(keys) })
+		keys = keys[:n]
+		const rows = 1024 // at a time
+		detect.Rows(n, rows, env.Workers, func(first, end int) { allBandKeys(whole.Signatures[first:end], keys[first:end]) })
+		return keys
+	})
+	return keys[:len(texts.Words)]
+}
+
+// keysRooms are where bands were written in samples of which no more is asked.
+var keysRooms detect.Shelf[[][bands]uint32]
 
 // ofTexts tells that signatures are made from texts.
 func (m *model) ofTexts() bool { return m.rotation == nil && m.grid == nil }
@@ -195,8 +246,8 @@ func (m *model) ofTexts() bool { return m.rotation == nil && m.grid == nil }
 func (m *model) bandsOf(s *detect.Sample, env detect.Env) *banded {
 	return detect.Once(env, bandsOf{m, s}, func() *banded {
 		if m.ofTexts() {
-			signed := signedOf(s, env)
-			return &banded{keys: signed.keys, words: signed.words}
+			texts := wording.Of(s, env)
+			return &banded{keys: keysOfTexts(texts, env), words: texts.Words}
 		}
 		g := m.group(s, env)
 		out := &banded{keys: make([][bands]uint32, len(g.signatures)), words: make([]int32, len(g.signatures)), at: make([]int32, s.N)}
@@ -286,7 +337,7 @@ func (m *model) score(s *detect.Sample, before *memory, env detect.Env) detect.S
 	merged := merge(stream, m.reference)
 	signatures := signaturesOf(merged, stream, m.reference, env.Workers)
 	found := clusters(signatures, m.grid != nil, env.Workers)
-	mergedRooms.put(signatures)
+	mergedRooms.Put(signatures)
 	stats := newStatistics(merged.types, found, m.rows, env.Workers)
 	alone := s.N == m.wholeRows && fingerprint(m.contents(s, env)) == m.whole // there is no reference
 	if alone {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/detecttest"
+	"github.com/tasterhq/taster/detect/wording"
 )
 
 func TestConformance(t *testing.T) {
@@ -215,27 +216,14 @@ func TestBootstrap(t *testing.T) {
 	}
 }
 
-func TestWordsAreWhatCounts(t *testing.T) {
-	_, a, _ := signText([]byte("Order 12 of 3,400 cups -- SHIPPED!"))
-	_, b, _ := signText([]byte("order 99 of 1,000 cups shipped"))
-	_, c, _ := signText([]byte("order w99 of 1,000 cups shipped"))
-	if a != b || a == c {
-		t.Errorf("case, punctuation and numbers must not count, words must: %x %x %x", a, b, c)
-	}
-	if _, _, words := signText([]byte("我喜欢这个产品")); words != 7 {
-		t.Errorf("%d words in seven Chinese characters", words)
-	}
-}
-
 func TestSimilarityEstimatesResemblance(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
 	var sum, exact float64
 	for range 200 {
 		base := review(rng)
 		a, b := flood(base, rng, 2), flood(base, rng, 2)
-		s1, _, _ := signText([]byte(a))
-		s2, _, _ := signText([]byte(b))
-		sum += s1.similarity(&s2)
+		signed := wording.Of(&detect.Sample{N: 2, Text: [][]byte{[]byte(a), []byte(b)}}, detect.Env{}).Signatures
+		sum += similarity(&signed[0], &signed[1])
 		exact += jaccard(a, b)
 	}
 	if math.Abs(sum-exact)/200 > 0.02 {
@@ -465,32 +453,6 @@ func TestStockSentencesAreNoFlood(t *testing.T) {
 	}
 }
 
-// Words that are noted first are those that are taken one by one, whatever the text.
-func TestWordsQuickly(t *testing.T) {
-	rng := rand.New(rand.NewPCG(23, 5))
-	alphabet := []rune("abzAZ09 .,'-\u00a0éßЖ\t")
-	for trial := range 3000 {
-		var text []rune
-		for range rng.IntN(900) {
-			text = append(text, alphabet[rng.IntN(len(alphabet))])
-		}
-		if trial%5 == 0 {
-			text = append(text, '漢')
-		}
-		var quick, careful shingler
-		careful.carefully([]byte(string(text)))
-		if !quick.quickly([]byte(string(text))) {
-			if trial%5 != 0 {
-				t.Fatalf("%q is taken for a text with ideographs", string(text))
-			}
-			quick.carefully([]byte(string(text)))
-		}
-		if quick != careful {
-			t.Fatalf("%q: %d words, want %d, or others", string(text), quick.words, careful.words)
-		}
-	}
-}
-
 // Places are sorted as any sort does it.
 func TestByKey(t *testing.T) {
 	rng := rand.New(rand.NewPCG(24, 5))
@@ -516,7 +478,7 @@ func TestTextsSignedBefore(t *testing.T) {
 	want := m.group(s, detect.Env{Workers: 2})
 	env := detect.Env{Workers: 2, Shared: &detect.Shared{}}
 	m.group(s.Join(others), env)
-	if got := (&model{}).group(s, env); !slices.Equal(got.types, want.types) || !slices.Equal(got.typeOf, want.typeOf) {
+	if got := (&model{}).group(s, env); !slices.Equal(got.types, want.types) || !slices.Equal(got.typeOf, want.typeOf) || !slices.Equal(got.signatures, want.signatures) {
 		t.Errorf("%d types, want %d, or others", len(got.types), len(want.types))
 	}
 }

@@ -1,54 +1,13 @@
 package nearduplicate
 
-import "github.com/tasterhq/taster/detect/sketch"
-
 // vectors is what some processors do many of at a time; nil where this one does not, and portable code says the same.
 var vectors *kernels
 
 type kernels struct {
-	// sign is signAVX512.
-	sign func(text *byte, size int, room, out *uint64) (all uint64, words int)
 	// pairs is pairsAVX512.
 	pairs func(order *uint64, n int, signatures *uint64, out *uint32) int
 	// bandKeys is bandKeysAVX512.
 	bandKeys func(signatures *uint64, n int, keys *uint32)
-}
-
-// mostNoted is how long a text can be that is signed by vectors, in bytes.
-const mostNoted = 4096
-
-// noted is where vectors note what they find in a text: the text in lower case, where words begin and end, hashes of words and shingles, and
-// the least of each bin (see gen, which lays it out).
-type noted [((mostNoted + 64) + 2*4*(mostNoted/2+32) + 2*8*(mostNoted/2+16) + 8*64) / 8]uint64
-
-// signer returns a function that signs texts for one goroutine: it sets the signature and returns the hash
-// of the words, and their number.
-func signer() func(text []byte, out *signature) (hash uint64, words int) {
-	portable := func(text []byte, out *signature) (hash uint64, words int) {
-		*out, hash, words = signText(text)
-		return hash, words
-	}
-	if vectors == nil {
-		return portable
-	}
-	sign, room := vectors.sign, new(noted)
-	return func(text []byte, out *signature) (hash uint64, words int) {
-		if len(text) == 0 || len(text) > mostNoted {
-			return portable(text, out)
-		}
-		hash, words = sign(&text[0], len(text), &room[0], &out[0])
-		if words >= 0 && words < 3 {
-			*out = signature{}
-		}
-		switch words {
-		case -1:
-			return portable(text, out)
-		case 1, 2:
-			h := sketch.Mix(hash)
-			out[h>>61] = max(1, h&0xff) << (h >> 58 % 8 * 8)
-		}
-		return sketch.Mix(hash + uint64(words)), words
-	}
 }
 
 const (
@@ -58,7 +17,7 @@ const (
 
 // similarTypes calls found for pairs of types that stand at most a window apart in order and whose similarity is at least
 // thresholds[0].
-func similarTypes(order []place, signatures []signature, found func(a, b int32, similarity float64)) {
+func similarTypes(order []place, signatures []signature, found func(a, b int32, similar float64)) {
 	from := 0
 	if vectors != nil {
 		var codes [window * pairsAtOnce]uint32
@@ -67,8 +26,8 @@ func similarTypes(order []place, signatures []signature, found func(a, b int32, 
 			for _, code := range codes[:n] {
 				i := from + int(code>>2)
 				a, b := order[i].index, order[i+int(code&3)].index
-				if similarity := signatures[a].similarity(&signatures[b]); similarity >= thresholds[0] {
-					found(a, b, similarity)
+				if similar := similarity(&signatures[a], &signatures[b]); similar >= thresholds[0] {
+					found(a, b, similar)
 				}
 			}
 		}
@@ -83,8 +42,8 @@ func similarTypes(order []place, signatures []signature, found func(a, b int32, 
 		}
 		for i := range min(some, len(fetched)) {
 			for j := i + 1; j < min(i+1+window, len(fetched)); j++ {
-				if similarity := fetched[i].similarity(&fetched[j]); similarity >= thresholds[0] {
-					found(order[from+i].index, order[from+j].index, similarity)
+				if similar := similarity(&fetched[i], &fetched[j]); similar >= thresholds[0] {
+					found(order[from+i].index, order[from+j].index, similar)
 				}
 			}
 		}
@@ -98,6 +57,6 @@ func allBandKeys(signatures []signature, keys [][bands]uint32) {
 		return
 	}
 	for i := range signatures {
-		signatures[i].bandKeys(&keys[i])
+		textBandKeys(&signatures[i], &keys[i])
 	}
 }

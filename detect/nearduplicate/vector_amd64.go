@@ -8,6 +8,6 @@ func init() {
 	x := &cpu.X86
 	if x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasAVX512VBMI && x.HasAVX512VBMI2 &&
 		x.HasAVX512VPOPCNTDQ && x.HasBMI1 && x.HasBMI2 && x.HasPOPCNT {
-		vectors = &kernels{sign: signAVX512, pairs: pairsAVX512, bandKeys: bandKeysAVX512}
+		vectors = &kernels{pairs: pairsAVX512, bandKeys: bandKeysAVX512}
 	}
 }

@@ -1,14 +1,12 @@
 package nearduplicate
 
 import (
-	"bytes"
 	"math/rand/v2"
 	"reflect"
 	"slices"
 	"testing"
 
 	"github.com/tasterhq/taster/detect"
-	"github.com/tasterhq/taster/detect/border"
 	"github.com/tasterhq/taster/detect/detecttest"
 )
 
@@ -18,49 +16,6 @@ func portably(do func()) {
 	vectors = nil
 	defer func() { vectors = kept }()
 	do()
-}
-
-// mixture writes a text of about so many bytes: words of all lengths, numbers, capitals, marks and letters of several bytes.
-func mixture(rng *rand.Rand, size int) []byte {
-	alphabet := []rune("abzAZ@[`{09/:.,'- \u00a0éßЖ\t’\x00\x7f")
-	few := alphabet[:1+rng.IntN(len(alphabet))] // some texts have hardly a mark
-	var text []byte
-	for len(text) < size {
-		text = append(text, string(few[rng.IntN(len(few))])...)
-		if rng.IntN(6) == 0 {
-			text = append(text, ' ')
-		}
-	}
-	return text[:size]
-}
-
-// Texts are signed alike by vectors and without them, whatever their length, and from memory that ends where they do.
-func TestSignedByVectors(t *testing.T) {
-	rng := rand.New(rand.NewPCG(31, 5))
-	sign, end := signer(), border.Of[byte](t, 20_000)
-	check := func(text []byte) {
-		t.Helper()
-		want, hash, words := signText(text)
-		text = end[len(end)-copy(end[len(end)-len(text):], text):]
-		var got signature
-		if h, n := sign(text, &got); h != hash || n != words || got != want {
-			t.Fatalf("%q: %d words, want %d, or another signature than %x: %x", text, n, words, want, got)
-		}
-	}
-	for size := range 300 {
-		for range 4 {
-			check(mixture(rng, size))
-		}
-		check(bytes.Repeat([]byte("a"), size))
-		check(bytes.Repeat([]byte("a "), size))
-		check(bytes.Repeat([]byte(" "), size))
-		check(append(mixture(rng, size), "漢字 and more"...))
-	}
-	for _, size := range []int{1000, 4031, 4032, 4033, mostNoted - 1, mostNoted, mostNoted + 1, 10_000} {
-		check(mixture(rng, size))
-		check(bytes.Repeat([]byte("1 "), size)[:size])
-		check(bytes.Repeat([]byte("x"), size))
-	}
 }
 
 // Similar types are found alike by vectors and without them.
