@@ -51,7 +51,10 @@ type extractor struct {
 
 	index    []uint32 // buckets, or their numbers, in order of family
 	skeleton []uint64 // spread numbers
-	glued    []uint32 // scratch
+
+	glued []uint32 // scratch of featuresKernel
+	most  [8]uint16
+	sums  [4]int32 // and these of those that add up
 
 	// Where in the row they stand, by places only.
 	cuts   [opening + 1]int
@@ -81,10 +84,25 @@ func (s tableSize) other(h uint64) uint32 {
 	return 1<<s.words + 1<<(s.others-1) + uint32(scramble(h)>>(uint(65-s.others)&63))
 }
 
+// wordsKernel, featuresKernel and numbersKernel are wordsAVX512 and so on, nil where the processor does not have what they take.
+var (
+	wordsKernel    func(row *uint32, n, words int, index *uint32)
+	featuresKernel func(row *uint32, n int, functions *uint32, words, others int, parts *uint64, glued, index *uint32) (features, skeleton int)
+	numbersKernel  func(index *uint32, n int, numbers *uint64)
+)
+
 // words returns the buckets, or their numbers, of a row's words only.
 func (x *extractor) words(row []text.Token) []uint32 {
-	x.room(len(row))
-	index := x.index[:len(row)]
+	n := len(row)
+	x.room(n)
+	index := x.index[:n]
+	if wordsKernel != nil && n > 0 {
+		wordsKernel((*uint32)(&row[0]), n, x.size.words, &index[0])
+		if x.numbers != nil {
+			numbersKernel(&index[0], n, &x.numbers[0])
+		}
+		return index
+	}
 	for i, t := range row {
 		index[i] = x.size.word(spread(t.ID()))
 	}
@@ -95,12 +113,6 @@ func (x *extractor) words(row []text.Token) []uint32 {
 	}
 	return index
 }
-
-// featuresKernel and numbersKernel are featuresAVX512 and numbersAVX512, nil where the processor does not have what they take.
-var (
-	featuresKernel func(row *uint32, n int, functions *uint32, words, others int, parts *uint64, glued, index *uint32) (features, skeleton int)
-	numbersKernel  func(index *uint32, n int, numbers *uint64)
-)
 
 // extract fills x.index, and returns it. The same feature may come twice.
 func (x *extractor) extract(row []text.Token) []uint32 {

@@ -66,7 +66,10 @@ func TestFeaturesByVectors(t *testing.T) {
 				if !slices.Equal(got.extract(here), index) {
 					t.Fatalf("%d tokens in tables of %v: %d features, want %d, or others", len(row), size, len(got.index), len(index))
 				}
-				for _, make := range []func(*extractor, []text.Token) []uint32{(*extractor).extract, (*extractor).places} {
+				if words := got.words(here); !slices.Equal(words, index[:len(here)]) {
+					t.Fatalf("%d tokens in tables of %v: other words", len(row), size)
+				}
+				for _, make := range []func(*extractor, []text.Token) []uint32{(*extractor).extract, (*extractor).places, (*extractor).words} {
 					for k, number := range make(&numbered, here) {
 						if number != numbered.numbers.of(index[k]) {
 							t.Fatalf("%d tokens in tables of %v: feature %d has number %d, want %d", len(row), size, k, number, numbered.numbers.of(index[k]))
@@ -106,6 +109,8 @@ func TestFeatureKernelsStayWithin(t *testing.T) {
 		if k+4 > featuresOf(n) || skeleton > n {
 			t.Fatalf("%d tokens: %d features and %d parts", n, k, skeleton)
 		}
+		words := border.Of[uint32](t, n+7)
+		wordsKernel((*uint32)(&row[0]), n, size.words, &words[0])
 		few := border.Of[uint32](t, bits.Len(uint(n))+7)
 		copy(few, index[:k])
 		numbersKernel(&few[0], bits.Len(uint(n)), &numbers[0])

@@ -11,6 +11,11 @@ package trigger
 //go:noescape
 func rareAVX512(row *uint32, n int, functions *uint32, set *uint64, parts *uint64, found *uint64, codes *uint32) (rare int, skeleton int)
 
+// wordsAVX512 writes the buckets of n tokens to index, of a table of so many bits, and up to seven more behind.
+//
+//go:noescape
+func wordsAVX512(row *uint32, n int, words int, index *uint32)
+
 // featuresAVX512 writes the buckets of the features of n tokens, but for openings, to index, in the order of extractor.places, and the parts of the
 // skeleton to parts, of which there are skeleton. Tables are of so many bits. It reads up to eleven behind the last of parts, and up to seven behind that of marks,
 // which is scratch, and writes up to seven behind the last of each, and sixteen of index.
@@ -27,7 +32,7 @@ func numbersAVX512(index *uint32, n int, numbers *uint64)
 // the largest of the first two, without sign, and the sum of the third ones. Of the last it reads 8 bytes.
 //
 //go:noescape
-func evidenceAVX512(index *uint32, n int, table *int16, stride int, most *[4]uint16, sums *[4]int32)
+func evidenceAVX512(index *uint32, n int, table *int16, stride int, most *[8]uint16, sums *[4]int32)
 
 // foreseeAVX512 adds up what n features say. Each has 6 numbers of 16 bits in a table, so many strides of so many bytes behind its beginning:
 // the largest of the first three, without sign, and the sums of the others. Of the last it reads 16 bytes.

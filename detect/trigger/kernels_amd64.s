@@ -272,6 +272,42 @@ DATA lanes<>+24(SB)/4, $0x00000006
 DATA lanes<>+28(SB)/4, $0x00000007
 GLOBL lanes<>(SB), RODATA|NOPTR, $32
 
+// func wordsAVX512(row *uint32, n int, words int, index *uint32)
+// Requires: AVX, AVX2, AVX512DQ, AVX512F, AVX512VL
+TEXT ·wordsAVX512(SB), NOSPLIT, $0-32
+	MOVQ         row+0(FP), AX
+	MOVQ         n+8(FP), CX
+	MOVQ         words+16(FP), DX
+	MOVQ         $0x00000040, BX
+	SUBQ         DX, BX
+	VMOVQ        BX, X0
+	MOVQ         index+24(FP), DX
+	MOVQ         $0x9e3779b97f4a7c15, BX
+	VPBROADCASTQ BX, Z1
+	VMOVDQU32    lanes<>+0(SB), Y2
+	XORQ         BX, BX
+
+tokens:
+	CMPQ         BX, CX
+	JGE          done
+	MOVQ         CX, SI
+	SUBQ         BX, SI
+	VPBROADCASTD SI, Y3
+	VPCMPUD      $0x01, Y3, Y2, K1
+	VMOVDQU32.Z  (AX)(BX*4), K1, Y3
+	VPSRLD       $0x02, Y3, Y3
+	VPMOVZXDQ    Y3, Z3
+	VPMULLQ      Z1, Z3, Z3
+	VPSRLQ       X0, Z3, Z3
+	VPMOVQD      Z3, Y3
+	VMOVDQU32    Y3, (DX)(BX*4)
+	ADDQ         $0x08, BX
+	JMP          tokens
+
+done:
+	VZEROUPPER
+	RET
+
 // func featuresAVX512(row *uint32, n int, functions *uint32, words int, others int, parts *uint64, marks *uint32, index *uint32) (features int, skeleton int)
 // Requires: AVX, AVX2, AVX512DQ, AVX512F, AVX512VL, POPCNT
 TEXT ·featuresAVX512(SB), NOSPLIT, $0-80
@@ -315,47 +351,47 @@ TEXT ·featuresAVX512(SB), NOSPLIT, $0-80
 	VPBROADCASTQ R11, Z11
 
 	// Words, the numbers of glued marks, and the parts of the skeleton.
+	XORQ         CX, CX
 	XORQ         SI, SI
-	XORQ         R10, R10
-	MOVL         $0x9e3779b1, CX
-	VPBROADCASTD CX, Y12
-	MOVL         $0x00000fff, CX
-	VPBROADCASTD CX, Y13
-	MOVL         $0x00000001, CX
-	VPBROADCASTD CX, Y14
+	MOVL         $0x9e3779b1, R10
+	VPBROADCASTD R10, Y12
+	MOVL         $0x00000fff, R10
+	VPBROADCASTD R10, Y13
+	MOVL         $0x00000001, R10
+	VPBROADCASTD R10, Y14
 	VPXORD       Y15, Y15, Y15
-	XORQ         R11, R11
-	XORL         R12, R12
+	XORQ         R10, R10
+	XORL         R11, R11
 
 tokens:
-	CMPQ          SI, DX
+	CMPQ          CX, DX
 	JGE           counted
-	MOVQ          DX, CX
-	SUBQ          SI, CX
-	VPBROADCASTD  CX, Y16
+	MOVQ          DX, R12
+	SUBQ          CX, R12
+	VPBROADCASTD  R12, Y16
 	VPCMPUD       $0x01, Y16, Y6, K1
-	KMOVB         K1, CX
-	VMOVDQU32.Z   (AX)(SI*4), K1, Y16
+	KMOVB         K1, R12
+	VMOVDQU32.Z   (AX)(CX*4), K1, Y16
 	VPSRLD        $0x02, Y16, Y18
 	VPMOVZXDQ     Y18, Z20
 	VPMULLQ       Z0, Z20, Z20
 	VPSRLQ        X8, Z20, Z19
 	VPMOVQD       Z19, Y19
-	VMOVDQU32     Y19, (R9)(SI*4)
+	VMOVDQU32     Y19, (R9)(CX*4)
 	VPANDD        Y7, Y16, Y16
 	VPCMPEQD      Y7, Y16, K1, K1
 	VPCOMPRESSD.Z Y18, K1, Y19
-	VMOVDQU32     Y19, (R8)(R10*4)
+	VMOVDQU32     Y19, (R8)(SI*4)
 	KMOVB         K1, R13
 	POPCNTL       R13, R13
-	ADDQ          R13, R10
+	ADDQ          R13, SI
 
 	// A word of the table stands at its place or behind others that do.
 	VPMULLD Y12, Y18, Y16
 	VPSRLD  $0x14, Y16, Y16
 	VPADDD  Y14, Y18, Y18
 	KXORB   K2, K2, K2
-	KMOVB   CX, K3
+	KMOVB   R12, K3
 
 slots:
 	KMOVB         K3, K1
@@ -370,32 +406,32 @@ slots:
 	KORTESTB      K3, K3
 	JNE           slots
 	KMOVB         K2, R13
-	MOVL          CX, R14
+	MOVL          R12, R14
 	XORL          R13, R14
-	LEAL          (R12)(R14*2), R13
-	MOVL          R14, R12
-	SHRL          $0x07, R12
+	LEAL          (R11)(R14*2), R13
+	MOVL          R14, R11
+	SHRL          $0x07, R11
 	ANDL          R14, R13
-	XORL          R13, CX
+	XORL          R13, R12
 	KMOVB         R14, K1
 	VMOVDQA64     Z4, K1, Z20
-	KMOVB         CX, K1
+	KMOVB         R12, K1
 	VPCOMPRESSQ.Z Z20, K1, Z20
-	VMOVDQU64     Z20, (DI)(R11*8)
-	POPCNTL       CX, CX
-	ADDQ          CX, R11
-	ADDQ          $0x08, SI
+	VMOVDQU64     Z20, (DI)(R10*8)
+	POPCNTL       R12, R12
+	ADDQ          R12, R10
+	ADDQ          $0x08, CX
 	JMP           tokens
 
 counted:
 	// Glued marks.
 	LEAQ (R9)(DX*4), BX
-	XORQ SI, SI
+	XORQ CX, CX
 
 marks:
-	CMPQ      SI, R10
+	CMPQ      CX, SI
 	JGE       marked
-	VPMOVZXDQ (R8)(SI*4), Z4
+	VPMOVZXDQ (R8)(CX*4), Z4
 	VPMULLQ   Z0, Z4, Z4
 	VPADDQ    Z2, Z4, Z4
 	VPSRLQ    $0x20, Z4, Z7
@@ -404,24 +440,24 @@ marks:
 	VPSRLQ    X9, Z4, Z4
 	VPADDQ    Z11, Z4, Z4
 	VPMOVQD   Z4, Y4
-	VMOVDQU32 Y4, (BX)(SI*4)
-	ADDQ      $0x08, SI
+	VMOVDQU32 Y4, (BX)(CX*4)
+	ADDQ      $0x08, CX
 	JMP       marks
 
 marked:
 	// Pairs: behind the last token is the edge.
-	LEAQ      (BX)(R10*4), BX
+	LEAQ      (BX)(SI*4), BX
 	VMOVDQA64 Z5, Z2
-	XORQ      SI, SI
+	XORQ      CX, CX
 
 pairs:
-	CMPQ         SI, DX
+	CMPQ         CX, DX
 	JG           paired
-	MOVQ         DX, CX
-	SUBQ         SI, CX
-	VPBROADCASTD CX, Y4
+	MOVQ         DX, SI
+	SUBQ         CX, SI
+	VPBROADCASTD SI, Y4
 	VPCMPUD      $0x01, Y4, Y6, K1
-	VMOVDQU32.Z  (AX)(SI*4), K1, Y4
+	VMOVDQU32.Z  (AX)(CX*4), K1, Y4
 	VPSRLD       $0x02, Y4, Y4
 	VMOVDQA64    Z5, Z7
 	VPMOVZXDQ    Y4, Z4
@@ -436,26 +472,26 @@ pairs:
 	VPSRLQ       X9, Z4, Z4
 	VPADDQ       Z10, Z4, Z4
 	VPMOVQD      Z4, Y4
-	VMOVDQU32    Y4, (BX)(SI*4)
-	ADDQ         $0x08, SI
+	VMOVDQU32    Y4, (BX)(CX*4)
+	ADDQ         $0x08, CX
 	JMP          pairs
 
 paired:
 	LEAQ 4(BX)(DX*4), BX
 
 	// Three and four parts of the skeleton, in turns; the last has three.
-	LEAQ -2(R11), AX
-	XORQ SI, SI
+	LEAQ -2(R10), AX
+	XORQ CX, CX
 
 parts:
-	CMPQ      SI, AX
+	CMPQ      CX, AX
 	JGE       done
-	VPROLQ    $0x15, 8(DI)(SI*8), Z0
-	VPROLQ    $0x2a, 16(DI)(SI*8), Z2
+	VPROLQ    $0x15, 8(DI)(CX*8), Z0
+	VPROLQ    $0x2a, 16(DI)(CX*8), Z2
 	VPADDQ    Z2, Z0, Z0
-	VPADDQ    (DI)(SI*8), Z0, Z0
+	VPADDQ    (DI)(CX*8), Z0, Z0
 	VPADDQ    Z3, Z0, Z0
-	VPROLQ    $0x35, 24(DI)(SI*8), Z2
+	VPROLQ    $0x35, 24(DI)(CX*8), Z2
 	VPADDQ    Z0, Z2, Z2
 	VPSRLQ    $0x20, Z0, Z4
 	VPXORQ    Z4, Z0, Z0
@@ -469,8 +505,8 @@ parts:
 	VPADDQ    Z11, Z2, Z2
 	VPSLLQ    $0x20, Z2, Z2
 	VPORQ     Z2, Z0, Z0
-	VMOVDQU64 Z0, (BX)(SI*8)
-	ADDQ      $0x08, SI
+	VMOVDQU64 Z0, (BX)(CX*8)
+	ADDQ      $0x08, CX
 	JMP       parts
 
 done:
@@ -482,7 +518,7 @@ done:
 
 short:
 	MOVQ BX, features+64(FP)
-	MOVQ R11, skeleton+72(FP)
+	MOVQ R10, skeleton+72(FP)
 	VZEROUPPER
 	RET
 
@@ -529,7 +565,7 @@ done:
 	VZEROUPPER
 	RET
 
-// func evidenceAVX512(index *uint32, n int, table *int16, stride int, most *[4]uint16, sums *[4]int32)
+// func evidenceAVX512(index *uint32, n int, table *int16, stride int, most *[8]uint16, sums *[4]int32)
 // Requires: AVX
 TEXT ·evidenceAVX512(SB), NOSPLIT, $0-48
 	MOVQ  index+0(FP), AX

@@ -157,11 +157,9 @@ func (st *stream) foresee(row int, prospects []prospect, x *extractor) (e eviden
 	var peak, drag, other uint16
 	var sum, usual, ratios int
 	if n := len(x.index); foreseeKernel != nil && n <= mostSummed {
-		var most [8]uint16
-		var sums [4]int32
-		foreseeKernel(&x.index[0], n, (*int16)(unsafe.Pointer(&prospects[0])), st.slots*int(unsafe.Sizeof(prospect{})), &most, &sums)
-		peak, drag, other = most[0], most[1], most[2]
-		sum, usual, ratios = int(sums[0]), int(sums[1]), int(sums[2])
+		foreseeKernel(&x.index[0], n, (*int16)(unsafe.Pointer(&prospects[0])), st.slots*int(unsafe.Sizeof(prospect{})), &x.most, &x.sums)
+		peak, drag, other = x.most[0], x.most[1], x.most[2]
+		sum, usual, ratios = int(x.sums[0]), int(x.sums[1]), int(x.sums[2])
 	} else {
 		for _, at := range x.index {
 			p := &prospects[int(at)*st.slots]

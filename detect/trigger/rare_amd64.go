@@ -8,7 +8,7 @@ func init() {
 	if x := &cpu.X86; x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasPOPCNT {
 		rareKernel = rareAVX512
 		if x.HasAVX512VPOPCNTDQ {
-			featuresKernel, numbersKernel = featuresAVX512, numbersAVX512
+			wordsKernel, featuresKernel, numbersKernel = wordsAVX512, featuresAVX512, numbersAVX512
 		}
 		evidenceKernel, foreseeKernel = evidenceAVX512, foreseeAVX512
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/labels"
+	"github.com/tasterhq/taster/detect/lanes"
 	"github.com/tasterhq/taster/detect/text"
 	"github.com/tasterhq/taster/schema/finding"
 )
@@ -249,6 +250,7 @@ type stream struct {
 	groups  int       // of labels; 0 without
 	own     []int8    // per row, its group or −1
 	p       []float32 // per row and group
+	logs    []float64 // per row, ln p of its own group
 	unit    float64   // of observed and expected, a power of two
 
 	reference     []uint32 // per bucket, records of the reference that have the feature
@@ -427,6 +429,14 @@ func (m *model) observe(s *detect.Sample, env detect.Env) *stream {
 		st.groups = m.labels.Count()
 		st.own = m.labels.Groups(s)
 		st.p = m.labels.Predict(s, env)
+		st.logs = make([]float64, s.N)
+		for i, g := range st.own {
+			st.logs[i] = 1
+			if g >= 0 {
+				st.logs[i] = float64(st.p[i*st.groups+int(g)])
+			}
+		}
+		lanes.Logs(st.logs, st.logs)
 		if st.groups > 2 {
 			most.others -= 2
 		}
@@ -590,9 +600,10 @@ func (st *stream) findInserted(workers int) {
 		total += float64(st.model.tokens)
 	}
 	words := int(st.numbers.below(1 << st.size.words))
-	asked := make([]bool, words)
+	seen, asked := make([]float64, words), make([]bool, words)
 	for b := 1; b < words; b++ {
 		n := st.seen(uint32(b))
+		seen[b] = n
 		asked[b] = n >= fewestInserted && n <= usualShare*all &&
 			float64(st.reference[b]) <= knownShare*float64(st.referenceRows)
 	}
@@ -602,37 +613,35 @@ func (st *stream) findInserted(workers int) {
 	}
 	load /= float64(pairs)
 
-	edges := spread(edge)
-	// each calls f for each word in question with what stands before and after it.
-	each := func(from, to int, f func(bucket uint32, before, w, after uint64)) {
-		for _, i := range st.unique.rows[from:to] {
-			row := st.tokens.Row(i)
-			for k, t := range row {
-				w := spread(t.ID())
-				bucket := st.numbers.of(st.size.word(w))
-				if !asked[bucket] {
-					continue
-				}
-				before, after := edges, edges
-				if k > 0 {
-					before = spread(row[k-1].ID())
-				}
-				if k+1 < len(row) {
-					after = spread(row[k+1].ID())
-				}
-				f(bucket, before, w, after)
-			}
-		}
-	}
 	// A pair of which both words are in question stands there twice, once for each of them.
 	before := func(before, w uint64) uint32 { return uint32(scramble(two(before, w)) >> (64 - st.size.others)) }
 	after := func(w, after uint64) uint32 { return uint32(scramble(^two(w, after)) >> (64 - st.size.others)) }
+	// neighbours returns what stands before and after the k-th word, and how many records have that.
+	edges := spread(edge)
+	neighbours := func(row []text.Token, numbers []uint32, k int) (a, b uint64, na, nb float64) {
+		a, b, na, nb = edges, edges, all, all
+		if k > 0 {
+			a, na = spread(row[k-1].ID()), seen[numbers[k-1]]
+		}
+		if k+1 < len(row) {
+			b, nb = spread(row[k+1].ID()), seen[numbers[k+1]]
+		}
+		return a, b, na, nb
+	}
 	tables := eachWorker(len(st.unique.rows), min(workers, mostTables), func(from, to int) []uint32 {
-		table := emptyPairs(1 << st.size.others)
-		each(from, to, func(_ uint32, a, w, b uint64) {
-			table[before(a, w)]++
-			table[after(w, b)]++
-		})
+		table, x := emptyPairs(1<<st.size.others), st.extractor()
+		for _, i := range st.unique.rows[from:to] {
+			row := st.tokens.Row(i)
+			numbers := x.words(row)
+			for k, number := range numbers {
+				if asked[number] {
+					a, b, _, _ := neighbours(row, numbers, k)
+					w := spread(row[k].ID())
+					table[before(a, w)]++
+					table[after(w, b)]++
+				}
+			}
+		}
 		return table
 	})
 	own := tables[0]
@@ -643,26 +652,36 @@ func (st *stream) findInserted(workers int) {
 		pairTables.Put(&table)
 	}
 
-	seen := func(h uint64) float64 {
-		if h == edges {
-			return all
-		}
-		return st.seen(st.numbers.of(st.size.word(h)))
-	}
 	const unit = 1 << 8
 	made := eachWorker(len(st.unique.rows), workers, func(from, to int) []int64 {
-		sums := make([]int64, 2*words)
-		each(from, to, func(bucket uint32, a, w, b uint64) {
-			na, nb := seen(a), seen(b)
-			n := float64(st.table[bucket].n() - 1)
-			chance := n / total // that a place is one of the word's, but for this one
-			split := min(max(0, st.seen(st.numbers.of(st.size.pair(a, b)))-load), na, nb)
-			odd := math.Log((split + rarest + load) / (na*nb/total + rarest + load))
-			odd -= math.Log((min(float64(own[before(a, w)]-1), n) + rarest) / (na*chance + rarest))
-			odd -= math.Log((min(float64(own[after(w, b)]-1), n) + rarest) / (nb*chance + rarest))
-			sums[2*bucket] += int64(math.Round(odd * unit))
-			sums[2*bucket+1]++
-		})
+		sums, x := make([]int64, 2*words), st.extractor()
+		var of []uint32
+		var odds []float64 // three for each of those
+		for _, i := range st.unique.rows[from:to] {
+			row := st.tokens.Row(i)
+			numbers := x.words(row)
+			of, odds = of[:0], odds[:0]
+			for k, number := range numbers {
+				if !asked[number] {
+					continue
+				}
+				a, b, na, nb := neighbours(row, numbers, k)
+				w := spread(row[k].ID())
+				n := float64(st.table[number].n() - 1)
+				chance := n / total // that a place is one of the word's, but for this one
+				split := min(max(0, st.seen(st.numbers.of(st.size.pair(a, b)))-load), na, nb)
+				of = append(of, number)
+				odds = append(odds, (split+rarest+load)/(na*nb/total+rarest+load),
+					(min(float64(own[before(a, w)]-1), n)+rarest)/(na*chance+rarest),
+					(min(float64(own[after(w, b)]-1), n)+rarest)/(nb*chance+rarest))
+			}
+			lanes.Logs(odds, odds)
+			for k, number := range of {
+				odd := odds[3*k] - odds[3*k+1] - odds[3*k+2]
+				sums[2*number] += int64(math.Round(odd * unit))
+				sums[2*number+1]++
+			}
+		}
 		return sums
 	})
 	pairTables.Put(&own)
@@ -788,7 +807,7 @@ type evidence struct {
 }
 
 // evidenceKernel is evidenceAVX512, nil where the processor does not have what it takes.
-var evidenceKernel func(index *uint32, n int, weights *int16, stride int, most *[4]uint16, sums *[4]int32)
+var evidenceKernel func(index *uint32, n int, weights *int16, stride int, most *[8]uint16, sums *[4]int32)
 
 // mostSummed is how many numbers of 16 bits can be added in 32.
 const mostSummed = 1 << 16
@@ -801,10 +820,8 @@ func (st *stream) evidence(row int, weights []weight, x *extractor) evidence {
 	weights = weights[st.slot(row):]
 	peak, drag, sum := uint16(0), uint16(0), 0
 	if n := len(x.index); evidenceKernel != nil && n <= mostSummed {
-		var most [4]uint16
-		var sums [4]int32
-		evidenceKernel(&x.index[0], n, (*int16)(unsafe.Pointer(&weights[0])), st.slots*int(unsafe.Sizeof(weight{})), &most, &sums)
-		peak, drag, sum = most[0], most[1], int(sums[0])
+		evidenceKernel(&x.index[0], n, (*int16)(unsafe.Pointer(&weights[0])), st.slots*int(unsafe.Sizeof(weight{})), &x.most, &x.sums)
+		peak, drag, sum = x.most[0], x.most[1], int(x.sums[0])
 	} else {
 		for _, at := range x.index {
 			w := weights[int(at)*st.slots]
@@ -831,5 +848,5 @@ func (st *stream) together(row int, peak uint16, sum, features int) float64 {
 
 // surprise returns −log p(own label | text) of a row with a label that the model knows.
 func (st *stream) surprise(row int) float64 {
-	return -math.Log(float64(st.p[row*st.groups+int(st.own[row])]))
+	return -st.logs[row]
 }

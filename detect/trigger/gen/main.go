@@ -27,6 +27,7 @@ const (
 func main() {
 	ConstraintExpr("amd64")
 	rare()
+	words()
 	features()
 	numbers()
 	sums()
@@ -288,6 +289,54 @@ func (s skeleton) emit(functions, parts Register, id, h VecVirtual, mask GPVirtu
 	ADDQ(keep.As64(), length)
 }
 
+// words makes eight words' features at a time.
+func words() {
+	TEXT("wordsAVX512", NOSPLIT, "func(row *uint32, n, words int, index *uint32)")
+	Pragma("noescape")
+	Doc("wordsAVX512 writes the buckets of n tokens to index, of a table of so many bits, and up to seven more behind.")
+	row, n := Load(Param("row"), GP64()), Load(Param("n"), GP64())
+	shift := shiftOf(64, Load(Param("words"), GP64()))
+	index := Load(Param("index"), GP64())
+	factor, lanes := all(golden), eightLanes()
+	i := GP64()
+	XORQ(i, i)
+	Label("tokens")
+	CMPQ(i, n)
+	JGE(LabelRef("done"))
+	k, y, h := valid(i, n, lanes), YMM(), ZMM()
+	VMOVDQU32_Z(Mem{Base: row, Index: i, Scale: 4}, k, y)
+	VPSRLD(Imm(2), y, y)
+	VPMOVZXDQ(y, h)
+	VPMULLQ(factor, h, h)
+	VPSRLQ(shift, h, h)
+	VPMOVQD(h, y)
+	VMOVDQU32(y, Mem{Base: index, Index: i, Scale: 4})
+	ADDQ(Imm(8), i)
+	JMP(LabelRef("tokens"))
+	Label("done")
+	VZEROUPPER()
+	RET()
+}
+
+// shiftOf is a number less the bits of a table.
+func shiftOf(less uint32, bits Register) VecVirtual {
+	r, x := GP64(), XMM()
+	MOVQ(U32(less), r)
+	SUBQ(bits, r)
+	VMOVQ(r, x)
+	return x
+}
+
+// valid tells which of the eight from i on there are of n.
+func valid(i, n Register, lanes VecVirtual) Register {
+	rest, y, k := GP64(), YMM(), K()
+	MOVQ(n, rest)
+	SUBQ(i, rest)
+	VPBROADCASTD(rest.As32(), y)
+	VPCMPUD(Imm(1), y, lanes, k)
+	return k
+}
+
 // features makes eight features at a time.
 func features() {
 	TEXT("featuresAVX512", NOSPLIT, "func(row *uint32, n int, functions *uint32, words, others int, parts *uint64, marks, index *uint32) (features, skeleton int)")
@@ -306,16 +355,10 @@ func features() {
 	lanes := eightLanes()
 	three := all32(3)
 
-	wordShift, otherShift := XMM(), XMM()
+	wordShift, otherShift := shiftOf(64, words), shiftOf(65, others)
 	pairBase, otherBase := ZMM(), ZMM()
 	{
 		r, one := GP64(), GP64()
-		MOVQ(U32(64), r)
-		SUBQ(words, r)
-		VMOVQ(r, wordShift)
-		MOVQ(U32(65), r)
-		SUBQ(others, r)
-		VMOVQ(r, otherShift)
 		MOVQ(U32(1), one)
 		MOVQ(words, RCX)
 		SHLQ(CL, one)
@@ -326,16 +369,6 @@ func features() {
 		SHLQ(CL, r)
 		ADDQ(r, one)
 		VPBROADCASTQ(one, otherBase)
-	}
-	// valid tells which of the eight tokens from i on there are.
-	rest := GP64()
-	valid := func(i, n Register) Register {
-		y, k := YMM(), K()
-		MOVQ(n, rest)
-		SUBQ(i, rest)
-		VPBROADCASTD(rest.As32(), y)
-		VPCMPUD(Imm(1), y, lanes, k)
-		return k
 	}
 	// bucket spoils f.
 	bucket := func(f, base VecVirtual) {
@@ -356,7 +389,7 @@ func features() {
 		Label("tokens")
 		CMPQ(i, n)
 		JGE(LabelRef("counted"))
-		k := valid(i, n)
+		k := valid(i, n, lanes)
 		mask := GP32()
 		KMOVB(k, mask)
 		t, id, y := YMM(), YMM(), YMM()
@@ -412,7 +445,7 @@ func features() {
 		Label("pairs")
 		CMPQ(i, n)
 		JG(LabelRef("paired"))
-		k := valid(i, n)
+		k := valid(i, n, lanes)
 		id, h, f, b, y := YMM(), ZMM(), ZMM(), ZMM(), YMM()
 		VMOVDQU32_Z(Mem{Base: row, Index: i, Scale: 4}, k, id)
 		VPSRLD(Imm(2), id, id)
@@ -478,16 +511,12 @@ func numbers() {
 	index, n, table := Load(Param("index"), GP64()), Load(Param("n"), GP64()), Load(Param("numbers"), GP64())
 	lanes := eightLanes()
 	one, low := all(1), all(31)
-	i, rest := GP64(), GP64()
+	i := GP64()
 	XORQ(i, i)
 	Label("loop")
 	CMPQ(i, n)
 	JGE(LabelRef("done"))
-	y, k, kg := YMM(), K(), K()
-	MOVQ(n, rest)
-	SUBQ(i, rest)
-	VPBROADCASTD(rest.As32(), y)
-	VPCMPUD(Imm(1), y, lanes, k)
+	k, y, kg := valid(i, n, lanes), YMM(), K()
 	at, block, bit, bits := ZMM(), ZMM(), ZMM(), ZMM()
 	VMOVDQU32_Z(Mem{Base: index, Index: i, Scale: 4}, k, y)
 	VPMOVZXDQ(y, at)
@@ -520,7 +549,7 @@ func sums() {
 		bytes      int
 		doc        string
 	}{
-		{"evidenceAVX512", "most *[4]uint16", 6, "the largest of the first two, without sign, and the sum of the third ones. Of the last it reads 8 bytes."},
+		{"evidenceAVX512", "most *[8]uint16", 6, "the largest of the first two, without sign, and the sum of the third ones. Of the last it reads 8 bytes."},
 		{"foreseeAVX512", "most *[8]uint16", 12, "the largest of the first three, without sign, and the sums of the others. Of the last it reads 16 bytes."},
 	} {
 		TEXT(what.name, NOSPLIT, "func(index *uint32, n int, table *int16, stride int, "+what.most+", sums *[4]int32)")
