@@ -294,10 +294,10 @@ func rootsAVX512(values []float64, bar float64) (sum float64, least float64, som
 //go:noescape
 func momentsAVX512(values []float32, members []uint16) (sum float32, squares float32)
 
-// pickAVX512 is pickPortable for multiples of 16 values.
+// pickAVX512 is pickPortable.
 //
 //go:noescape
-func pickAVX512(values []float32, members []uint16, bar float32, split int, jump int, index []int32) int
+func pickAVX512(values []float32, members []uint16, bar float32, split int, jump int, places []uint16, index *[32]int32) int
 
 // nearestSum16AVX512 is nearestSumPortable for at most 16 candidates, with room for so many, all of which are numbers of points.
 //

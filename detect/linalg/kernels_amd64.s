@@ -4215,82 +4215,103 @@ done:
 	VZEROUPPER
 	RET
 
-// func pickAVX512(values []float32, members []uint16, bar float32, split int, jump int, index []int32) int
-// Requires: AVX, AVX512F, POPCNT
-TEXT ·pickAVX512(SB), NOSPLIT, $0-104
+// func pickAVX512(values []float32, members []uint16, bar float32, split int, jump int, places []uint16, index *[32]int32) int
+// Requires: AVX, AVX512BW, AVX512F, AVX512VBMI2, BMI2, CMOV, POPCNT
+TEXT ·pickAVX512(SB), NOSPLIT, $0-112
 	MOVQ         values_base+0(FP), AX
 	MOVQ         values_len+8(FP), CX
 	MOVQ         members_base+24(FP), DX
-	MOVQ         index_base+72(FP), BX
-	MOVQ         split+56(FP), SI
+	MOVQ         places_base+72(FP), BX
 	VBROADCASTSS bar+48(FP), Z0
-	VMOVDQU32    places<>+0(SB), Z1
-	MOVL         $0x00000010, DI
-	VPBROADCASTD DI, Z2
-	XORQ         DI, DI
-	SUBQ         SI, CX
-	TESTQ        SI, SI
-	JZ           pack0done
+	VMOVDQU16    words<>+0(SB), Z1
+	MOVL         $0x00000020, SI
+	VPBROADCASTW SI, Z2
+	XORQ         SI, SI
 
-pack0:
-	KMOVW         (DX), K1
-	VCMPPS        $0x12, (AX), Z0, K1, K1
-	VPCOMPRESSD.Z Z1, K1, Z3
-	VMOVDQU32     Z3, (BX)(DI*4)
-	KMOVW         K1, R8
-	POPCNTQ       R8, R8
-	ADDQ          R8, DI
-	VPADDD        Z2, Z1, Z1
-	ADDQ          $0x40, AX
-	ADDQ          $0x02, DX
-	SUBQ          $0x10, SI
-	JNZ           pack0
-
-pack0done:
-	MOVQ         jump+64(FP), SI
-	VPBROADCASTD SI, Z3
-	VPADDD       Z3, Z1, Z1
-	TESTQ        CX, CX
-	JZ           pack1done
-
-pack1:
-	KMOVW         (DX), K1
-	VCMPPS        $0x12, (AX), Z0, K1, K1
-	VPCOMPRESSD.Z Z1, K1, Z3
-	VMOVDQU32     Z3, (BX)(DI*4)
-	KMOVW         K1, R8
-	POPCNTQ       R8, R8
-	ADDQ          R8, DI
-	VPADDD        Z2, Z1, Z1
-	ADDQ          $0x40, AX
-	ADDQ          $0x02, DX
-	SUBQ          $0x10, CX
-	JNZ           pack1
-
-pack1done:
-	VPXORD    Z4, Z4, Z4
-	VMOVDQU32 Z4, (BX)(DI*4)
-	MOVQ      DI, ret+96(FP)
+pack:
+	KMOVD         (DX), K3
+	VCMPPS        $0x12, (AX), Z0, K1
+	VCMPPS        $0x12, 64(AX), Z0, K2
+	KUNPCKWD      K1, K2, K1
+	KANDD         K3, K1, K1
+	VPCOMPRESSW.Z Z1, K1, Z3
+	VMOVDQU16     Z3, (BX)(SI*2)
+	KMOVD         K1, DI
+	POPCNTL       DI, DI
+	ADDQ          DI, SI
+	VPADDW        Z2, Z1, Z1
+	KMOVD         4(DX), K3
+	VCMPPS        $0x12, 128(AX), Z0, K1
+	VCMPPS        $0x12, 192(AX), Z0, K2
+	KUNPCKWD      K1, K2, K1
+	KANDD         K3, K1, K1
+	VPCOMPRESSW.Z Z1, K1, Z3
+	VMOVDQU16     Z3, (BX)(SI*2)
+	KMOVD         K1, DI
+	POPCNTL       DI, DI
+	ADDQ          DI, SI
+	VPADDW        Z2, Z1, Z1
+	ADDQ          $0x00000100, AX
+	ADDQ          $0x08, DX
+	SUBQ          $0x40, CX
+	JNZ           pack
+	MOVQ          index+96(FP), AX
+	VPBROADCASTD  split+56(FP), Z0
+	VPBROADCASTD  jump+64(FP), Z1
+	MOVQ          $-1, CX
+	MOVQ          SI, DI
+	MOVQ          $0x00000040, DX
+	CMPQ          DI, DX
+	CMOVQGT       DX, DI
+	BZHIQ         DI, CX, DX
+	KMOVW         DX, K1
+	VPMOVZXWD.Z   (BX), K1, Z2
+	VPCMPD        $0x05, Z0, Z2, K1, K1
+	VPADDD        Z1, Z2, K1, Z2
+	VMOVDQU32     Z2, (AX)
+	SHRQ          $0x10, DX
+	KMOVW         DX, K1
+	VPMOVZXWD.Z   32(BX), K1, Z2
+	VPCMPD        $0x05, Z0, Z2, K1, K1
+	VPADDD        Z1, Z2, K1, Z2
+	VMOVDQU32     Z2, 64(AX)
+	MOVQ          SI, ret+104(FP)
 	VZEROUPPER
 	RET
 
-DATA places<>+0(SB)/4, $0x00000000
-DATA places<>+4(SB)/4, $0x00000001
-DATA places<>+8(SB)/4, $0x00000002
-DATA places<>+12(SB)/4, $0x00000003
-DATA places<>+16(SB)/4, $0x00000004
-DATA places<>+20(SB)/4, $0x00000005
-DATA places<>+24(SB)/4, $0x00000006
-DATA places<>+28(SB)/4, $0x00000007
-DATA places<>+32(SB)/4, $0x00000008
-DATA places<>+36(SB)/4, $0x00000009
-DATA places<>+40(SB)/4, $0x0000000a
-DATA places<>+44(SB)/4, $0x0000000b
-DATA places<>+48(SB)/4, $0x0000000c
-DATA places<>+52(SB)/4, $0x0000000d
-DATA places<>+56(SB)/4, $0x0000000e
-DATA places<>+60(SB)/4, $0x0000000f
-GLOBL places<>(SB), RODATA|NOPTR, $64
+DATA words<>+0(SB)/2, $0x0000
+DATA words<>+2(SB)/2, $0x0001
+DATA words<>+4(SB)/2, $0x0002
+DATA words<>+6(SB)/2, $0x0003
+DATA words<>+8(SB)/2, $0x0004
+DATA words<>+10(SB)/2, $0x0005
+DATA words<>+12(SB)/2, $0x0006
+DATA words<>+14(SB)/2, $0x0007
+DATA words<>+16(SB)/2, $0x0008
+DATA words<>+18(SB)/2, $0x0009
+DATA words<>+20(SB)/2, $0x000a
+DATA words<>+22(SB)/2, $0x000b
+DATA words<>+24(SB)/2, $0x000c
+DATA words<>+26(SB)/2, $0x000d
+DATA words<>+28(SB)/2, $0x000e
+DATA words<>+30(SB)/2, $0x000f
+DATA words<>+32(SB)/2, $0x0010
+DATA words<>+34(SB)/2, $0x0011
+DATA words<>+36(SB)/2, $0x0012
+DATA words<>+38(SB)/2, $0x0013
+DATA words<>+40(SB)/2, $0x0014
+DATA words<>+42(SB)/2, $0x0015
+DATA words<>+44(SB)/2, $0x0016
+DATA words<>+46(SB)/2, $0x0017
+DATA words<>+48(SB)/2, $0x0018
+DATA words<>+50(SB)/2, $0x0019
+DATA words<>+52(SB)/2, $0x001a
+DATA words<>+54(SB)/2, $0x001b
+DATA words<>+56(SB)/2, $0x001c
+DATA words<>+58(SB)/2, $0x001d
+DATA words<>+60(SB)/2, $0x001e
+DATA words<>+62(SB)/2, $0x001f
+GLOBL words<>(SB), RODATA|NOPTR, $64
 
 // func nearestSum16AVX512(index []int32, width int, query []float64, points []float32, norms []float64, norm float64, k int) (total float64, least float64, farthest float64, kept int)
 // Requires: AVX, AVX512DQ, AVX512F, BMI2, POPCNT, SSE2

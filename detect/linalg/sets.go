@@ -232,9 +232,12 @@ type setSearch struct {
 	values []float32 // products of a set
 	held   []float32 // and of candidates
 	found  []int32   // candidates, by their place among the values
-	near   []int32   // those of which distances tell
-	sure   []int32   // and those that are the nearest whatever their distance
-	guess  []guess   // for each set
+	places []uint16  // the same, of a row of products
+	// How the products of a query with the first set are spread.
+	mean, deviation float64
+	near            []int32 // those of which distances tell
+	sure            []int32 // and those that are the nearest whatever their distance
+	guess           []guess // for each set
 }
 
 // guess is where the bar was that left as many products as are wanted, and by how much the logarithm of their number falls as it rises.
@@ -246,7 +249,7 @@ type guess struct {
 
 func (s *Sets) newSearch() *setSearch {
 	w := &setSearch{search: s.ix.newSearch(), sets: s, values: make([]float32, pointBlock), held: make([]float32, pointBlock),
-		found: make([]int32, pointBlock+16), guess: make([]guess, len(s.sets))}
+		found: make([]int32, pointBlock+16), places: make([]uint16, pointBlock+32), guess: make([]guess, len(s.sets))}
 	w.ready(1, queryBlock)
 	w.some = newReservoirs(1, candidates(max(s.sets[0].K, s.most)), pointBlock, pointBlock)[0]
 	return w

@@ -11,9 +11,10 @@ type sumKernel struct {
 	// moments returns the sum and the sum of squares of those values that are members: bit i of members[j] stands for value 16j + i. It only guides a
 	// guess, and may add up in any order.
 	moments func(values []float32, members []uint16) (sum, squares float32)
-	// pick writes the numbers of members that are at least bar to the front of index, and zeros to the next sixteen. Values are numbered from 0, and
-	// from split on by jump more. All lengths, and split, are multiples of 16; of values, of 32.
-	pick func(values []float32, members []uint16, bar float32, split, jump int, index []int32) int
+	// pick returns how many members are at least bar, and writes the numbers of the first most of them to the front of index, which has room for so many, and behind them numbers
+	// that values may have too. Values are numbered from 0, and from split on by jump more. Their number is a multiple of lanes, at most pointBlock, for which and 32 more
+	// places is scratch.
+	pick func(values []float32, members []uint16, bar float32, split, jump int, places []uint16, index *[picked]int32) int
 	// of has for so many candidates at most what tells of distances to the k nearest, as cosines has them: their sum, each rounded to float32, the least and the largest,
 	// and how many they are, which is more than k where several are as far as the last. What stands behind index, up to so many, are numbers of points.
 	few, many nearestSum
@@ -24,8 +25,9 @@ type nearestSum func(index []int32, width int, query []float64, points []float32
 const (
 	fewNear  = 16 // candidates
 	mostNear = 24
+	picked   = 32
 	// A little more than as many as are wanted: the product of the last must be off by less than it lies behind.
-	beyondK = 2
+	beyondK = 1
 )
 
 // Sums answers for every query what the distances to its nearest points in the first set add up to, and, for those for which own is above 0, in the set that it says; the same as
@@ -209,36 +211,37 @@ func (s *setSearch) nearestSum(places []int32, k int) (total, least, farthest fl
 // pick returns which points of a set have products of at least bar.
 func (s *setSearch) pick(set int32, products []float32, bar float32) []int32 {
 	of, first := &s.sets.of[set], s.sets.of[0].to
-	return s.found[:s.ix.kernel.sums.pick(products, of.members, bar, first, of.from-first, s.found)]
+	n := s.ix.kernel.sums.pick(products, of.members, bar, first, of.from-first, s.places, (*[picked]int32)(s.found))
+	return s.found[:n]
 }
 
 // pickOf picks a little more than k points of a set by a bar, at most mostNear; nil where it finds none that leaves as many. Where bars lie is guessed from how the
-// query's products are spread.
+// query's products with the first set are spread, which is asked first.
 func (s *setSearch) pickOf(set int32, products []float32, k int) (places []int32, bar float32) {
 	of, g := &s.sets.of[set], &s.guess[set]
-	least, n := k+beyondK, float64(of.sound)
+	if set == 0 {
+		sum, squares := s.ix.kernel.sums.moments(products, of.members)
+		s.mean = float64(sum) / float64(of.sound)
+		s.deviation = math.Sqrt(float64(squares)/float64(of.sound) - s.mean*s.mean)
+	}
 	if of.sound <= mostNear {
-		bar = -math.MaxFloat32
-		if places = s.pick(set, products, bar); len(places) < k {
+		if places = s.pick(set, products, -math.MaxFloat32); len(places) < k {
 			return nil, 0
 		}
 		return places, float32(math.Inf(-1))
 	}
-	sum, squares := s.ix.kernel.sums.moments(products, of.members)
-	mean := float64(sum) / n
-	deviation := math.Sqrt(float64(squares)/n - mean*mean)
-	if !(deviation > 0) {
+	if !(s.deviation > 0) {
 		return nil, 0
 	}
 	if g.hazard == 0 {
 		g.place, g.hazard = 1.5, 2 // about those of a normal distribution
 	}
 	const tries = 16
-	middle := logarithms[(least+mostNear)/2]
+	least, middle := k+beyondK, logarithms[k+beyondK+2]
 	at, hazard, lastAt, last := g.place, g.hazard, 0.0, 0.0
 	low, high := math.Inf(-1), math.Inf(1) // where too many are left, and too few
 	for try := range tries {
-		bar = float32(mean + at*deviation)
+		bar = float32(s.mean + at*s.deviation)
 		places = s.pick(set, products, bar)
 		now := logarithms[min(len(places), len(logarithms)-1)]
 		if try > 0 && (last-now)*(at-lastAt) > 0 {
@@ -298,18 +301,20 @@ func momentsPortable(values []float32, members []uint16) (sum, squares float32) 
 	return sum, squares
 }
 
-func pickPortable(values []float32, members []uint16, bar float32, split, jump int, index []int32) (n int) {
+func pickPortable(values []float32, members []uint16, bar float32, split, jump int, _ []uint16, index *[picked]int32) (n int) {
+	clear(index[:])
 	for i, v := range values {
 		number := i
 		if i >= split {
 			number += jump
 		}
 		if members[i/16]>>(i%16)&1 != 0 && v >= bar {
-			index[n] = int32(number)
+			if n < picked {
+				index[n] = int32(number)
+			}
 			n++
 		}
 	}
-	clear(index[n : n+16])
 	return n
 }
 

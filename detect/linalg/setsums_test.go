@@ -125,9 +125,9 @@ func TestSumKernels(t *testing.T) {
 		room := border.Of[float32](t, n)
 		return unsafe.Slice((*int32)(unsafe.Pointer(unsafe.SliceData(room))), n)
 	}
-	for _, n := range []int{32, 64, 96, 640} {
-		values, members, index := border.Of[float32](t, n), border.Of[uint16](t, n/16), ints(n+16)
-		want := make([]int32, n+16)
+	for _, n := range []int{64, 128, 640, pointBlock} {
+		values, members, places, index := border.Of[float32](t, n), border.Of[uint16](t, n/16), border.Of[uint16](t, n+32), (*[picked]int32)(ints(picked))
+		var want [picked]int32
 		for range 20 {
 			for i := range values {
 				values[i] = float32(rng.NormFloat64())
@@ -135,16 +135,19 @@ func TestSumKernels(t *testing.T) {
 			for i := range members {
 				members[i] = uint16(rng.Uint32())
 			}
-			split := rng.IntN(n/16+1) * 16
-			for _, bar := range []float32{-math.MaxFloat32, -1, 0, values[n-1], 1, 2, math.MaxFloat32} {
-				got := k.pick(values, members, bar, split, 1000, index)
-				if wanted := pickPortable(values, members, bar, split, 1000, want); got != wanted {
+			split := rng.IntN(n/lanes+1) * lanes
+			for _, bar := range []float32{-math.MaxFloat32, -1, 0, values[n-1], 1, 2, 2.5, math.MaxFloat32} {
+				got := k.pick(values, members, bar, split, 1000, places, index)
+				if wanted := pickPortable(values, members, bar, split, 1000, nil, &want); got != wanted {
 					t.Fatalf("%d of %d values are at least %v, want %d", got, n, bar, wanted)
 				}
-				for i := range got + 16 {
+				for i := range min(got, picked) {
 					if index[i] != want[i] {
 						t.Fatalf("of %d values number %d is %d, want %d", n, i, index[i], want[i])
 					}
+				}
+				if got < picked && index[picked-1] != 0 {
+					t.Fatalf("behind %d numbers stands %d", got, index[picked-1])
 				}
 			}
 			sum, squares := k.moments(values, members)
