@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/tasterhq/taster/detect"
 )
 
 // shapes are scores of clean records as detectors give them: light, heavy, bounded and skewed the other way.
@@ -231,6 +233,47 @@ func TestWeights(t *testing.T) {
 	}
 	if weights[2] < 0.7 || weights[0] < evenShare/4-1e-9 || math.Abs(sum-1) > 1e-9 {
 		t.Errorf("one detector sees 2 %% poison: weights %.3f", weights)
+	}
+}
+
+// A long stream differs from few trusted rows by their chance, in every row of it: that moves no weight, and poison does.
+func TestWeightsOfLongStreams(t *testing.T) {
+	const n, m = 100_000, 1000
+	err := math.Sqrt(0.25 * 0.75 / m)
+	uniform := make([]float64, n)
+	off := make([]float64, n) // more p-values up to 1/4 than there should be, by four standard errors, and as many less above
+	for i := range n {
+		p := (float64(i) + 0.5) / n
+		uniform[i] = math.Log(p)
+		if share := 0.25 + 4*err; p <= share {
+			off[i] = math.Log(0.25 * p / share)
+		} else {
+			off[i] = math.Log(0.25 + 0.75*(p-share)/(1-share))
+		}
+	}
+	columns := [][]float64{off, slices.Clone(uniform), uniform, uniform}
+	even := slices.Repeat([]float64{1 / float64(len(columns))}, len(columns))
+	for d, w := range Weights(columns, slices.Repeat([]int{m}, len(columns)), even) {
+		if math.Abs(w-even[d]) > 0.15 {
+			t.Errorf("on a clean stream detector %d has weight %.3f", d, w)
+		}
+	}
+	for i := range n / 100 {
+		columns[1][i*100] = -12
+	}
+	if w := Weights(columns, slices.Repeat([]int{m}, len(columns)), even); w[1] < 0.6 {
+		t.Errorf("one detector sees 1 %% poison: weights %.3f", w)
+	}
+	if b := believed(detect.Enough, 30); b != 1 {
+		t.Errorf("of so many rows %.3f are believed", b)
+	}
+	last := 1.0
+	for rows := detect.Enough; rows < 10*detect.Enough; rows += 100 {
+		if b := believed(rows, m); b > last || last-b > 0.1 {
+			t.Fatalf("what is believed jumps from %.3f to %.3f at %d rows", last, b, rows)
+		} else {
+			last = b
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package calibrate
 import (
 	"math"
 
+	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/lanes"
 )
 
@@ -18,9 +19,9 @@ const leastNews = 3
 // on calibrated[d] rows.
 //
 // On a clean stream p-values are uniform, and a detector that sees nothing only adds noise to those that do. Weight
-// therefore moves towards detectors by what they tell of this stream (news). The weights depend on a row only through its n-th
-// part in that, and the combination is calibrated under the same weights, so the budget does not suffer. Prior is what
-// they count when none tells anything; it adds up to 1.
+// therefore moves towards detectors by what they tell of this stream (news), as far as that can be told from what calibrates them
+// (believed). The weights depend on a row only through its n-th part in that, and the combination is calibrated under the same
+// weights, so the budget does not suffer. Prior is what they count when none tells anything; it adds up to 1.
 func Weights(logP [][]float64, calibrated []int, prior []float64) []float64 {
 	weights := make([]float64, len(logP))
 	if len(logP) == 0 {
@@ -28,7 +29,7 @@ func Weights(logP [][]float64, calibrated []int, prior []float64) []float64 {
 	}
 	var sum float64
 	for d, column := range logP {
-		weights[d] = news(column, calibrated[d])
+		weights[d] = news(column, calibrated[d]) * believed(len(column), calibrated[d])
 		sum += weights[d]
 	}
 	rows := float64(max(1, len(logP[0])))
@@ -40,6 +41,18 @@ func Weights(logP [][]float64, calibrated []int, prior []float64) []float64 {
 		weights[d] += (1 - move) * prior[d]
 	}
 	return weights
+}
+
+// believed is the part of n rows that counts as evidence where m trusted rows tell what their p-values should be. How often a
+// p-value ≤ q comes on clean rows is known to what m of them tell, however long the stream; that a stream of a hundred thousand
+// differs from a thousand trusted rows by a little more than three standard errors is next to nothing, and would be fifty nats
+// if each of its rows were a witness. So rows beyond detect.Enough count as m together. Up to that many, three standard errors keep most
+// of that noise away, and weight that moves early finds more than is lost.
+func believed(n, m int) float64 {
+	if n <= detect.Enough+m {
+		return 1
+	}
+	return float64(m) / float64(n-detect.Enough)
 }
 
 // tails calls f with q = 1/16,384 … 1/8, 1/4, the share of p-values ≤ q, and the standard error of that share on clean rows. Not with
