@@ -51,6 +51,9 @@
 // added first, such as those with its label are on the average: then both score alike, and reference rows among the stream's calibrate
 // both. Anything but a single word has to stand in some eight records of the portion: in 50 of 100,000.
 //
+// There, of the group is only what scores above nine tenths of the portion's records without a feature beyond chance, and a score is
+// explained away no further than to what a tenth of these keep or exceed: p-values of a tenth and less are the same as if it went on.
+//
 // # What it needs
 //
 // Text. Without labels trigger leaves out association and surprise; without a reference (the model was fitted on the very
@@ -89,7 +92,7 @@
 //
 // # Cost
 //
-// Five passes over the tokens, and three more where there is something to explain away. Of a long stream these are over the portion, but for the last, and words
+// Five passes over the tokens, and three more where there is something to explain away. Of a long stream these are over the portion, and the three over its highest rows only, but for the last, and words
 // are numbered and counted in two more passes over all of it. Features are hashed into buckets, at most 2¹⁷ for words and 2²⁰ for everything else, half of that for a
 // portion. The first pass notes in a bit set of 144 KB at most which of them are in use: these are numbered, and only these are counted, in whole
 // numbers, so that sums are the same in any order and with any number of workers: 16 bytes for each, in tables of their own for each of at most four

@@ -27,7 +27,7 @@ func (st *stream) explain(row int) string {
 	}
 	v := st.view(row)
 	best, peak := strongest(v.weights)
-	if st.suspicions != nil {
+	if st.suspicions != nil && !(st.plain[row] < st.usual) {
 		p := float64(st.suspicions[row])
 		if other, rest := strongest(v.rest); (1-p)*rest > p*peak {
 			best = other

@@ -101,7 +101,8 @@ func (st *stream) separate(workers int) {
 	for i := range every {
 		every[i] = i
 	}
-	g := st.fitGroup(every, workers)
+	st.usual = math.Inf(-1)
+	g := st.fitGroup(every, st.usual, workers)
 	eachWorker(st.sample.N, workers, func(from, to int) any {
 		x := st.extractor()
 		for i := from; i < to; i++ {
@@ -115,9 +116,10 @@ func (st *stream) separate(workers int) {
 	})
 }
 
-// fitGroup fits the mixture to the first suspects among rows, which hold all that are counted. Then st.suspicions is how probably each
-// row is of the group, and the views know what features say of it and of the others.
-func (st *stream) fitGroup(rows []int, workers int) *group {
+// fitGroup fits the mixture to the first suspects among rows, which hold all that are counted; none is of the group that
+// scores no more than least. Then st.suspicions is how probably each row is of the group, and the views know what features say of it and of
+// the others.
+func (st *stream) fitGroup(rows []int, least float64, workers int) *group {
 	perSlot := make([]float64, st.slots) // distinct ones
 	for _, i := range st.unique.rows {
 		perSlot[st.slot(i)]++
@@ -130,7 +132,7 @@ func (st *stream) fitGroup(rows []int, workers int) *group {
 		x := st.extractor()
 		for _, i := range rows[from:to] {
 			own := st.ownPart(i)
-			enough := g.size[st.slot(i)]-own >= fewestKind
+			enough := g.size[st.slot(i)]-own >= fewestKind && !(st.plain[i] <= least)
 			st.suspicions[i] = 0
 			if enough { // what features are matters only here
 				x.extract(st.tokens.Row(i))
@@ -233,7 +235,7 @@ func (st *stream) compare(g *group, v *view, workers int) {
 			}
 			for slot := range st.slots {
 				if g.size[slot] >= fewestKind {
-					v.ratios[at*st.slots+slot] = st.ratio(uint32(at), slot, 0, v, g)
+					v.ratios[at*st.slots+slot] = math.Log(st.ratio(uint32(at), slot, 0, v, g))
 				}
 			}
 		}
@@ -249,7 +251,7 @@ func (st *stream) ownPart(row int) float64 {
 	return 0
 }
 
-// ratio returns the logarithm of how much more common a feature is among the group's records with a label than among all
+// ratio returns how much more common a feature is among the group's records with a label than among all
 // clean ones; own is how much of the group who asks is.
 func (st *stream) ratio(at uint32, slot int, own float64, v *view, g *group) float64 {
 	size := g.size[slot] - own
@@ -267,22 +269,32 @@ func (st *stream) ratio(at uint32, slot int, own float64, v *view, g *group) flo
 	}
 	out := max(0, all-in-1) + float64(st.reference[at])*part
 	usual := min(1, (out+0.5)/(others+known+1))
-	return math.Log((in + rareKind) / (size*usual + rareKind))
+	return (in + rareKind) / (size*usual + rareKind)
 }
 
 // likelihood returns the logarithm of how much likelier a row's features are among the group's other records than among all
 // clean ones with its label, and that of the group's share of these. own is how much of the group the row is, x its features.
 func (st *stream) likelihood(row int, own float64, x *extractor, v *view, g *group) (ratio, share float64) {
 	slot := st.slot(row)
-	if own == 0 {
+	switch {
+	case own == 0:
 		ratios := v.ratios[slot:]
 		for _, at := range x.index {
 			ratio += ratios[int(at)*st.slots]
 		}
-	} else {
+	case st.others == nil:
 		for _, at := range x.index {
-			ratio += st.ratio(at, slot, own, v, g)
+			ratio += math.Log(st.ratio(at, slot, own, v, g))
 		}
+	default: // a ratio lies within 1/detect.Enough and that, and so the product of a few is a number
+		product := 1.0
+		for k, at := range x.index {
+			if product *= st.ratio(at, slot, own, v, g); k%64 == 63 {
+				ratio += math.Log(product)
+				product = 1
+			}
+		}
+		ratio += math.Log(product)
 	}
 	size := g.size[slot] - own
 	return ratio / repeated, math.Log(size / (max(0, g.rows[slot]-size) + 1))

@@ -1,6 +1,7 @@
 package trigger
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"unsafe"
@@ -69,7 +70,8 @@ func (st *stream) note(j *judged, row int, e evidence, x *extractor, v *view) bo
 	return true
 }
 
-// judge judges all rows of a sample by a portion of them, explaining away included, which is learned from that portion too.
+// judge judges all rows of a sample by a portion of them, explaining away included, which is learned from that portion too and goes down
+// only to what the highest ordinary rows are left with.
 func (st *stream) judge(j *judged, workers int) {
 	s := st.sample
 	st.suspects = make([]float32, s.N)
@@ -85,27 +87,30 @@ func (st *stream) judge(j *judged, workers int) {
 	var g *group
 	var prospects []prospect
 	if slices.Contains(found, true) {
-		g = st.fitGroup(st.unique.rows, workers)
+		rows := slices.Clone(st.unique.rows) // by falling score
+		slices.SortFunc(rows, func(a, b int) int { return cmp.Compare(j.plain[b], j.plain[a]) })
+		wanted, first := st.ordinary(rows)
+		g = st.fitGroup(rows, st.plain[rows[first-1]], workers)
+		st.usual = st.explainCounted(rows, wanted, first, g, workers)
 		prospects = st.others.prospects()
 	}
 	eachWorker(s.N, workers, func(from, to int) any {
 		x := st.extractor()
 		for i := from; i < to; i++ {
 			v := st.view(i)
-			if first := st.unique.first[i]; s.Text[i] == nil || first >= 0 && int(first) != i || v == &st.counted && g == nil {
+			if first := st.unique.first[i]; s.Text[i] == nil || first >= 0 && int(first) != i || v == &st.counted {
 				continue
 			}
 			x.extract(st.tokens.Row(i))
-			switch {
-			case g == nil:
+			if g == nil {
 				st.note(j, i, st.evidence(i, v.weights, &x), &x, v)
-			case v == &st.counted:
-				j.plain[i] = st.less(i, j.plain[i], st.restOf(i, &x, v, g).score)
-			default:
-				e, rest, ratio := st.foresee(i, prospects, &x)
-				st.note(j, i, e, &x, v)
+				continue
+			}
+			e, rest, ratio := st.foresee(i, prospects, &x)
+			st.note(j, i, e, &x, v)
+			if e.score > st.usual {
 				st.belongs(i, 0, ratio, g)
-				j.plain[i] = st.less(i, e.score, rest)
+				j.plain[i] = max(st.usual, st.less(i, e.score, rest))
 			}
 		}
 		return nil
@@ -119,6 +124,73 @@ func (st *stream) judge(j *judged, workers int) {
 		}
 	}
 	st.suspects = nil // nothing is left to be explained away
+}
+
+// lookedAt is the share of the records without a feature beyond chance whose order matters: ten times as many as may be quarantined as a rule. The
+// others are suspicious to nobody: they are of no group, and how far they are from being suspicious need not be known.
+const lookedAt = 0.1
+
+// ordinary returns how many of the counted rows without a feature beyond chance are lookedAt of them, and how many of all rows, which come by falling
+// score, have come with that many and one more.
+func (st *stream) ordinary(rows []int) (wanted, first int) {
+	all := 0
+	for _, i := range rows {
+		if st.suspects[i] == 0 {
+			all++
+		}
+	}
+	wanted = int(lookedAt * float64(all))
+	for found := 0; first < len(rows) && found <= wanted; first++ {
+		if st.suspects[rows[first]] == 0 {
+			found++
+		}
+	}
+	return wanted, first
+}
+
+// explainCounted explains away what the counted rows score, down to a score that it returns: the largest that no more than the wanted number of
+// rows without a feature beyond chance exceed when that is done. Rows come by falling score; at least the first of them are looked at.
+func (st *stream) explainCounted(rows []int, wanted, first int, g *group, workers int) float64 {
+	left := make([]float64, len(rows)) // of each row's score
+	var ordinary []float64             // the same of rows without such a feature
+	reach := func(score float64) (n int) {
+		for _, v := range ordinary {
+			if v >= score {
+				n++
+			}
+		}
+		return n
+	}
+	done := 0
+	for done < len(rows) && reach(st.plain[rows[done]]) <= wanted { // no row has more left than it scored
+		from, to := done, min(len(rows), max(first, done+done/8+1))
+		eachWorker(to-from, workers, func(first, end int) any {
+			x := st.extractor()
+			for k := from + first; k < from+end; k++ {
+				i := rows[k]
+				x.extract(st.tokens.Row(i))
+				left[k] = st.less(i, st.plain[i], st.restOf(i, &x, &st.counted, g).score)
+			}
+			return nil
+		})
+		for k := from; k < to; k++ {
+			if st.suspects[rows[k]] == 0 {
+				ordinary = append(ordinary, left[k])
+			}
+		}
+		done = to
+	}
+	usual := math.Inf(-1)
+	slices.Sort(ordinary)
+	if n := len(ordinary); n > wanted {
+		usual = ordinary[n-1-wanted]
+	}
+	for k, i := range rows[:done] {
+		if st.plain[i] > usual {
+			st.plain[i] = max(usual, left[k])
+		}
+	}
+	return usual
 }
 
 // prospect is all that a feature says of a record that is not counted, where something is explained away: what is asked for at

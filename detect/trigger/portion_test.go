@@ -1,6 +1,7 @@
 package trigger
 
 import (
+	"cmp"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -47,6 +48,9 @@ func TestCountedRowsScoreLikeOthers(t *testing.T) {
 			slices.Sort(others)
 			apart, j := 0.0, 0
 			for i, v := range counted {
+				if i+1 < len(counted) && counted[i+1] == v {
+					continue
+				}
 				for j < len(others) && others[j] <= v {
 					j++
 				}
@@ -124,6 +128,51 @@ func TestPortionHasNoOrder(t *testing.T) {
 	}
 }
 
+// Explaining away goes down to a score that a tenth of the ordinary rows keep or exceed, leaves alone what scores less, and above that score it is the same as
+// if it went all the way down.
+func TestExplainingEndsWhereNobodyLooks(t *testing.T) {
+	dirty := plant(reviews(long, 60, 2), "inserted sentence", 0.02, false)
+	_, all := judgedBy(t, reviews(1000, 60, 1), dirty.Sample)
+	_, st := judgedBy(t, reviews(1000, 60, 1), dirty.Sample)
+	rows, was := slices.Clone(st.unique.rows), make([]float64, long)
+	for _, stream := range []*stream{all, st} { // before anything was explained away
+		stream.suspects = make([]float32, long)
+		x := stream.extractor()
+		for _, i := range rows {
+			x.extract(stream.tokens.Row(i))
+			e := stream.evidence(i, stream.counted.weights, &x)
+			stream.plain[i], was[i] = e.score, e.score
+			if e.peak >= beyond {
+				stream.suspects[i] = stream.suspicion(i, &x, &stream.counted)
+			}
+		}
+	}
+	slices.SortFunc(rows, func(a, b int) int { return cmp.Compare(was[b], was[a]) })
+	wanted, first := st.ordinary(rows)
+	least := was[rows[first-1]]
+	all.explainCounted(rows, len(rows), len(rows), all.fitGroup(rows, least, 1), 1)
+	usual := st.explainCounted(rows, wanted, first, st.fitGroup(rows, least, 1), 1)
+	above, ordinary := 0, 0
+	for _, i := range rows {
+		want := was[i]
+		if want > usual {
+			want = max(usual, all.plain[i])
+		}
+		if !same(st.plain[i], want) {
+			t.Fatalf("a row that scored %v has %v left: want %v; explained down to %v", was[i], st.plain[i], want, usual)
+		}
+		if st.suspects[i] == 0 {
+			ordinary++
+			if all.plain[i] > usual {
+				above++
+			}
+		}
+	}
+	if wanted != ordinary/10 || above > wanted || above < wanted-1 {
+		t.Errorf("%d of %d ordinary rows have more than %v left: want %d", above, ordinary, usual, wanted)
+	}
+}
+
 // What is asked for at once is what is asked for one by one.
 func TestForesee(t *testing.T) {
 	dirty := plant(reviews(long, 60, 2), "inserted sentence", 0.02, false)
@@ -135,7 +184,7 @@ func TestForesee(t *testing.T) {
 			st.suspects[i] = 1
 		}
 	}
-	g := st.fitGroup(st.unique.rows, 1)
+	g := st.fitGroup(st.unique.rows, math.Inf(-1), 1)
 	prospects, x := st.others.prospects(), st.extractor()
 	for i := range long {
 		x.extract(st.tokens.Row(i))

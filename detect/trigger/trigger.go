@@ -271,6 +271,7 @@ type stream struct {
 	suspects   []float32 // per row, how probably it is of the group that has them by the purest alone; nil where there are none
 	apart      sync.Once
 	suspicions []float32 // the same by all of its features
+	usual      float64   // score down to which anything is explained away
 	trigger    []float64 // per row, its score
 }
 
