@@ -20,6 +20,9 @@
 // is Chernoff's bound on a binomial split, and the geometric mean of both counts. A clean class of many modes is parted too, but its
 // reference has the same mode. A part larger than 35 % of its class is not the small one (Chen et al. take two thirds for poison).
 //
+// What is parted is 2,048 rows of a class, the first by a hash of what is in them; every row is judged. In a sample of more than [detect.Enough] rows they are the first of a half of the class, if that
+// has so many, since detect/spectral learns from those too, and how far apart rows of a class without a parting are is told by what these show.
+//
 // A row scores the largest, over partings, of that product times where it stands between the centres, 0 at the large part's and 1 at
 // the small one's. Scores are learned from the stream and calibrated in it.
 //
@@ -90,7 +93,7 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 			c.trusted = m.trusted[c.Class]
 		}
 		c.others = sides.Others(i, m.Vectors.Dim())
-		c.score(s, max(1, env.Workers/len(groups)), value, why)
+		c.score(s, env, max(1, env.Workers/len(groups)), value, why)
 	})
 	return detect.Scores{Value: value, Code: finding.PoisonCluster, Stream: true, Learned: true, Explain: func(row int) string {
 		if why[row].class == nil {
@@ -105,6 +108,7 @@ type class struct {
 	whitening.Group
 	model    *model
 	self     bool          // the reference is the very sample
+	shared   bool          // what is learned from comes first, and its principal directions are known to others
 	trusted  linalg.Matrix // of the class in the reference, about its centre
 	others   linalg.Matrix // of other classes, each about its centre
 	rng      *rand.Rand

@@ -35,6 +35,7 @@ func TestSmallClusterApart(t *testing.T) {
 		{"1 % of one of two classes of very different size", []int{50, 6000}, 0.01, false},
 		{"no reference", []int{2000, 3000}, 0.05, true},
 		{"one class", []int{4000}, 0.05, false},
+		{"in a long sample", []int{5000, 13000}, 0.01, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ref, stream := planted.Gaussian(32, c.sizes, c.share, 9, 1).Split(1000, 1)

@@ -10,14 +10,14 @@ import (
 )
 
 const (
-	learned    = 2048 // rows of a class that are parted
-	dimensions = 10   // as Chen et al. have it
-	far        = 2.5  // deviations beyond which rows begin as the small part
-	rounds     = 12   // of 2-means
-	largest    = 0.35 // share of a class that the small part may have
-	fewest     = 5    // rows of the small part
-	searched   = 1    // nats of surprise that count as none
-	faint      = 0.01 // what a row's place counts in a parting without surprise, so that scores do not tie
+	learned    = whitening.Learned // rows of a class that are parted
+	dimensions = 10                // as Chen et al. have it
+	far        = 2.5               // deviations beyond which rows begin as the small part
+	rounds     = 12                // of 2-means
+	largest    = 0.35              // share of a class that the small part may have
+	fewest     = 5                 // rows of the small part
+	searched   = 1                 // nats of surprise that count as none
+	faint      = 0.01              // what a row's place counts in a parting without surprise, so that scores do not tie
 )
 
 // place is a row in the principal directions.
@@ -38,54 +38,103 @@ type parting struct {
 }
 
 // score scores the rows of the class.
-func (c *class) score(s *detect.Sample, workers int, value []float64, why []reason) {
+func (c *class) score(s *detect.Sample, env detect.Env, workers int, value []float64, why []reason) {
+	if portion := c.Portion(s); len(portion) > 0 && !c.self {
+		c.first(portion)
+		c.shared = true
+	}
 	if len(c.Rows) >= whitening.MinRows {
-		c.part(s, workers, value, why)
+		c.part(s, env, workers, value, why)
 	}
-	if len(c.partings) > 0 {
-		return
-	}
-	for first := 0; first < len(c.Rows); first += learned {
-		rows := c.Rows[first:min(first+learned, len(c.Rows))]
-		for i, apart := range whitening.Apart(whitening.Vectors(c.model.Vectors, s, rows)) {
-			value[rows[i]] = faint * apart
+	switch {
+	case len(c.partings) > 0:
+	case s.N > detect.Enough:
+		c.apart(s, workers, value)
+	default:
+		for first := 0; first < len(c.Rows); first += learned {
+			rows := c.Rows[first:min(first+learned, len(c.Rows))]
+			for i, apart := range whitening.Apart(whitening.Vectors(c.model.Vectors, s, rows)) {
+				value[rows[i]] = faint * apart
+			}
 		}
 	}
 }
 
-// part parts the class, if it can be, and scores its rows by that.
-func (c *class) part(s *detect.Sample, workers int, value []float64, why []reason) {
-	engine := c.model.engine
-	raw := whitening.Vectors(c.model.Vectors, s, c.Rows[:min(len(c.Rows), learned)])
-	x := raw
+// first has a portion of the rows, in their order, come first.
+func (c *class) first(portion []int) {
+	rows, next := append(make([]int, 0, len(c.Rows)), portion...), portion
+	for _, row := range c.Rows {
+		if len(next) > 0 && row == next[0] {
+			next = next[1:]
+			continue
+		}
+		rows = append(rows, row)
+	}
+	c.Rows, c.Hash = rows, nil
+}
+
+// apart scores the rows of a class of a long sample that is not parted, by what the first show.
+func (c *class) apart(s *detect.Sample, workers int, value []float64) {
+	vectors := c.model.Vectors
+	far := whitening.FarFrom(whitening.Vectors(vectors, s, c.Rows[:min(len(c.Rows), learned)]))
+	detect.Chunks(len(c.Rows), whitening.Chunk, workers, func() func(first, end int) {
+		one := make([]float32, vectors.Dim())
+		return func(first, end int) {
+			rows := c.Rows[first:end]
+			for i, row := range rows {
+				vectors.Soon(s, rows, i)
+				vectors.Known(one, s, row)
+				value[row] = faint * far.Of(one)
+			}
+		}
+	})
+}
+
+// round returns rows that are learned from as operands, about their centre and after the reference's map, where that is another sample.
+func (c *class) round(x linalg.Matrix) (kept, across linalg.Operand, err error) {
 	if !c.self {
-		var err error
-		if x, err = c.model.Space.Round(nil, raw); err != nil {
-			return
+		if x, err = c.model.Space.Round(nil, x); err != nil {
+			return nil, nil, err
 		}
 	}
 	whitening.Centre(x)
-	kept, err := linalg.Keep(engine, x)
-	if err != nil {
-		return
+	if kept, err = linalg.Keep(c.model.engine, x); err != nil {
+		return nil, nil, err
 	}
-	across, err := linalg.KeepAcross(engine, x)
-	if err != nil {
-		return
+	across, err = linalg.KeepAcross(c.model.engine, x)
+	return kept, across, err
+}
+
+// principal returns the principal directions of the class, in the space of vectors as they are, and how many of its rows, the first, they were learned from.
+func (c *class) principal(s *detect.Sample, env detect.Env) (u linalg.Matrix, first int, err error) {
+	first = min(len(c.Rows), learned)
+	prepare := func() (kept, across linalg.Operand, err error) {
+		return c.round(whitening.Vectors(c.model.Vectors, s, c.Rows[:first]))
 	}
-	u, err := whitening.Principal(kept, across, x.Rows, x.Cols, dimensions, c.rng)
+	if c.shared {
+		u, err = c.model.Principal(s, c.Class, env, prepare)
+	} else {
+		var kept, across linalg.Operand
+		if kept, across, err = prepare(); err == nil {
+			u, err = whitening.Principal(kept, across, first, c.model.Vectors.Dim(), dimensions, c.rng)
+		}
+	}
+	if err == nil && !c.self {
+		u, err = c.model.Space.Back(u)
+	}
+	return u, first, err
+}
+
+// part parts the class, if it can be, and scores its rows by that.
+func (c *class) part(s *detect.Sample, env detect.Env, workers int, value []float64, why []reason) {
+	u, first, err := c.principal(s, env)
 	if err != nil || u.Rows == 0 {
 		return
 	}
-	if !c.self {
-		if u, err = c.model.Space.Back(u); err != nil {
-			return
-		}
-	}
 	// What is parted is projected first: where there is no parting, nobody asks where the others are.
 	places := make([]place, len(c.Rows))
-	c.project(u, s, places, 0, x.Rows, workers)
-	origin := mean(places[:x.Rows], nil)
+	c.project(u, s, places, 0, first, workers)
+	origin := mean(places[:first], nil)
 	centre := func(places []place) {
 		for i := range places {
 			for d := range places[i] {
@@ -93,10 +142,10 @@ func (c *class) part(s *detect.Sample, workers int, value []float64, why []reaso
 			}
 		}
 	}
-	centre(places[:x.Rows])
+	centre(places[:first])
 	for d := range u.Rows {
 		for _, sign := range []float32{1, -1} {
-			if p, ok := part(places[:x.Rows], d, sign); ok {
+			if p, ok := part(places[:first], d, sign); ok {
 				c.partings = append(c.partings, p)
 			}
 		}
@@ -104,8 +153,8 @@ func (c *class) part(s *detect.Sample, workers int, value []float64, why []reaso
 	if len(c.partings) == 0 {
 		return
 	}
-	c.project(u, s, places, x.Rows, len(c.Rows), workers)
-	centre(places[x.Rows:])
+	c.project(u, s, places, first, len(c.Rows), workers)
+	centre(places[first:])
 	trusted, others := c.places(u, c.trusted), c.places(u, c.others)
 	for k := range c.partings {
 		c.partings[k].judge(places, trusted, others)

@@ -34,6 +34,15 @@ func (v Vectors) Fits(s *detect.Sample) bool { return v.fits(s) }
 // holds a NaN or an infinity or is huge, or the text is empty. The sample must fit.
 func (v Vectors) Of(dst []float32, s *detect.Sample, row int) bool { return v.vector(dst, s, row) }
 
+// Known is Of for a row that is known to have a vector.
+func (v Vectors) Known(dst []float32, s *detect.Sample, row int) {
+	if g, ok := v.source.(given); ok {
+		linalg.Times(dst, s.Embedding[row*s.Dim:(row+1)*s.Dim], g.scale)
+		return
+	}
+	v.vector(dst, s, row)
+}
+
 // ahead is how many rows are fetched before they are needed.
 const ahead = 3
 

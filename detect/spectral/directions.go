@@ -3,7 +3,6 @@ package spectral
 import (
 	"cmp"
 	"math"
-	"math/rand/v2"
 	"slices"
 
 	"github.com/tasterhq/taster/detect"
@@ -12,31 +11,31 @@ import (
 )
 
 const (
-	learned   = 2048 // rows of a half in which directions are looked for
-	principal = 8    // directions of the largest variance to begin with, both ways
-	starts    = 24   // rows to begin with
-	apart     = 0.5  // cosine of rows below which both may be
-	steps     = 6    // steps of every direction towards what lies far out on it
-	from      = 2    // deviations from where on a row draws a direction to itself
-	upTo      = 4    // and by how much it does so at most, in deviations
-	alike     = 0.9  // cosine of two directions that are one
-	searched  = 1    // nats of surprise that count as none
-	faint     = 0.01 // what a deviation counts on a direction without surprise, so that scores do not tie
-	measured  = 1024 // values from which a median and a scale are taken
-	long      = 8192 // rows of a sample, beyond which rows to begin with are told apart by whole numbers, twice as fast
+	learned   = whitening.Learned // rows of a half in which directions are looked for
+	principal = 8                 // directions of the largest variance to begin with, both ways
+	starts    = 24                // rows to begin with
+	apart     = 0.5               // cosine of rows below which both may be
+	steps     = 6                 // steps of every direction towards what lies far out on it
+	from      = 2                 // deviations from where on a row draws a direction to itself
+	upTo      = 4                 // and by how much it does so at most, in deviations
+	alike     = 0.9               // cosine of two directions that are one
+	searched  = 1                 // nats of surprise that count as none
+	faint     = 0.01              // what a deviation counts on a direction without surprise, so that scores do not tie
+	measured  = 1024              // values from which a median and a scale are taken
+	long      = 8192              // rows of a sample, beyond which rows to begin with are told apart by whole numbers, twice as fast
 )
 
 // bars are the deviations beyond which rows are counted.
 var bars = [...]float64{1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 8}
 
 // score looks for directions in the rows to learn from and scores the others.
-func (h *half) score(s *detect.Sample, workers int, value []float64, why []reason) {
+func (h *half) score(s *detect.Sample, env detect.Env, workers int, value []float64, why []reason) {
 	if len(h.learn) < whitening.MinRows/4 || len(h.judge) < whitening.MinRows/4 {
 		return
 	}
 	learn := h.learn[:min(learned, len(h.learn))]
 	room := vectors.Take(len(learn) * h.model.Vectors.Dim())
-	u, err := h.find(whitening.Gather(*room, h.model.Vectors, s, learn), s.N > long)
+	u, err := h.find(whitening.Gather(*room, h.model.Vectors, s, learn), s, env)
 	vectors.Give(room)
 	if err != nil || u.Rows == 0 {
 		return
@@ -83,18 +82,27 @@ func (h *half) project(u, rows linalg.Matrix) linalg.Matrix {
 }
 
 // find returns directions along which rows far out have company, in the space of the vectors.
-func (h *half) find(rows linalg.Matrix, whole bool) (linalg.Matrix, error) {
+func (h *half) find(rows linalg.Matrix, s *detect.Sample, env detect.Env) (linalg.Matrix, error) {
 	engine := h.model.engine
 	all := linalg.Matrix{Cols: rows.Cols}
 	room := vectors.Take(len(rows.Data))
 	defer vectors.Give(room)
-	for _, space := range h.spaces {
+	for i, space := range h.spaces {
 		x, err := space.Round(*room, rows)
 		if err != nil {
 			return all, err
 		}
 		whitening.Centre(x)
-		u, err := search(engine, x, h.rng, whole)
+		one := looking{engine: engine, whole: s.N > long, large: s.N > detect.Enough}
+		one.principal = func(kept, across linalg.Operand) (linalg.Matrix, error) {
+			if i > 0 || !h.shared {
+				return whitening.Principal(kept, across, x.Rows, x.Cols, principal, h.rng)
+			}
+			v, err := h.model.Principal(s, h.class, env, func() (linalg.Operand, linalg.Operand, error) { return kept, across, nil })
+			v.Rows = min(v.Rows, principal)
+			return v, err
+		}
+		u, err := one.search(x)
 		if err != nil {
 			return all, err
 		}
@@ -108,8 +116,16 @@ func (h *half) find(rows linalg.Matrix, whole bool) (linalg.Matrix, error) {
 	return all, nil
 }
 
-// search returns directions of unit length for centred rows, some of which it begins with go by whole numbers.
-func search(engine linalg.Engine, x linalg.Matrix, rng *rand.Rand, whole bool) (linalg.Matrix, error) {
+// looking is how directions are looked for.
+type looking struct {
+	engine       linalg.Engine
+	whole, large bool // rows to begin with are told by whole numbers, and by some of the rows
+	principal    func(kept, across linalg.Operand) (linalg.Matrix, error)
+}
+
+// search returns directions of unit length for centred rows.
+func (l looking) search(x linalg.Matrix) (linalg.Matrix, error) {
+	engine := l.engine
 	// Every step multiplies with the same rows, and with their transpose.
 	kept, err := linalg.Keep(engine, x)
 	if err != nil {
@@ -119,8 +135,8 @@ func search(engine linalg.Engine, x linalg.Matrix, rng *rand.Rand, whole bool) (
 	if err != nil {
 		return linalg.Matrix{}, err
 	}
-	u, err := companions(x, func(g linalg.Matrix) error {
-		if whole {
+	u, err := companions(x, l.large, func(g linalg.Matrix) error {
+		if l.whole {
 			return linalg.GramOfWhole(engine, g, x)
 		}
 		return linalg.Gram(g, x, kept)
@@ -128,7 +144,7 @@ func search(engine linalg.Engine, x linalg.Matrix, rng *rand.Rand, whole bool) (
 	if err != nil {
 		return u, err
 	}
-	v, err := whitening.Principal(kept, across, x.Rows, x.Cols, principal, rng)
+	v, err := l.principal(kept, across)
 	if err != nil {
 		return u, err
 	}
@@ -141,12 +157,13 @@ func search(engine linalg.Engine, x linalg.Matrix, rng *rand.Rand, whole bool) (
 	u.Rows += 2 * v.Rows
 
 	t := linalg.Matrix{Rows: u.Rows, Cols: x.Rows, Data: make([]float32, u.Rows*x.Rows)}
+	var drawn puller
 	for range steps {
 		if err := kept.Product(t, u); err != nil {
 			return u, err
 		}
 		for k := range t.Rows {
-			pull(t.Row(k))
+			drawn.pull(t.Row(k))
 		}
 		if err := across.Product(u, t); err != nil {
 			return u, err
@@ -162,8 +179,8 @@ next:
 		if whitening.Dot(row, row) < 0.5 { // nothing lies far out
 			continue
 		}
-		for l := range several.Rows {
-			if whitening.Dot(row, several.Row(l)) > alike {
+		for i := range several.Rows {
+			if whitening.Dot(row, several.Row(i)) > alike {
 				continue next
 			}
 		}
@@ -173,12 +190,30 @@ next:
 	return several, nil
 }
 
-// pull turns projections into the weights with which rows draw the direction.
-func pull(t []float32) {
+// puller is scratch for weights.
+type puller struct {
+	far    []int32
+	weight []float32
+}
+
+// pull turns projections into the weights with which rows draw the direction: most have none.
+func (p *puller) pull(t []float32) {
 	median, scale := spread(t)
-	for i, v := range t {
-		t[i] = float32(max(0, min((float64(v)-median)/scale-from, upTo)))
+	// What lies below, by more than is lost in rounding, draws nothing.
+	bar := math.Nextafter32(float32(median+(from-1e-6)*scale), float32(math.Inf(-1)))
+	p.far, p.weight = linalg.AtLeast(p.far[:0], t, bar), p.weight[:0]
+	for _, i := range p.far {
+		p.weight = append(p.weight, weight(t[i], median, scale))
 	}
+	clear(t)
+	for k, i := range p.far {
+		t[i] = p.weight[k]
+	}
+}
+
+// weight is how much a row that is projected on v draws the direction.
+func weight(v float32, median, scale float64) float32 {
+	return float32(max(0, min((float64(v)-median)/scale-from, upTo)))
 }
 
 // spread returns the median of values and the standard deviation that their median absolute deviation stands for, from the
@@ -195,8 +230,9 @@ func spread(values []float32) (median, scale float64) {
 // Room for the vectors of a half, and for products of all of them with each other.
 var vectors, grams whitening.Scratch
 
-// companions returns the directions of rows that have the most company far out on them; gram sets the products of rows with each other, in any units.
-func companions(x linalg.Matrix, gram func(linalg.Matrix) error) (linalg.Matrix, error) {
+// companions returns the directions of rows that have the most company far out on them; gram sets the products of rows with each other, in any units. With some, how far these scatter is told by
+// the first rows only, about zero, since rows are centred.
+func companions(x linalg.Matrix, some bool, gram func(linalg.Matrix) error) (linalg.Matrix, error) {
 	company := make([]float64, x.Rows)
 	room := grams.Take(x.Rows * x.Rows)
 	defer grams.Give(room)
@@ -205,21 +241,26 @@ func companions(x linalg.Matrix, gram func(linalg.Matrix) error) (linalg.Matrix,
 		return linalg.Matrix{}, err
 	}
 	n := float64(x.Rows - 1)
+	var far []int32
 	for i := range company {
 		row := g.Row(i)
 		row[i] = 0 // its own company
-		sum, square := moments(row)
-		mean := sum / n
-		deviation := math.Sqrt(max(0, square/n-mean*mean))
+		mean, deviation := 0.0, 0.0
+		if first := row[:min(measured, len(row))]; some {
+			deviation = math.Sqrt(float64(linalg.SquaredNorm(first)) / float64(len(first)))
+		} else {
+			sum, square := moments(row)
+			mean = sum / n
+			deviation = math.Sqrt(max(0, square/n-mean*mean))
+		}
 		if !(deviation > 0) {
 			continue
 		}
 		bar := float32(mean + from*deviation)
-		for _, v := range row {
-			if v > bar {
-				z := min(float64(v-bar)/deviation, upTo)
-				company[i] += z * z * z
-			}
+		far = linalg.AtLeast(far[:0], row, bar)
+		for _, k := range far {
+			z := min(float64(row[k]-bar)/deviation, upTo)
+			company[i] += z * z * z
 		}
 	}
 	order := make([]int, len(company))

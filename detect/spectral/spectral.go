@@ -30,7 +30,8 @@
 // from the stream and calibrated in it.
 //
 // In samples of more than 8,192 rows the rows to begin with are told by products of whole numbers (see [linalg.GramOfWhole]), which differ by less than a hundredth of a
-// deviation; the directions themselves are learned as ever, from 2,048 rows of each half, and every row is judged.
+// deviation; the directions themselves are learned as ever, from 2,048 rows of each half, and every row is judged. In samples of more than [detect.Enough] rows how far a row's products
+// scatter is told by 1,024 of them, and principal directions of one half are those that activation clustering parts the class along (see [whitening.Known.Principal]).
 //
 // Cost: fixed for the search (products of 2,048 rows with each other per half of a class and space, 16 MB while it lasts), and some 40 products per row. Evidence: the row's
 // deviations and how many rows of the class, of the reference and of other classes lie beyond the bar.
@@ -86,7 +87,7 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	groups := m.Groups(s, env)
 	halves := m.halves(s, groups, env)
 	detect.Each(len(halves), env.Workers, func(i int) {
-		halves[i].score(s, max(1, env.Workers/len(halves)), value, why)
+		halves[i].score(s, env, max(1, env.Workers/len(halves)), value, why)
 	})
 	for _, g := range groups {
 		m.rest(s, g, value)
@@ -152,6 +153,7 @@ func (m *model) halves(s *detect.Sample, all []whitening.Group, env detect.Env) 
 		for part, rows := range [2][2][]int{{a, b}, {b, a}} {
 			one := h
 			one.learn, one.judge = rows[0], rows[1]
+			one.shared = part == 0 && !own && len(g.Portion(s)) > 0
 			one.rng = rand.New(rand.NewPCG(env.Seed, uint64(part)))
 			halves = append(halves, &one)
 		}
@@ -168,6 +170,7 @@ type half struct {
 	trusted      linalg.Matrix // of the class in the reference, if that is another sample
 	others       linalg.Matrix // of other classes, each about its centre
 	rng          *rand.Rand
+	shared       bool // principal directions of what is learned from are those of the class's portion
 	directions   []direction
 }
 

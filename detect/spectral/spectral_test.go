@@ -37,6 +37,7 @@ func TestRareBackdoors(t *testing.T) {
 		{"in the small class", []int{4000, 250}, 0.08, false},
 		{"one class", []int{4000}, 1. / 200, true},
 		{"in the large class of a long sample", []int{400, 12000}, 1. / 200, false},
+		{"in the large class of one of which a portion is enough", []int{5000, 13000}, 1. / 200, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ref, stream := planted.Gaussian(32, c.sizes, c.share, 7, 1).Split(1000, 1)

@@ -8,23 +8,29 @@ import (
 	"github.com/tasterhq/taster/detect/linalg"
 )
 
-// Centre takes the mean off every row.
-func Centre(x linalg.Matrix) {
+// Centre takes the mean off every row, and returns it.
+func Centre(x linalg.Matrix) (middle []float32) {
 	mean := make([]float64, x.Cols)
 	for i := range x.Rows {
 		for c, v := range x.Row(i) {
 			mean[c] += float64(v)
 		}
 	}
-	middle := make([]float32, x.Cols)
+	middle = make([]float32, x.Cols)
 	for c, sum := range mean {
 		middle[c] = float32(sum / float64(x.Rows))
 	}
 	for i := range x.Rows {
-		row := x.Row(i)
-		for c, m := range middle {
-			row[c] -= m
-		}
+		less(x.Row(i), middle)
+	}
+	return middle
+}
+
+// less takes middle off a row.
+func less(row, middle []float32) {
+	row = row[:len(middle)]
+	for c, m := range middle {
+		row[c] -= m
 	}
 }
 
@@ -122,4 +128,27 @@ func Apart(rows linalg.Matrix) []float64 {
 		out[i] = min(out[i], 100)
 	}
 	return out
+}
+
+// Far is what [Apart] says of any rows by what some of them show.
+type Far struct {
+	middle []float32
+	usual  float64 // distance from it
+}
+
+// FarFrom learns from some rows, of which there must be one, and which it changes.
+func FarFrom(rows linalg.Matrix) Far {
+	f := Far{middle: Centre(rows)}
+	distances := make([]float32, rows.Rows)
+	for i := range distances {
+		distances[i] = float32(math.Sqrt(float64(linalg.SquaredNorm(rows.Row(i)))))
+	}
+	f.usual = max(float64(linalg.Median(distances)), 1e-30)
+	return f
+}
+
+// Of returns how far a row, which it changes, is from the centre, in units of the median.
+func (f Far) Of(row []float32) float64 {
+	less(row, f.middle)
+	return min(math.Sqrt(float64(linalg.SquaredNorm(row)))/f.usual, 100)
 }

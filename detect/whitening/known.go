@@ -2,6 +2,7 @@ package whitening
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 
 	"github.com/tasterhq/taster/detect"
@@ -105,6 +106,47 @@ func (k *Known) Sides(s *detect.Sample, compared int, env detect.Env) Sides {
 		})
 		return out
 	})
+}
+
+// Learned is how many rows of a class, or of half of one, are learned from at most.
+const Learned = 2048
+
+// Dimensions is how many principal directions of a class are shared, as many as activation clustering takes.
+const Dimensions = 10
+
+// Portion returns the rows of a class that whoever learns from so many takes in a sample of more than [detect.Enough] rows, so that it is done once: the first of one of its halves, which
+// a hash of what is in them chooses. It returns none in other samples and where the half has fewer.
+func (g Group) Portion(s *detect.Sample) []int {
+	if s.N <= detect.Enough || len(g.Rows) < Learned {
+		return nil
+	}
+	half, _ := g.Halves()
+	if len(half) < Learned {
+		return nil
+	}
+	return half[:Learned]
+}
+
+// Principal returns the principal directions, [Dimensions] at most, of a class's [Group.Portion] after the reference's map, once for all detectors that share. Prepare, which is asked where nobody
+// asked before, returns those rows after the map and about their centre, as operands. The directions may not be changed.
+func (k *Known) Principal(s *detect.Sample, class string, env detect.Env, prepare func() (x, across linalg.Operand, err error)) (linalg.Matrix, error) {
+	type key struct {
+		seen
+		class string
+	}
+	type result struct {
+		directions linalg.Matrix
+		err        error
+	}
+	r := detect.Once(env, key{seen{k, s}, class}, func() (r result) {
+		x, across, err := prepare()
+		if err != nil {
+			return result{err: err}
+		}
+		r.directions, r.err = Principal(x, across, Learned, k.Vectors.Dim(), Dimensions, rand.New(rand.NewPCG(env.Seed, 0x7072696e)))
+		return r
+	})
+	return r.directions, r.err
 }
 
 // Others returns the rows of all groups but one, until there are enough. They may not be changed.

@@ -118,7 +118,7 @@ func Gather(scratch []float32, v embedding.Vectors, s *detect.Sample, rows []int
 	m := linalg.Matrix{Rows: len(rows), Cols: v.Dim(), Data: scratch[:n]}
 	for i, row := range rows {
 		v.Soon(s, rows, i)
-		v.Of(m.Row(i), s, row)
+		v.Known(m.Row(i), s, row)
 	}
 	return m
 }
