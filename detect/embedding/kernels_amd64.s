@@ -5,7 +5,7 @@
 #include "textflag.h"
 
 // func cutText(text *byte, n int, small *byte, kept *byte, from *uint32, to *uint32) (words int, bytes int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VBMI2, BMI, BMI2, CMOV, POPCNT
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VBMI2, BMI, BMI2, CMOV, POPCNT
 TEXT ·cutText(SB), NOSPLIT, $0-64
 	MOVQ         text+0(FP), AX
 	MOVQ         n+8(FP), CX
@@ -19,8 +19,9 @@ TEXT ·cutText(SB), NOSPLIT, $0-64
 	VPBROADCASTD d41<>+0(SB), Z3
 	VPBROADCASTD d30<>+0(SB), Z4
 	VPBROADCASTD d0a<>+0(SB), Z5
-	VMOVDQU32    places<>+0(SB), Z6
-	VPBROADCASTD d16<>+0(SB), Z7
+	VMOVDQU8     numbers<>+0(SB), Z6
+	VPXORD       Z7, Z7, Z7
+	VPBROADCASTD d64<>+0(SB), Z8
 	XORQ         R8, R8
 	MOVQ         $-1, R9
 
@@ -35,16 +36,16 @@ block:
 	MOVQ          $-1, R11
 	BZHIQ         R10, R11, R11
 	KMOVQ         R11, K1
-	VMOVDQU8.Z    (AX), K1, Z8
-	VMOVDQA64     Z8, Z10
-	VPSUBB        Z3, Z8, Z9
-	VPCMPUB       $0x01, Z2, Z9, K2
-	VPADDB        Z0, Z8, K2, Z10
-	VPSUBB        Z4, Z8, Z9
-	VPCMPUB       $0x01, Z5, Z9, K3
-	VMOVDQU8      Z4, K3, Z10
-	VPCMPUB       $0x02, Z0, Z8, K2
-	VMOVDQU8      Z0, K2, Z10
+	VMOVDQU8.Z    (AX), K1, Z9
+	VMOVDQA64     Z9, Z11
+	VPSUBB        Z3, Z9, Z10
+	VPCMPUB       $0x01, Z2, Z10, K2
+	VPADDB        Z0, Z9, K2, Z11
+	VPSUBB        Z4, Z9, Z10
+	VPCMPUB       $0x01, Z5, Z10, K3
+	VMOVDQU8      Z4, K3, Z11
+	VPCMPUB       $0x02, Z0, Z9, K2
+	VMOVDQU8      Z0, K2, Z11
 	KMOVQ         K2, R10
 	MOVQ          R10, R11
 	SHLQ          $0x01, R9, R11
@@ -52,16 +53,16 @@ block:
 	ANDQ          R10, R11
 	KMOVQ         K1, R10
 	ANDNQ         R10, R11, R10
-	VMOVDQU8      Z10, (DX)
+	VMOVDQU8      Z11, (DX)
 	KMOVQ         R10, K2
-	VPCOMPRESSB.Z Z10, K2, Z9
-	VMOVDQU8      Z9, (BX)
+	VPCOMPRESSB.Z Z11, K2, Z10
+	VMOVDQU8      Z10, (BX)
 	POPCNTQ       R10, R10
 	ADDQ          R10, BX
-	VPSUBB        Z1, Z10, Z9
-	VPCMPUB       $0x01, Z2, Z9, K2
+	VPSUBB        Z1, Z11, Z10
+	VPCMPUB       $0x01, Z2, Z10, K2
 	KORQ          K3, K2, K3
-	VPMOVB2M      Z10, K2
+	VPMOVB2M      Z11, K2
 	KORQ          K3, K2, K3
 	KMOVQ         K3, R10
 	MOVQ          R10, R12
@@ -69,75 +70,48 @@ block:
 	ANDNQ         R10, R12, R11
 	ANDNQ         R12, R10, R12
 	MOVQ          R10, R8
-	KMOVW         R11, K1
-	VPCOMPRESSD.Z Z6, K1, Z8
-	VMOVDQU32     Z8, (SI)
-	MOVWLZX       R11, R10
-	POPCNTL       R10, R10
+	KMOVQ         R11, K1
+	VPCOMPRESSB.Z Z6, K1, Z9
+	VPMOVZXBD     X9, Z10
+	VPADDD        Z7, Z10, Z10
+	VMOVDQU32     Z10, (SI)
+	POPCNTQ       R11, R10
+	CMPQ          R10, $0x10
+	JLE           begun
+	VEXTRACTI128  $0x01, Y9, X9
+	VPMOVZXBD     X9, Z10
+	VPADDD        Z7, Z10, Z10
+	VMOVDQU32     Z10, 64(SI)
+
+begun:
 	LEAQ          (SI)(R10*4), SI
-	KMOVW         R12, K1
-	VPCOMPRESSD.Z Z6, K1, Z8
-	VMOVDQU32     Z8, (DI)
-	MOVWLZX       R12, R10
-	POPCNTL       R10, R10
-	LEAQ          (DI)(R10*4), DI
-	VPADDD        Z7, Z6, Z6
-	SHRQ          $0x10, R11
-	SHRQ          $0x10, R12
-	KMOVW         R11, K1
-	VPCOMPRESSD.Z Z6, K1, Z8
-	VMOVDQU32     Z8, (SI)
-	MOVWLZX       R11, R10
-	POPCNTL       R10, R10
-	LEAQ          (SI)(R10*4), SI
-	KMOVW         R12, K1
-	VPCOMPRESSD.Z Z6, K1, Z8
-	VMOVDQU32     Z8, (DI)
-	MOVWLZX       R12, R10
-	POPCNTL       R10, R10
-	LEAQ          (DI)(R10*4), DI
-	VPADDD        Z7, Z6, Z6
-	SHRQ          $0x10, R11
-	SHRQ          $0x10, R12
-	KMOVW         R11, K1
-	VPCOMPRESSD.Z Z6, K1, Z8
-	VMOVDQU32     Z8, (SI)
-	MOVWLZX       R11, R10
-	POPCNTL       R10, R10
-	LEAQ          (SI)(R10*4), SI
-	KMOVW         R12, K1
-	VPCOMPRESSD.Z Z6, K1, Z8
-	VMOVDQU32     Z8, (DI)
-	MOVWLZX       R12, R10
-	POPCNTL       R10, R10
-	LEAQ          (DI)(R10*4), DI
-	VPADDD        Z7, Z6, Z6
-	SHRQ          $0x10, R11
-	SHRQ          $0x10, R12
-	KMOVW         R11, K1
-	VPCOMPRESSD.Z Z6, K1, Z8
-	VMOVDQU32     Z8, (SI)
-	MOVWLZX       R11, R10
-	POPCNTL       R10, R10
-	LEAQ          (SI)(R10*4), SI
-	KMOVW         R12, K1
-	VPCOMPRESSD.Z Z6, K1, Z8
-	VMOVDQU32     Z8, (DI)
-	MOVWLZX       R12, R10
-	POPCNTL       R10, R10
-	LEAQ          (DI)(R10*4), DI
-	VPADDD        Z7, Z6, Z6
-	ADDQ          $0x40, AX
-	ADDQ          $0x40, DX
-	SUBQ          $0x40, CX
-	JGE           block
-	MOVQ          to+40(FP), AX
-	SUBQ          AX, DI
-	SHRQ          $0x02, DI
-	MOVQ          DI, words+48(FP)
-	MOVQ          kept+24(FP), AX
-	SUBQ          AX, BX
-	MOVQ          BX, bytes+56(FP)
+	KMOVQ         R12, K1
+	VPCOMPRESSB.Z Z6, K1, Z9
+	VPMOVZXBD     X9, Z10
+	VPADDD        Z7, Z10, Z10
+	VMOVDQU32     Z10, (DI)
+	POPCNTQ       R12, R10
+	CMPQ          R10, $0x10
+	JLE           ended
+	VEXTRACTI128  $0x01, Y9, X9
+	VPMOVZXBD     X9, Z10
+	VPADDD        Z7, Z10, Z10
+	VMOVDQU32     Z10, 64(DI)
+
+ended:
+	LEAQ   (DI)(R10*4), DI
+	VPADDD Z8, Z7, Z7
+	ADDQ   $0x40, AX
+	ADDQ   $0x40, DX
+	SUBQ   $0x40, CX
+	JGE    block
+	MOVQ   to+40(FP), AX
+	SUBQ   AX, DI
+	SHRQ   $0x02, DI
+	MOVQ   DI, words+48(FP)
+	MOVQ   kept+24(FP), AX
+	SUBQ   AX, BX
+	MOVQ   BX, bytes+56(FP)
 	VZEROUPPER
 	RET
 
@@ -159,30 +133,78 @@ GLOBL d30<>(SB), RODATA|NOPTR, $4
 DATA d0a<>+0(SB)/4, $0x0a0a0a0a
 GLOBL d0a<>(SB), RODATA|NOPTR, $4
 
-DATA places<>+0(SB)/4, $0x00000000
-DATA places<>+4(SB)/4, $0x00000001
-DATA places<>+8(SB)/4, $0x00000002
-DATA places<>+12(SB)/4, $0x00000003
-DATA places<>+16(SB)/4, $0x00000004
-DATA places<>+20(SB)/4, $0x00000005
-DATA places<>+24(SB)/4, $0x00000006
-DATA places<>+28(SB)/4, $0x00000007
-DATA places<>+32(SB)/4, $0x00000008
-DATA places<>+36(SB)/4, $0x00000009
-DATA places<>+40(SB)/4, $0x0000000a
-DATA places<>+44(SB)/4, $0x0000000b
-DATA places<>+48(SB)/4, $0x0000000c
-DATA places<>+52(SB)/4, $0x0000000d
-DATA places<>+56(SB)/4, $0x0000000e
-DATA places<>+60(SB)/4, $0x0000000f
-GLOBL places<>(SB), RODATA|NOPTR, $64
+DATA numbers<>+0(SB)/1, $0x00
+DATA numbers<>+1(SB)/1, $0x01
+DATA numbers<>+2(SB)/1, $0x02
+DATA numbers<>+3(SB)/1, $0x03
+DATA numbers<>+4(SB)/1, $0x04
+DATA numbers<>+5(SB)/1, $0x05
+DATA numbers<>+6(SB)/1, $0x06
+DATA numbers<>+7(SB)/1, $0x07
+DATA numbers<>+8(SB)/1, $0x08
+DATA numbers<>+9(SB)/1, $0x09
+DATA numbers<>+10(SB)/1, $0x0a
+DATA numbers<>+11(SB)/1, $0x0b
+DATA numbers<>+12(SB)/1, $0x0c
+DATA numbers<>+13(SB)/1, $0x0d
+DATA numbers<>+14(SB)/1, $0x0e
+DATA numbers<>+15(SB)/1, $0x0f
+DATA numbers<>+16(SB)/1, $0x10
+DATA numbers<>+17(SB)/1, $0x11
+DATA numbers<>+18(SB)/1, $0x12
+DATA numbers<>+19(SB)/1, $0x13
+DATA numbers<>+20(SB)/1, $0x14
+DATA numbers<>+21(SB)/1, $0x15
+DATA numbers<>+22(SB)/1, $0x16
+DATA numbers<>+23(SB)/1, $0x17
+DATA numbers<>+24(SB)/1, $0x18
+DATA numbers<>+25(SB)/1, $0x19
+DATA numbers<>+26(SB)/1, $0x1a
+DATA numbers<>+27(SB)/1, $0x1b
+DATA numbers<>+28(SB)/1, $0x1c
+DATA numbers<>+29(SB)/1, $0x1d
+DATA numbers<>+30(SB)/1, $0x1e
+DATA numbers<>+31(SB)/1, $0x1f
+DATA numbers<>+32(SB)/1, $0x20
+DATA numbers<>+33(SB)/1, $0x21
+DATA numbers<>+34(SB)/1, $0x22
+DATA numbers<>+35(SB)/1, $0x23
+DATA numbers<>+36(SB)/1, $0x24
+DATA numbers<>+37(SB)/1, $0x25
+DATA numbers<>+38(SB)/1, $0x26
+DATA numbers<>+39(SB)/1, $0x27
+DATA numbers<>+40(SB)/1, $0x28
+DATA numbers<>+41(SB)/1, $0x29
+DATA numbers<>+42(SB)/1, $0x2a
+DATA numbers<>+43(SB)/1, $0x2b
+DATA numbers<>+44(SB)/1, $0x2c
+DATA numbers<>+45(SB)/1, $0x2d
+DATA numbers<>+46(SB)/1, $0x2e
+DATA numbers<>+47(SB)/1, $0x2f
+DATA numbers<>+48(SB)/1, $0x30
+DATA numbers<>+49(SB)/1, $0x31
+DATA numbers<>+50(SB)/1, $0x32
+DATA numbers<>+51(SB)/1, $0x33
+DATA numbers<>+52(SB)/1, $0x34
+DATA numbers<>+53(SB)/1, $0x35
+DATA numbers<>+54(SB)/1, $0x36
+DATA numbers<>+55(SB)/1, $0x37
+DATA numbers<>+56(SB)/1, $0x38
+DATA numbers<>+57(SB)/1, $0x39
+DATA numbers<>+58(SB)/1, $0x3a
+DATA numbers<>+59(SB)/1, $0x3b
+DATA numbers<>+60(SB)/1, $0x3c
+DATA numbers<>+61(SB)/1, $0x3d
+DATA numbers<>+62(SB)/1, $0x3e
+DATA numbers<>+63(SB)/1, $0x3f
+GLOBL numbers<>(SB), RODATA|NOPTR, $64
 
-DATA d16<>+0(SB)/4, $0x00000010
-GLOBL d16<>(SB), RODATA|NOPTR, $4
+DATA d64<>+0(SB)/4, $0x00000040
+GLOBL d64<>(SB), RODATA|NOPTR, $4
 
 // func addTrigrams(kept *byte, n int, table *float32, sums *float32)
 // Requires: AVX, AVX512DQ, AVX512F
-TEXT ·addTrigrams(SB), NOSPLIT, $48-32
+TEXT ·addTrigrams(SB), NOSPLIT, $0-32
 	MOVQ         kept+0(FP), AX
 	MOVQ         n+8(FP), CX
 	VPBROADCASTQ q9e3779b97f4a7c15<>+0(SB), Z0
@@ -193,139 +215,300 @@ TEXT ·addTrigrams(SB), NOSPLIT, $48-32
 	MOVQ         sums+24(FP), BX
 
 some:
-	VPMOVZXBQ  (AX), Z4
-	VPMOVZXBQ  -1(AX), Z5
+	VPMOVZXBQ  (AX), Z5
+	VPMOVZXBQ  -1(AX), Z4
 	VPMOVZXBQ  -2(AX), Z6
-	VPSLLQ     $0x08, Z5, Z5
+	VPSLLQ     $0x08, Z4, Z4
 	VPSLLQ     $0x10, Z6, Z6
-	VPTERNLOGQ $0xfe, Z5, Z6, Z4
-	VPMULLQ    Z0, Z4, Z4
-	VPSRLQ     $0x20, Z4, Z5
-	VPXORQ     Z5, Z4, Z4
-	VPMULLQ    Z1, Z4, Z4
-	VPANDQ     Z2, Z4, Z5
-	VPMOVQB    Z5, 32(SP)
-	VPSRLQ     $0x06, Z4, Z5
-	VPSRLQ     $0x30, Z4, Z4
-	VPTERNLOGQ $0xb8, Z5, Z3, Z4
-	VPMOVQW    Z4, (SP)
-	VPMOVZXBQ  8(AX), Z4
-	VPMOVZXBQ  7(AX), Z5
-	VPMOVZXBQ  6(AX), Z6
-	VPSLLQ     $0x08, Z5, Z5
-	VPSLLQ     $0x10, Z6, Z6
-	VPTERNLOGQ $0xfe, Z5, Z6, Z4
-	VPMULLQ    Z0, Z4, Z4
-	VPSRLQ     $0x20, Z4, Z5
-	VPXORQ     Z5, Z4, Z4
-	VPMULLQ    Z1, Z4, Z4
-	VPANDQ     Z2, Z4, Z5
-	VPMOVQB    Z5, 40(SP)
-	VPSRLQ     $0x06, Z4, Z5
-	VPSRLQ     $0x30, Z4, Z4
-	VPTERNLOGQ $0xb8, Z5, Z3, Z4
-	VPMOVQW    Z4, 16(SP)
+	VPTERNLOGQ $0xfe, Z4, Z6, Z5
+	VPMULLQ    Z0, Z5, Z5
+	VPSRLQ     $0x20, Z5, Z4
+	VPXORQ     Z4, Z5, Z5
+	VPMULLQ    Z1, Z5, Z5
+	VPANDQ     Z2, Z5, Z6
+	VPMOVQB    Z6, X4
+	VPSRLQ     $0x06, Z5, Z6
+	VPSRLQ     $0x30, Z5, Z5
+	VPTERNLOGQ $0xb8, Z6, Z3, Z5
+	VPMOVQW    Z5, X5
+	VPMOVZXBQ  8(AX), Z7
+	VPMOVZXBQ  7(AX), Z6
+	VPMOVZXBQ  6(AX), Z8
+	VPSLLQ     $0x08, Z6, Z6
+	VPSLLQ     $0x10, Z8, Z8
+	VPTERNLOGQ $0xfe, Z6, Z8, Z7
+	VPMULLQ    Z0, Z7, Z7
+	VPSRLQ     $0x20, Z7, Z6
+	VPXORQ     Z6, Z7, Z7
+	VPMULLQ    Z1, Z7, Z7
+	VPANDQ     Z2, Z7, Z8
+	VPMOVQB    Z8, X6
+	VPSRLQ     $0x06, Z7, Z8
+	VPSRLQ     $0x30, Z7, Z7
+	VPTERNLOGQ $0xb8, Z8, Z3, Z7
+	VPMOVQW    Z7, X7
 	ADDQ       $0x10, AX
 	CMPQ       CX, $0x10
 	JL         rest
-	MOVWLZX    (SP), SI
-	MOVBLZX    32(SP), DI
-	VMOVSS     (DX)(SI*4), X4
-	VADDSS     (BX)(DI*4), X4, X4
-	VMOVSS     X4, (BX)(DI*4)
-	MOVWLZX    2(SP), SI
-	MOVBLZX    33(SP), DI
-	VMOVSS     (DX)(SI*4), X4
-	VADDSS     (BX)(DI*4), X4, X4
-	VMOVSS     X4, (BX)(DI*4)
-	MOVWLZX    4(SP), SI
-	MOVBLZX    34(SP), DI
-	VMOVSS     (DX)(SI*4), X4
-	VADDSS     (BX)(DI*4), X4, X4
-	VMOVSS     X4, (BX)(DI*4)
-	MOVWLZX    6(SP), SI
-	MOVBLZX    35(SP), DI
-	VMOVSS     (DX)(SI*4), X4
-	VADDSS     (BX)(DI*4), X4, X4
-	VMOVSS     X4, (BX)(DI*4)
-	MOVWLZX    8(SP), SI
-	MOVBLZX    36(SP), DI
-	VMOVSS     (DX)(SI*4), X4
-	VADDSS     (BX)(DI*4), X4, X4
-	VMOVSS     X4, (BX)(DI*4)
-	MOVWLZX    10(SP), SI
-	MOVBLZX    37(SP), DI
-	VMOVSS     (DX)(SI*4), X4
-	VADDSS     (BX)(DI*4), X4, X4
-	VMOVSS     X4, (BX)(DI*4)
-	MOVWLZX    12(SP), SI
-	MOVBLZX    38(SP), DI
-	VMOVSS     (DX)(SI*4), X4
-	VADDSS     (BX)(DI*4), X4, X4
-	VMOVSS     X4, (BX)(DI*4)
-	MOVWLZX    14(SP), SI
-	MOVBLZX    39(SP), DI
-	VMOVSS     (DX)(SI*4), X4
-	VADDSS     (BX)(DI*4), X4, X4
-	VMOVSS     X4, (BX)(DI*4)
-	MOVWLZX    16(SP), SI
-	MOVBLZX    40(SP), DI
-	VMOVSS     (DX)(SI*4), X4
-	VADDSS     (BX)(DI*4), X4, X4
-	VMOVSS     X4, (BX)(DI*4)
-	MOVWLZX    18(SP), SI
-	MOVBLZX    41(SP), DI
-	VMOVSS     (DX)(SI*4), X4
-	VADDSS     (BX)(DI*4), X4, X4
-	VMOVSS     X4, (BX)(DI*4)
-	MOVWLZX    20(SP), SI
-	MOVBLZX    42(SP), DI
-	VMOVSS     (DX)(SI*4), X4
-	VADDSS     (BX)(DI*4), X4, X4
-	VMOVSS     X4, (BX)(DI*4)
-	MOVWLZX    22(SP), SI
-	MOVBLZX    43(SP), DI
-	VMOVSS     (DX)(SI*4), X4
-	VADDSS     (BX)(DI*4), X4, X4
-	VMOVSS     X4, (BX)(DI*4)
-	MOVWLZX    24(SP), SI
-	MOVBLZX    44(SP), DI
-	VMOVSS     (DX)(SI*4), X4
-	VADDSS     (BX)(DI*4), X4, X4
-	VMOVSS     X4, (BX)(DI*4)
-	MOVWLZX    26(SP), SI
-	MOVBLZX    45(SP), DI
-	VMOVSS     (DX)(SI*4), X4
-	VADDSS     (BX)(DI*4), X4, X4
-	VMOVSS     X4, (BX)(DI*4)
-	MOVWLZX    28(SP), SI
-	MOVBLZX    46(SP), DI
-	VMOVSS     (DX)(SI*4), X4
-	VADDSS     (BX)(DI*4), X4, X4
-	VMOVSS     X4, (BX)(DI*4)
-	MOVWLZX    30(SP), SI
-	MOVBLZX    47(SP), DI
-	VMOVSS     (DX)(SI*4), X4
-	VADDSS     (BX)(DI*4), X4, X4
-	VMOVSS     X4, (BX)(DI*4)
+	VMOVQ      X4, SI
+	VMOVQ      X5, DI
+	MOVWLZX    DI, R8
+	MOVBLZX    SI, R9
+	SHRQ       $0x10, DI
+	SHRQ       $0x08, SI
+	VMOVSS     (DX)(R8*4), X4
+	VADDSS     (BX)(R9*4), X4, X4
+	VMOVSS     X4, (BX)(R9*4)
+	MOVWLZX    DI, R8
+	MOVBLZX    SI, R9
+	SHRQ       $0x10, DI
+	SHRQ       $0x08, SI
+	VMOVSS     (DX)(R8*4), X4
+	VADDSS     (BX)(R9*4), X4, X4
+	VMOVSS     X4, (BX)(R9*4)
+	MOVWLZX    DI, R8
+	MOVBLZX    SI, R9
+	SHRQ       $0x10, DI
+	SHRQ       $0x08, SI
+	VMOVSS     (DX)(R8*4), X4
+	VADDSS     (BX)(R9*4), X4, X4
+	VMOVSS     X4, (BX)(R9*4)
+	MOVWLZX    DI, DI
+	MOVBLZX    SI, R8
+	SHRQ       $0x08, SI
+	VMOVSS     (DX)(DI*4), X4
+	VADDSS     (BX)(R8*4), X4, X4
+	VMOVSS     X4, (BX)(R8*4)
+	VPEXTRQ    $0x01, X5, DI
+	MOVWLZX    DI, R8
+	MOVBLZX    SI, R9
+	SHRQ       $0x10, DI
+	SHRQ       $0x08, SI
+	VMOVSS     (DX)(R8*4), X4
+	VADDSS     (BX)(R9*4), X4, X4
+	VMOVSS     X4, (BX)(R9*4)
+	MOVWLZX    DI, R8
+	MOVBLZX    SI, R9
+	SHRQ       $0x10, DI
+	SHRQ       $0x08, SI
+	VMOVSS     (DX)(R8*4), X4
+	VADDSS     (BX)(R9*4), X4, X4
+	VMOVSS     X4, (BX)(R9*4)
+	MOVWLZX    DI, R8
+	MOVBLZX    SI, R9
+	SHRQ       $0x10, DI
+	SHRQ       $0x08, SI
+	VMOVSS     (DX)(R8*4), X4
+	VADDSS     (BX)(R9*4), X4, X4
+	VMOVSS     X4, (BX)(R9*4)
+	MOVWLZX    DI, DI
+	MOVBLZX    SI, SI
+	VMOVSS     (DX)(DI*4), X4
+	VADDSS     (BX)(SI*4), X4, X4
+	VMOVSS     X4, (BX)(SI*4)
+	VMOVQ      X6, SI
+	VMOVQ      X7, DI
+	MOVWLZX    DI, R8
+	MOVBLZX    SI, R9
+	SHRQ       $0x10, DI
+	SHRQ       $0x08, SI
+	VMOVSS     (DX)(R8*4), X4
+	VADDSS     (BX)(R9*4), X4, X4
+	VMOVSS     X4, (BX)(R9*4)
+	MOVWLZX    DI, R8
+	MOVBLZX    SI, R9
+	SHRQ       $0x10, DI
+	SHRQ       $0x08, SI
+	VMOVSS     (DX)(R8*4), X4
+	VADDSS     (BX)(R9*4), X4, X4
+	VMOVSS     X4, (BX)(R9*4)
+	MOVWLZX    DI, R8
+	MOVBLZX    SI, R9
+	SHRQ       $0x10, DI
+	SHRQ       $0x08, SI
+	VMOVSS     (DX)(R8*4), X4
+	VADDSS     (BX)(R9*4), X4, X4
+	VMOVSS     X4, (BX)(R9*4)
+	MOVWLZX    DI, DI
+	MOVBLZX    SI, R8
+	SHRQ       $0x08, SI
+	VMOVSS     (DX)(DI*4), X4
+	VADDSS     (BX)(R8*4), X4, X4
+	VMOVSS     X4, (BX)(R8*4)
+	VPEXTRQ    $0x01, X7, DI
+	MOVWLZX    DI, R8
+	MOVBLZX    SI, R9
+	SHRQ       $0x10, DI
+	SHRQ       $0x08, SI
+	VMOVSS     (DX)(R8*4), X4
+	VADDSS     (BX)(R9*4), X4, X4
+	VMOVSS     X4, (BX)(R9*4)
+	MOVWLZX    DI, R8
+	MOVBLZX    SI, R9
+	SHRQ       $0x10, DI
+	SHRQ       $0x08, SI
+	VMOVSS     (DX)(R8*4), X4
+	VADDSS     (BX)(R9*4), X4, X4
+	VMOVSS     X4, (BX)(R9*4)
+	MOVWLZX    DI, R8
+	MOVBLZX    SI, R9
+	SHRQ       $0x10, DI
+	SHRQ       $0x08, SI
+	VMOVSS     (DX)(R8*4), X4
+	VADDSS     (BX)(R9*4), X4, X4
+	VMOVSS     X4, (BX)(R9*4)
+	MOVWLZX    DI, DI
+	MOVBLZX    SI, SI
+	VMOVSS     (DX)(DI*4), X4
+	VADDSS     (BX)(SI*4), X4, X4
+	VMOVSS     X4, (BX)(SI*4)
 	SUBQ       $0x10, CX
 	JNZ        some
 	JMP        done
 
 rest:
-	LEAQ 32(SP), AX
-	LEAQ (SP), SI
-
-single:
-	MOVWLZX (SI), DI
-	MOVBLZX (AX), R8
+	VMOVQ   X4, AX
+	VMOVQ   X5, SI
+	MOVWLZX SI, DI
+	MOVBLZX AL, R8
+	SHRQ    $0x10, SI
+	SHRQ    $0x08, AX
 	VMOVSS  (DX)(DI*4), X0
 	VADDSS  (BX)(R8*4), X0, X0
 	VMOVSS  X0, (BX)(R8*4)
-	INCQ    AX
-	ADDQ    $0x02, SI
-	DECQ    CX
-	JNZ     single
+	CMPQ    CX, $0x01
+	JE      done
+	MOVWLZX SI, DI
+	MOVBLZX AL, R8
+	SHRQ    $0x10, SI
+	SHRQ    $0x08, AX
+	VMOVSS  (DX)(DI*4), X0
+	VADDSS  (BX)(R8*4), X0, X0
+	VMOVSS  X0, (BX)(R8*4)
+	CMPQ    CX, $0x02
+	JE      done
+	MOVWLZX SI, DI
+	MOVBLZX AL, R8
+	SHRQ    $0x10, SI
+	SHRQ    $0x08, AX
+	VMOVSS  (DX)(DI*4), X0
+	VADDSS  (BX)(R8*4), X0, X0
+	VMOVSS  X0, (BX)(R8*4)
+	CMPQ    CX, $0x03
+	JE      done
+	MOVWLZX SI, SI
+	MOVBLZX AL, DI
+	SHRQ    $0x08, AX
+	VMOVSS  (DX)(SI*4), X0
+	VADDSS  (BX)(DI*4), X0, X0
+	VMOVSS  X0, (BX)(DI*4)
+	VPEXTRQ $0x01, X5, SI
+	CMPQ    CX, $0x04
+	JE      done
+	MOVWLZX SI, DI
+	MOVBLZX AL, R8
+	SHRQ    $0x10, SI
+	SHRQ    $0x08, AX
+	VMOVSS  (DX)(DI*4), X0
+	VADDSS  (BX)(R8*4), X0, X0
+	VMOVSS  X0, (BX)(R8*4)
+	CMPQ    CX, $0x05
+	JE      done
+	MOVWLZX SI, DI
+	MOVBLZX AL, R8
+	SHRQ    $0x10, SI
+	SHRQ    $0x08, AX
+	VMOVSS  (DX)(DI*4), X0
+	VADDSS  (BX)(R8*4), X0, X0
+	VMOVSS  X0, (BX)(R8*4)
+	CMPQ    CX, $0x06
+	JE      done
+	MOVWLZX SI, DI
+	MOVBLZX AL, R8
+	SHRQ    $0x10, SI
+	SHRQ    $0x08, AX
+	VMOVSS  (DX)(DI*4), X0
+	VADDSS  (BX)(R8*4), X0, X0
+	VMOVSS  X0, (BX)(R8*4)
+	CMPQ    CX, $0x07
+	JE      done
+	MOVWLZX SI, SI
+	MOVBLZX AL, AX
+	VMOVSS  (DX)(SI*4), X0
+	VADDSS  (BX)(AX*4), X0, X0
+	VMOVSS  X0, (BX)(AX*4)
+	VMOVQ   X6, AX
+	VMOVQ   X7, SI
+	CMPQ    CX, $0x08
+	JE      done
+	MOVWLZX SI, DI
+	MOVBLZX AL, R8
+	SHRQ    $0x10, SI
+	SHRQ    $0x08, AX
+	VMOVSS  (DX)(DI*4), X0
+	VADDSS  (BX)(R8*4), X0, X0
+	VMOVSS  X0, (BX)(R8*4)
+	CMPQ    CX, $0x09
+	JE      done
+	MOVWLZX SI, DI
+	MOVBLZX AL, R8
+	SHRQ    $0x10, SI
+	SHRQ    $0x08, AX
+	VMOVSS  (DX)(DI*4), X0
+	VADDSS  (BX)(R8*4), X0, X0
+	VMOVSS  X0, (BX)(R8*4)
+	CMPQ    CX, $0x0a
+	JE      done
+	MOVWLZX SI, DI
+	MOVBLZX AL, R8
+	SHRQ    $0x10, SI
+	SHRQ    $0x08, AX
+	VMOVSS  (DX)(DI*4), X0
+	VADDSS  (BX)(R8*4), X0, X0
+	VMOVSS  X0, (BX)(R8*4)
+	CMPQ    CX, $0x0b
+	JE      done
+	MOVWLZX SI, SI
+	MOVBLZX AL, DI
+	SHRQ    $0x08, AX
+	VMOVSS  (DX)(SI*4), X0
+	VADDSS  (BX)(DI*4), X0, X0
+	VMOVSS  X0, (BX)(DI*4)
+	VPEXTRQ $0x01, X7, SI
+	CMPQ    CX, $0x0c
+	JE      done
+	MOVWLZX SI, DI
+	MOVBLZX AL, R8
+	SHRQ    $0x10, SI
+	SHRQ    $0x08, AX
+	VMOVSS  (DX)(DI*4), X0
+	VADDSS  (BX)(R8*4), X0, X0
+	VMOVSS  X0, (BX)(R8*4)
+	CMPQ    CX, $0x0d
+	JE      done
+	MOVWLZX SI, DI
+	MOVBLZX AL, R8
+	SHRQ    $0x10, SI
+	SHRQ    $0x08, AX
+	VMOVSS  (DX)(DI*4), X0
+	VADDSS  (BX)(R8*4), X0, X0
+	VMOVSS  X0, (BX)(R8*4)
+	CMPQ    CX, $0x0e
+	JE      done
+	MOVWLZX SI, DI
+	MOVBLZX AL, R8
+	SHRQ    $0x10, SI
+	SHRQ    $0x08, AX
+	VMOVSS  (DX)(DI*4), X0
+	VADDSS  (BX)(R8*4), X0, X0
+	VMOVSS  X0, (BX)(R8*4)
+	CMPQ    CX, $0x0f
+	JE      done
+	MOVWLZX SI, CX
+	MOVBLZX AL, AX
+	VMOVSS  (DX)(CX*4), X0
+	VADDSS  (BX)(AX*4), X0, X0
+	VMOVSS  X0, (BX)(AX*4)
 
 done:
 	VZEROUPPER
@@ -345,7 +528,7 @@ GLOBL q0000000000000001<>(SB), RODATA|NOPTR, $8
 
 // func addWords(small *byte, from *uint32, to *uint32, n int, table *float32, sums *float32) bool
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, BMI2, CMOV
-TEXT ·addWords(SB), NOSPLIT, $48-49
+TEXT ·addWords(SB), NOSPLIT, $0-49
 	MOVQ         small+0(FP), AX
 	MOVQ         from+8(FP), CX
 	MOVQ         to+16(FP), DX
@@ -356,16 +539,16 @@ TEXT ·addWords(SB), NOSPLIT, $48-49
 	VPBROADCASTQ q0000000000000001<>+0(SB), Z3
 	MOVQ         table+32(FP), SI
 	MOVQ         sums+40(FP), DI
-	VPBROADCASTQ q00000000000000ff<>+0(SB), Z4
-	VPXORQ       Z5, Z5, Z5
-	VPBROADCASTQ q0000000000000001<>+0(SB), Z6
-	VPBROADCASTQ q0000000000000002<>+0(SB), Z7
-	VPBROADCASTQ q0000000000000003<>+0(SB), Z8
-	VPBROADCASTQ q0000000000000004<>+0(SB), Z9
-	VPBROADCASTQ q0000000000000005<>+0(SB), Z10
-	VPBROADCASTQ q0000000000000006<>+0(SB), Z11
-	VPBROADCASTQ q0000000000000007<>+0(SB), Z12
-	VPBROADCASTQ q0000000000000008<>+0(SB), Z13
+	VPBROADCASTQ q00000000000000ff<>+0(SB), Z8
+	VPXORQ       Z9, Z9, Z9
+	VPBROADCASTQ q0000000000000001<>+0(SB), Z10
+	VPBROADCASTQ q0000000000000002<>+0(SB), Z11
+	VPBROADCASTQ q0000000000000003<>+0(SB), Z12
+	VPBROADCASTQ q0000000000000004<>+0(SB), Z13
+	VPBROADCASTQ q0000000000000005<>+0(SB), Z14
+	VPBROADCASTQ q0000000000000006<>+0(SB), Z15
+	VPBROADCASTQ q0000000000000007<>+0(SB), Z16
+	VPBROADCASTQ q0000000000000008<>+0(SB), Z17
 
 some:
 	MOVQ        BX, R8
@@ -379,258 +562,434 @@ some:
 	BZHIQ       R8, R9, R9
 	KMOVQ       R9, K1
 	KSHIFTRW    $0x08, K1, K2
-	VPMOVZXDQ.Z (CX), K1, Z14
-	VPMOVZXDQ.Z (DX), K1, Z15
-	VPSUBQ      Z14, Z15, Z15
-	VPXORQ      Z16, Z16, Z16
-	VPMOVZXDQ.Z 32(CX), K2, Z17
-	VPMOVZXDQ.Z 32(DX), K2, Z18
-	VPSUBQ      Z17, Z18, Z18
+	VPMOVZXDQ.Z (CX), K1, Z4
+	VPMOVZXDQ.Z (DX), K1, Z5
+	VPSUBQ      Z4, Z5, Z5
+	VPXORQ      Z18, Z18, Z18
+	VPMOVZXDQ.Z 32(CX), K2, Z6
+	VPMOVZXDQ.Z 32(DX), K2, Z7
+	VPSUBQ      Z6, Z7, Z7
 	VPXORQ      Z19, Z19, Z19
 
 letters:
-	VPCMPQ     $0x06, Z5, Z15, K3
+	VPCMPQ     $0x06, Z9, Z5, K3
 	VPXORQ     Z20, Z20, Z20
-	VPGATHERQQ (AX)(Z14*1), K3, Z20
-	VPCMPQ     $0x06, Z5, Z18, K3
+	VPGATHERQQ (AX)(Z4*1), K3, Z20
+	VPCMPQ     $0x06, Z9, Z7, K3
 	VPXORQ     Z21, Z21, Z21
-	VPGATHERQQ (AX)(Z17*1), K3, Z21
-	VPCMPQ     $0x06, Z5, Z15, K3
-	VMOVDQA64  Z16, Z22
-	VPTERNLOGQ $0x78, Z4, Z20, Z22
+	VPGATHERQQ (AX)(Z6*1), K3, Z21
+	VPCMPQ     $0x06, Z9, Z5, K3
+	VMOVDQA64  Z18, Z22
+	VPTERNLOGQ $0x78, Z8, Z20, Z22
 	VPSRLQ     $0x08, Z20, Z20
-	VPMULLQ    Z0, Z22, K3, Z16
-	VPCMPQ     $0x06, Z5, Z18, K3
+	VPMULLQ    Z0, Z22, K3, Z18
+	VPCMPQ     $0x06, Z9, Z7, K3
 	VMOVDQA64  Z19, Z22
-	VPTERNLOGQ $0x78, Z4, Z21, Z22
+	VPTERNLOGQ $0x78, Z8, Z21, Z22
 	VPSRLQ     $0x08, Z21, Z21
 	VPMULLQ    Z0, Z22, K3, Z19
-	VPCMPQ     $0x06, Z6, Z15, K3
-	VMOVDQA64  Z16, Z22
-	VPTERNLOGQ $0x78, Z4, Z20, Z22
+	VPCMPQ     $0x06, Z10, Z5, K3
+	VMOVDQA64  Z18, Z22
+	VPTERNLOGQ $0x78, Z8, Z20, Z22
 	VPSRLQ     $0x08, Z20, Z20
-	VPMULLQ    Z0, Z22, K3, Z16
-	VPCMPQ     $0x06, Z6, Z18, K3
+	VPMULLQ    Z0, Z22, K3, Z18
+	VPCMPQ     $0x06, Z10, Z7, K3
 	VMOVDQA64  Z19, Z22
-	VPTERNLOGQ $0x78, Z4, Z21, Z22
+	VPTERNLOGQ $0x78, Z8, Z21, Z22
 	VPSRLQ     $0x08, Z21, Z21
 	VPMULLQ    Z0, Z22, K3, Z19
-	VPCMPQ     $0x06, Z7, Z15, K3
-	VMOVDQA64  Z16, Z22
-	VPTERNLOGQ $0x78, Z4, Z20, Z22
+	VPCMPQ     $0x06, Z11, Z5, K3
+	VMOVDQA64  Z18, Z22
+	VPTERNLOGQ $0x78, Z8, Z20, Z22
 	VPSRLQ     $0x08, Z20, Z20
-	VPMULLQ    Z0, Z22, K3, Z16
-	VPCMPQ     $0x06, Z7, Z18, K3
+	VPMULLQ    Z0, Z22, K3, Z18
+	VPCMPQ     $0x06, Z11, Z7, K3
 	VMOVDQA64  Z19, Z22
-	VPTERNLOGQ $0x78, Z4, Z21, Z22
+	VPTERNLOGQ $0x78, Z8, Z21, Z22
 	VPSRLQ     $0x08, Z21, Z21
 	VPMULLQ    Z0, Z22, K3, Z19
-	VPCMPQ     $0x06, Z8, Z15, K3
-	VMOVDQA64  Z16, Z22
-	VPTERNLOGQ $0x78, Z4, Z20, Z22
+	VPCMPQ     $0x06, Z12, Z5, K3
+	VMOVDQA64  Z18, Z22
+	VPTERNLOGQ $0x78, Z8, Z20, Z22
 	VPSRLQ     $0x08, Z20, Z20
-	VPMULLQ    Z0, Z22, K3, Z16
-	VPCMPQ     $0x06, Z8, Z18, K3
+	VPMULLQ    Z0, Z22, K3, Z18
+	VPCMPQ     $0x06, Z12, Z7, K3
 	VMOVDQA64  Z19, Z22
-	VPTERNLOGQ $0x78, Z4, Z21, Z22
+	VPTERNLOGQ $0x78, Z8, Z21, Z22
 	VPSRLQ     $0x08, Z21, Z21
 	VPMULLQ    Z0, Z22, K3, Z19
-	VPCMPQ     $0x06, Z9, Z15, K3
-	VMOVDQA64  Z16, Z22
-	VPTERNLOGQ $0x78, Z4, Z20, Z22
+	VPCMPQ     $0x06, Z13, Z5, K3
+	VMOVDQA64  Z18, Z22
+	VPTERNLOGQ $0x78, Z8, Z20, Z22
 	VPSRLQ     $0x08, Z20, Z20
-	VPMULLQ    Z0, Z22, K3, Z16
-	VPCMPQ     $0x06, Z9, Z18, K3
+	VPMULLQ    Z0, Z22, K3, Z18
+	VPCMPQ     $0x06, Z13, Z7, K3
 	VMOVDQA64  Z19, Z22
-	VPTERNLOGQ $0x78, Z4, Z21, Z22
+	VPTERNLOGQ $0x78, Z8, Z21, Z22
 	VPSRLQ     $0x08, Z21, Z21
 	VPMULLQ    Z0, Z22, K3, Z19
-	VPCMPQ     $0x06, Z10, Z15, K3
-	VMOVDQA64  Z16, Z22
-	VPTERNLOGQ $0x78, Z4, Z20, Z22
+	VPCMPQ     $0x06, Z14, Z5, K3
+	VMOVDQA64  Z18, Z22
+	VPTERNLOGQ $0x78, Z8, Z20, Z22
 	VPSRLQ     $0x08, Z20, Z20
-	VPMULLQ    Z0, Z22, K3, Z16
-	VPCMPQ     $0x06, Z10, Z18, K3
+	VPMULLQ    Z0, Z22, K3, Z18
+	VPCMPQ     $0x06, Z14, Z7, K3
 	VMOVDQA64  Z19, Z22
-	VPTERNLOGQ $0x78, Z4, Z21, Z22
+	VPTERNLOGQ $0x78, Z8, Z21, Z22
 	VPSRLQ     $0x08, Z21, Z21
 	VPMULLQ    Z0, Z22, K3, Z19
-	VPCMPQ     $0x06, Z11, Z15, K3
-	VMOVDQA64  Z16, Z22
-	VPTERNLOGQ $0x78, Z4, Z20, Z22
+	VPCMPQ     $0x06, Z15, Z5, K3
+	VMOVDQA64  Z18, Z22
+	VPTERNLOGQ $0x78, Z8, Z20, Z22
 	VPSRLQ     $0x08, Z20, Z20
-	VPMULLQ    Z0, Z22, K3, Z16
-	VPCMPQ     $0x06, Z11, Z18, K3
+	VPMULLQ    Z0, Z22, K3, Z18
+	VPCMPQ     $0x06, Z15, Z7, K3
 	VMOVDQA64  Z19, Z22
-	VPTERNLOGQ $0x78, Z4, Z21, Z22
+	VPTERNLOGQ $0x78, Z8, Z21, Z22
 	VPSRLQ     $0x08, Z21, Z21
 	VPMULLQ    Z0, Z22, K3, Z19
-	VPCMPQ     $0x06, Z12, Z15, K3
-	VMOVDQA64  Z16, Z22
-	VPTERNLOGQ $0x78, Z4, Z20, Z22
+	VPCMPQ     $0x06, Z16, Z5, K3
+	VMOVDQA64  Z18, Z22
+	VPTERNLOGQ $0x78, Z8, Z20, Z22
 	VPSRLQ     $0x08, Z20, Z20
-	VPMULLQ    Z0, Z22, K3, Z16
-	VPCMPQ     $0x06, Z12, Z18, K3
+	VPMULLQ    Z0, Z22, K3, Z18
+	VPCMPQ     $0x06, Z16, Z7, K3
 	VMOVDQA64  Z19, Z22
-	VPTERNLOGQ $0x78, Z4, Z21, Z22
+	VPTERNLOGQ $0x78, Z8, Z21, Z22
 	VPSRLQ     $0x08, Z21, Z21
 	VPMULLQ    Z0, Z22, K3, Z19
-	VPCMPQ     $0x06, Z13, Z15, K3
-	VPCMPQ     $0x06, Z13, Z18, K4
+	VPCMPQ     $0x06, Z17, Z5, K3
+	VPCMPQ     $0x06, Z17, Z7, K4
 	KORTESTB   K3, K4
 	JZ         mix
-	VPADDQ     Z13, Z14, Z14
-	VPSUBQ     Z13, Z15, Z15
-	VPADDQ     Z13, Z17, Z17
-	VPSUBQ     Z13, Z18, Z18
+	VPADDQ     Z17, Z4, Z4
+	VPSUBQ     Z17, Z5, Z5
+	VPADDQ     Z17, Z6, Z6
+	VPSUBQ     Z17, Z7, Z7
 	JMP        letters
 
 mix:
-	VPTESTNMQ  Z16, Z16, K1, K1
+	VPTESTNMQ  Z18, Z18, K1, K1
 	KTESTB     K1, K1
 	JNZ        nothing
-	VPMULLQ    Z0, Z16, Z16
-	VPSRLQ     $0x20, Z16, Z14
-	VPXORQ     Z14, Z16, Z16
-	VPMULLQ    Z1, Z16, Z16
-	VPANDQ     Z2, Z16, Z14
-	VPMOVQB    Z14, 32(SP)
-	VPSRLQ     $0x06, Z16, Z14
-	VPSRLQ     $0x30, Z16, Z15
-	VPTERNLOGQ $0xb8, Z14, Z3, Z15
-	VPMOVQW    Z15, (SP)
+	VPMULLQ    Z0, Z18, Z18
+	VPSRLQ     $0x20, Z18, Z4
+	VPXORQ     Z4, Z18, Z18
+	VPMULLQ    Z1, Z18, Z18
+	VPANDQ     Z2, Z18, Z5
+	VPMOVQB    Z5, X4
+	VPSRLQ     $0x06, Z18, Z5
+	VPSRLQ     $0x30, Z18, Z6
+	VPTERNLOGQ $0xb8, Z5, Z3, Z6
+	VPMOVQW    Z6, X5
 	VPTESTNMQ  Z19, Z19, K2, K1
 	KTESTB     K1, K1
 	JNZ        nothing
 	VPMULLQ    Z0, Z19, Z19
-	VPSRLQ     $0x20, Z19, Z14
-	VPXORQ     Z14, Z19, Z19
+	VPSRLQ     $0x20, Z19, Z6
+	VPXORQ     Z6, Z19, Z19
 	VPMULLQ    Z1, Z19, Z19
-	VPANDQ     Z2, Z19, Z14
-	VPMOVQB    Z14, 40(SP)
-	VPSRLQ     $0x06, Z19, Z14
-	VPSRLQ     $0x30, Z19, Z15
-	VPTERNLOGQ $0xb8, Z14, Z3, Z15
-	VPMOVQW    Z15, 16(SP)
+	VPANDQ     Z2, Z19, Z7
+	VPMOVQB    Z7, X6
+	VPSRLQ     $0x06, Z19, Z7
+	VPSRLQ     $0x30, Z19, Z22
+	VPTERNLOGQ $0xb8, Z7, Z3, Z22
+	VPMOVQW    Z22, X7
 	ADDQ       $0x40, CX
 	ADDQ       $0x40, DX
 	CMPQ       BX, $0x10
 	JL         rest
-	MOVWLZX    (SP), R8
-	MOVBLZX    32(SP), R9
-	VMOVSS     (SI)(R8*4), X14
-	VADDSS     X14, X14, X14
-	VADDSS     (DI)(R9*4), X14, X14
-	VMOVSS     X14, (DI)(R9*4)
-	MOVWLZX    2(SP), R8
-	MOVBLZX    33(SP), R9
-	VMOVSS     (SI)(R8*4), X14
-	VADDSS     X14, X14, X14
-	VADDSS     (DI)(R9*4), X14, X14
-	VMOVSS     X14, (DI)(R9*4)
-	MOVWLZX    4(SP), R8
-	MOVBLZX    34(SP), R9
-	VMOVSS     (SI)(R8*4), X14
-	VADDSS     X14, X14, X14
-	VADDSS     (DI)(R9*4), X14, X14
-	VMOVSS     X14, (DI)(R9*4)
-	MOVWLZX    6(SP), R8
-	MOVBLZX    35(SP), R9
-	VMOVSS     (SI)(R8*4), X14
-	VADDSS     X14, X14, X14
-	VADDSS     (DI)(R9*4), X14, X14
-	VMOVSS     X14, (DI)(R9*4)
-	MOVWLZX    8(SP), R8
-	MOVBLZX    36(SP), R9
-	VMOVSS     (SI)(R8*4), X14
-	VADDSS     X14, X14, X14
-	VADDSS     (DI)(R9*4), X14, X14
-	VMOVSS     X14, (DI)(R9*4)
-	MOVWLZX    10(SP), R8
-	MOVBLZX    37(SP), R9
-	VMOVSS     (SI)(R8*4), X14
-	VADDSS     X14, X14, X14
-	VADDSS     (DI)(R9*4), X14, X14
-	VMOVSS     X14, (DI)(R9*4)
-	MOVWLZX    12(SP), R8
-	MOVBLZX    38(SP), R9
-	VMOVSS     (SI)(R8*4), X14
-	VADDSS     X14, X14, X14
-	VADDSS     (DI)(R9*4), X14, X14
-	VMOVSS     X14, (DI)(R9*4)
-	MOVWLZX    14(SP), R8
-	MOVBLZX    39(SP), R9
-	VMOVSS     (SI)(R8*4), X14
-	VADDSS     X14, X14, X14
-	VADDSS     (DI)(R9*4), X14, X14
-	VMOVSS     X14, (DI)(R9*4)
-	MOVWLZX    16(SP), R8
-	MOVBLZX    40(SP), R9
-	VMOVSS     (SI)(R8*4), X14
-	VADDSS     X14, X14, X14
-	VADDSS     (DI)(R9*4), X14, X14
-	VMOVSS     X14, (DI)(R9*4)
-	MOVWLZX    18(SP), R8
-	MOVBLZX    41(SP), R9
-	VMOVSS     (SI)(R8*4), X14
-	VADDSS     X14, X14, X14
-	VADDSS     (DI)(R9*4), X14, X14
-	VMOVSS     X14, (DI)(R9*4)
-	MOVWLZX    20(SP), R8
-	MOVBLZX    42(SP), R9
-	VMOVSS     (SI)(R8*4), X14
-	VADDSS     X14, X14, X14
-	VADDSS     (DI)(R9*4), X14, X14
-	VMOVSS     X14, (DI)(R9*4)
-	MOVWLZX    22(SP), R8
-	MOVBLZX    43(SP), R9
-	VMOVSS     (SI)(R8*4), X14
-	VADDSS     X14, X14, X14
-	VADDSS     (DI)(R9*4), X14, X14
-	VMOVSS     X14, (DI)(R9*4)
-	MOVWLZX    24(SP), R8
-	MOVBLZX    44(SP), R9
-	VMOVSS     (SI)(R8*4), X14
-	VADDSS     X14, X14, X14
-	VADDSS     (DI)(R9*4), X14, X14
-	VMOVSS     X14, (DI)(R9*4)
-	MOVWLZX    26(SP), R8
-	MOVBLZX    45(SP), R9
-	VMOVSS     (SI)(R8*4), X14
-	VADDSS     X14, X14, X14
-	VADDSS     (DI)(R9*4), X14, X14
-	VMOVSS     X14, (DI)(R9*4)
-	MOVWLZX    28(SP), R8
-	MOVBLZX    46(SP), R9
-	VMOVSS     (SI)(R8*4), X14
-	VADDSS     X14, X14, X14
-	VADDSS     (DI)(R9*4), X14, X14
-	VMOVSS     X14, (DI)(R9*4)
-	MOVWLZX    30(SP), R8
-	MOVBLZX    47(SP), R9
-	VMOVSS     (SI)(R8*4), X14
-	VADDSS     X14, X14, X14
-	VADDSS     (DI)(R9*4), X14, X14
-	VMOVSS     X14, (DI)(R9*4)
+	VMOVQ      X4, R8
+	VMOVQ      X5, R9
+	MOVWLZX    R9, R10
+	MOVBLZX    R8, R11
+	SHRQ       $0x10, R9
+	SHRQ       $0x08, R8
+	VMOVSS     (SI)(R10*4), X4
+	VADDSS     X4, X4, X4
+	VADDSS     (DI)(R11*4), X4, X4
+	VMOVSS     X4, (DI)(R11*4)
+	MOVWLZX    R9, R10
+	MOVBLZX    R8, R11
+	SHRQ       $0x10, R9
+	SHRQ       $0x08, R8
+	VMOVSS     (SI)(R10*4), X4
+	VADDSS     X4, X4, X4
+	VADDSS     (DI)(R11*4), X4, X4
+	VMOVSS     X4, (DI)(R11*4)
+	MOVWLZX    R9, R10
+	MOVBLZX    R8, R11
+	SHRQ       $0x10, R9
+	SHRQ       $0x08, R8
+	VMOVSS     (SI)(R10*4), X4
+	VADDSS     X4, X4, X4
+	VADDSS     (DI)(R11*4), X4, X4
+	VMOVSS     X4, (DI)(R11*4)
+	MOVWLZX    R9, R9
+	MOVBLZX    R8, R10
+	SHRQ       $0x08, R8
+	VMOVSS     (SI)(R9*4), X4
+	VADDSS     X4, X4, X4
+	VADDSS     (DI)(R10*4), X4, X4
+	VMOVSS     X4, (DI)(R10*4)
+	VPEXTRQ    $0x01, X5, R9
+	MOVWLZX    R9, R10
+	MOVBLZX    R8, R11
+	SHRQ       $0x10, R9
+	SHRQ       $0x08, R8
+	VMOVSS     (SI)(R10*4), X4
+	VADDSS     X4, X4, X4
+	VADDSS     (DI)(R11*4), X4, X4
+	VMOVSS     X4, (DI)(R11*4)
+	MOVWLZX    R9, R10
+	MOVBLZX    R8, R11
+	SHRQ       $0x10, R9
+	SHRQ       $0x08, R8
+	VMOVSS     (SI)(R10*4), X4
+	VADDSS     X4, X4, X4
+	VADDSS     (DI)(R11*4), X4, X4
+	VMOVSS     X4, (DI)(R11*4)
+	MOVWLZX    R9, R10
+	MOVBLZX    R8, R11
+	SHRQ       $0x10, R9
+	SHRQ       $0x08, R8
+	VMOVSS     (SI)(R10*4), X4
+	VADDSS     X4, X4, X4
+	VADDSS     (DI)(R11*4), X4, X4
+	VMOVSS     X4, (DI)(R11*4)
+	MOVWLZX    R9, R9
+	MOVBLZX    R8, R8
+	VMOVSS     (SI)(R9*4), X4
+	VADDSS     X4, X4, X4
+	VADDSS     (DI)(R8*4), X4, X4
+	VMOVSS     X4, (DI)(R8*4)
+	VMOVQ      X6, R8
+	VMOVQ      X7, R9
+	MOVWLZX    R9, R10
+	MOVBLZX    R8, R11
+	SHRQ       $0x10, R9
+	SHRQ       $0x08, R8
+	VMOVSS     (SI)(R10*4), X4
+	VADDSS     X4, X4, X4
+	VADDSS     (DI)(R11*4), X4, X4
+	VMOVSS     X4, (DI)(R11*4)
+	MOVWLZX    R9, R10
+	MOVBLZX    R8, R11
+	SHRQ       $0x10, R9
+	SHRQ       $0x08, R8
+	VMOVSS     (SI)(R10*4), X4
+	VADDSS     X4, X4, X4
+	VADDSS     (DI)(R11*4), X4, X4
+	VMOVSS     X4, (DI)(R11*4)
+	MOVWLZX    R9, R10
+	MOVBLZX    R8, R11
+	SHRQ       $0x10, R9
+	SHRQ       $0x08, R8
+	VMOVSS     (SI)(R10*4), X4
+	VADDSS     X4, X4, X4
+	VADDSS     (DI)(R11*4), X4, X4
+	VMOVSS     X4, (DI)(R11*4)
+	MOVWLZX    R9, R9
+	MOVBLZX    R8, R10
+	SHRQ       $0x08, R8
+	VMOVSS     (SI)(R9*4), X4
+	VADDSS     X4, X4, X4
+	VADDSS     (DI)(R10*4), X4, X4
+	VMOVSS     X4, (DI)(R10*4)
+	VPEXTRQ    $0x01, X7, R9
+	MOVWLZX    R9, R10
+	MOVBLZX    R8, R11
+	SHRQ       $0x10, R9
+	SHRQ       $0x08, R8
+	VMOVSS     (SI)(R10*4), X4
+	VADDSS     X4, X4, X4
+	VADDSS     (DI)(R11*4), X4, X4
+	VMOVSS     X4, (DI)(R11*4)
+	MOVWLZX    R9, R10
+	MOVBLZX    R8, R11
+	SHRQ       $0x10, R9
+	SHRQ       $0x08, R8
+	VMOVSS     (SI)(R10*4), X4
+	VADDSS     X4, X4, X4
+	VADDSS     (DI)(R11*4), X4, X4
+	VMOVSS     X4, (DI)(R11*4)
+	MOVWLZX    R9, R10
+	MOVBLZX    R8, R11
+	SHRQ       $0x10, R9
+	SHRQ       $0x08, R8
+	VMOVSS     (SI)(R10*4), X4
+	VADDSS     X4, X4, X4
+	VADDSS     (DI)(R11*4), X4, X4
+	VMOVSS     X4, (DI)(R11*4)
+	MOVWLZX    R9, R9
+	MOVBLZX    R8, R8
+	VMOVSS     (SI)(R9*4), X4
+	VADDSS     X4, X4, X4
+	VADDSS     (DI)(R8*4), X4, X4
+	VMOVSS     X4, (DI)(R8*4)
 	SUBQ       $0x10, BX
 	JNZ        some
 	JMP        done
 
 rest:
-	LEAQ 32(SP), AX
-	LEAQ (SP), CX
-
-single:
-	MOVWLZX (CX), DX
-	MOVBLZX (AX), R8
+	VMOVQ   X4, AX
+	VMOVQ   X5, CX
+	MOVWLZX CX, DX
+	MOVBLZX AL, R8
+	SHRQ    $0x10, CX
+	SHRQ    $0x08, AX
 	VMOVSS  (SI)(DX*4), X0
 	VADDSS  X0, X0, X0
 	VADDSS  (DI)(R8*4), X0, X0
 	VMOVSS  X0, (DI)(R8*4)
-	INCQ    AX
-	ADDQ    $0x02, CX
-	DECQ    BX
-	JNZ     single
+	CMPQ    BX, $0x01
+	JE      done
+	MOVWLZX CX, DX
+	MOVBLZX AL, R8
+	SHRQ    $0x10, CX
+	SHRQ    $0x08, AX
+	VMOVSS  (SI)(DX*4), X0
+	VADDSS  X0, X0, X0
+	VADDSS  (DI)(R8*4), X0, X0
+	VMOVSS  X0, (DI)(R8*4)
+	CMPQ    BX, $0x02
+	JE      done
+	MOVWLZX CX, DX
+	MOVBLZX AL, R8
+	SHRQ    $0x10, CX
+	SHRQ    $0x08, AX
+	VMOVSS  (SI)(DX*4), X0
+	VADDSS  X0, X0, X0
+	VADDSS  (DI)(R8*4), X0, X0
+	VMOVSS  X0, (DI)(R8*4)
+	CMPQ    BX, $0x03
+	JE      done
+	MOVWLZX CX, CX
+	MOVBLZX AL, DX
+	SHRQ    $0x08, AX
+	VMOVSS  (SI)(CX*4), X0
+	VADDSS  X0, X0, X0
+	VADDSS  (DI)(DX*4), X0, X0
+	VMOVSS  X0, (DI)(DX*4)
+	VPEXTRQ $0x01, X5, CX
+	CMPQ    BX, $0x04
+	JE      done
+	MOVWLZX CX, DX
+	MOVBLZX AL, R8
+	SHRQ    $0x10, CX
+	SHRQ    $0x08, AX
+	VMOVSS  (SI)(DX*4), X0
+	VADDSS  X0, X0, X0
+	VADDSS  (DI)(R8*4), X0, X0
+	VMOVSS  X0, (DI)(R8*4)
+	CMPQ    BX, $0x05
+	JE      done
+	MOVWLZX CX, DX
+	MOVBLZX AL, R8
+	SHRQ    $0x10, CX
+	SHRQ    $0x08, AX
+	VMOVSS  (SI)(DX*4), X0
+	VADDSS  X0, X0, X0
+	VADDSS  (DI)(R8*4), X0, X0
+	VMOVSS  X0, (DI)(R8*4)
+	CMPQ    BX, $0x06
+	JE      done
+	MOVWLZX CX, DX
+	MOVBLZX AL, R8
+	SHRQ    $0x10, CX
+	SHRQ    $0x08, AX
+	VMOVSS  (SI)(DX*4), X0
+	VADDSS  X0, X0, X0
+	VADDSS  (DI)(R8*4), X0, X0
+	VMOVSS  X0, (DI)(R8*4)
+	CMPQ    BX, $0x07
+	JE      done
+	MOVWLZX CX, CX
+	MOVBLZX AL, AX
+	VMOVSS  (SI)(CX*4), X0
+	VADDSS  X0, X0, X0
+	VADDSS  (DI)(AX*4), X0, X0
+	VMOVSS  X0, (DI)(AX*4)
+	VMOVQ   X6, AX
+	VMOVQ   X7, CX
+	CMPQ    BX, $0x08
+	JE      done
+	MOVWLZX CX, DX
+	MOVBLZX AL, R8
+	SHRQ    $0x10, CX
+	SHRQ    $0x08, AX
+	VMOVSS  (SI)(DX*4), X0
+	VADDSS  X0, X0, X0
+	VADDSS  (DI)(R8*4), X0, X0
+	VMOVSS  X0, (DI)(R8*4)
+	CMPQ    BX, $0x09
+	JE      done
+	MOVWLZX CX, DX
+	MOVBLZX AL, R8
+	SHRQ    $0x10, CX
+	SHRQ    $0x08, AX
+	VMOVSS  (SI)(DX*4), X0
+	VADDSS  X0, X0, X0
+	VADDSS  (DI)(R8*4), X0, X0
+	VMOVSS  X0, (DI)(R8*4)
+	CMPQ    BX, $0x0a
+	JE      done
+	MOVWLZX CX, DX
+	MOVBLZX AL, R8
+	SHRQ    $0x10, CX
+	SHRQ    $0x08, AX
+	VMOVSS  (SI)(DX*4), X0
+	VADDSS  X0, X0, X0
+	VADDSS  (DI)(R8*4), X0, X0
+	VMOVSS  X0, (DI)(R8*4)
+	CMPQ    BX, $0x0b
+	JE      done
+	MOVWLZX CX, CX
+	MOVBLZX AL, DX
+	SHRQ    $0x08, AX
+	VMOVSS  (SI)(CX*4), X0
+	VADDSS  X0, X0, X0
+	VADDSS  (DI)(DX*4), X0, X0
+	VMOVSS  X0, (DI)(DX*4)
+	VPEXTRQ $0x01, X7, CX
+	CMPQ    BX, $0x0c
+	JE      done
+	MOVWLZX CX, DX
+	MOVBLZX AL, R8
+	SHRQ    $0x10, CX
+	SHRQ    $0x08, AX
+	VMOVSS  (SI)(DX*4), X0
+	VADDSS  X0, X0, X0
+	VADDSS  (DI)(R8*4), X0, X0
+	VMOVSS  X0, (DI)(R8*4)
+	CMPQ    BX, $0x0d
+	JE      done
+	MOVWLZX CX, DX
+	MOVBLZX AL, R8
+	SHRQ    $0x10, CX
+	SHRQ    $0x08, AX
+	VMOVSS  (SI)(DX*4), X0
+	VADDSS  X0, X0, X0
+	VADDSS  (DI)(R8*4), X0, X0
+	VMOVSS  X0, (DI)(R8*4)
+	CMPQ    BX, $0x0e
+	JE      done
+	MOVWLZX CX, DX
+	MOVBLZX AL, R8
+	SHRQ    $0x10, CX
+	SHRQ    $0x08, AX
+	VMOVSS  (SI)(DX*4), X0
+	VADDSS  X0, X0, X0
+	VADDSS  (DI)(R8*4), X0, X0
+	VMOVSS  X0, (DI)(R8*4)
+	CMPQ    BX, $0x0f
+	JE      done
+	MOVWLZX CX, CX
+	MOVBLZX AL, AX
+	VMOVSS  (SI)(CX*4), X0
+	VADDSS  X0, X0, X0
+	VADDSS  (DI)(AX*4), X0, X0
+	VMOVSS  X0, (DI)(AX*4)
 
 done:
 	XORB AL, AL

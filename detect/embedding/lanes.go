@@ -28,7 +28,7 @@ const (
 
 var rooms = sync.Pool{New: func() any { return &room{} }}
 
-// sum adds up what is in a text that is not empty, each trigram and then each word in its turn, as add does. It reports false where it cannot: a
+// sum sets sums to what is in a text that is not empty, each trigram and then each word in its turn, as add does. It reports false where it cannot: a
 // word whose hash is 0 is none.
 func (k *sketch) sum(sums *[sketchDim]float32, text []byte) bool {
 	r := rooms.Get().(*room)
@@ -39,6 +39,7 @@ func (k *sketch) sum(sums *[sketchDim]float32, text []byte) bool {
 		r.kept[1] = ' '
 		r.from, r.to = make([]uint32, size/2+spare), make([]uint32, size/2+spare)
 	}
+	clear(sums[:])
 	words, bytes := cutText(&text[0], len(text), &r.small[0], &r.kept[before], &r.from[0], &r.to[0])
 	if bytes > 0 {
 		addTrigrams(&r.kept[before], bytes, &k.signed[0], &sums[0])

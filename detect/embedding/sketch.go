@@ -58,10 +58,7 @@ func (k *sketch) vector(dst []float32, s *detect.Sample, row int) bool {
 	}
 	text = text[:min(len(text), maxText)]
 	sums := (*[sketchDim]float32)(dst)
-	clear(sums[:])
-	if k.signed == nil {
-		k.add(sums, text)
-	} else if !k.sum(sums, text) {
+	if k.signed == nil || !k.sum(sums, text) {
 		clear(sums[:])
 		k.add(sums, text)
 	}

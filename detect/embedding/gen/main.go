@@ -81,15 +81,23 @@ func shifted(mask, before Register) GPVirtual {
 	return out
 }
 
-// emit writes the places of a quarter's bits and moves on by as many.
-func emit(mask GPVirtual, place VecVirtual, to Register) {
-	k, v, n := K(), ZMM(), GP32()
-	KMOVW(mask.As32(), k)
-	VPCOMPRESSD_Z(place, k, v)
-	VMOVDQU32(v, Mem{Base: to})
-	MOVWLZX(mask.As16(), n)
-	POPCNTL(n, n)
-	LEAQ(Mem{Base: to, Index: n.As64(), Scale: 4}, to)
+// emit writes the places of a mask's bits, of which no two are side by side, behind at, and moves on by as many.
+func emit(mask GPVirtual, numbers, at VecVirtual, to Register, label string) {
+	k, v, low, n := K(), ZMM(), ZMM(), GP64()
+	KMOVQ(mask, k)
+	VPCOMPRESSB_Z(numbers, k, v)
+	VPMOVZXBD(v.AsX(), low)
+	VPADDD(at, low, low)
+	VMOVDQU32(low, Mem{Base: to})
+	POPCNTQ(mask, n)
+	CMPQ(n, Imm(16))
+	JLE(LabelRef(label))
+	VEXTRACTI128(Imm(1), v.AsY(), v.AsX())
+	VPMOVZXBD(v.AsX(), low)
+	VPADDD(at, low, low)
+	VMOVDQU32(low, Mem{Base: to, Disp: 64})
+	Label(label)
+	LEAQ(Mem{Base: to, Index: n, Scale: 4}, to)
 }
 
 // cutText folds 64 bytes at a time and finds where words begin and end.
@@ -105,12 +113,13 @@ func cutText() {
 	caseBit, a, letters, upper := bytes(0x20), bytes('a'), bytes(26), bytes('A')
 	zero, digits := bytes('0'), bytes(10)
 	var values []Constant
-	for i := range uint32(16) {
-		values = append(values, U32(i))
+	for i := range uint8(64) {
+		values = append(values, U8(i))
 	}
-	place, ones := ZMM(), ZMM()
-	VMOVDQU32(constant("places", values...), place)
-	VPBROADCASTD(constant("d16", U32(16)), ones)
+	numbers, at, step := ZMM(), ZMM(), ZMM()
+	VMOVDQU8(constant("numbers", values...), numbers)
+	VPXORD(at, at, at)
+	VPBROADCASTD(constant("d64", U32(64)), step)
 	inBefore, blankBefore := GP64(), GP64()
 	XORQ(inBefore, inBefore)
 	MOVQ(I32(-1), blankBefore)
@@ -154,15 +163,9 @@ func cutText() {
 	ANDNQ(in, above, begins) // in and not above
 	ANDNQ(above, in, ends)   // above and not in
 	MOVQ(in, inBefore)
-	for quarter := range 4 {
-		emit(begins, place, from)
-		emit(ends, place, to)
-		VPADDD(ones, place, place)
-		if quarter < 3 {
-			SHRQ(Imm(16), begins)
-			SHRQ(Imm(16), ends)
-		}
-	}
+	emit(begins, numbers, at, from, "begun")
+	emit(ends, numbers, at, to, "ended")
+	VPADDD(step, at, at)
 	ADDQ(Imm(64), text)
 	ADDQ(Imm(64), small)
 	SUBQ(Imm(64), n)
@@ -180,9 +183,9 @@ func cutText() {
 
 // adder adds what hashes weigh.
 type adder struct {
-	first, second, low, one, even VecVirtual
-	table, sums                   Register
-	places, weights               Mem
+	first, second, low, one VecVirtual
+	table, sums             Register
+	places, weights         [abreast / 8]VecVirtual // of eight hashes: which sums, in bytes, and where weights stand, in words
 }
 
 const abreast = 16 // hashes
@@ -191,8 +194,9 @@ func newAdder() (a adder) {
 	a.first, a.second = quads(0x9e3779b97f4a7c15), quads(0xd6e8feb86659fd93)
 	a.low, a.one = quads(63), quads(1)
 	a.table, a.sums = Load(Param("table"), GP64()), Load(Param("sums"), GP64())
-	room := AllocLocal(3 * abreast)
-	a.weights, a.places = room, room.Offset(2*abreast)
+	for i := range a.places {
+		a.places[i], a.weights[i] = XMM(), XMM()
+	}
 	return a
 }
 
@@ -205,51 +209,66 @@ func (a adder) spread(h VecVirtual) {
 	VPMULLQ(a.second, h, h)
 }
 
-// note writes down where the weights of eight hashes stand, and to which sums they are added.
+// note keeps where the weights of eight hashes stand, and to which sums they are added.
 func (a adder) note(h VecVirtual, which int) {
 	t, u := ZMM(), ZMM()
 	VPANDQ(a.low, h, t)
-	VPMOVQB(t, a.places.Offset(8*which))
+	VPMOVQB(t, a.places[which])
 	VPSRLQ(Imm(6), h, t)
 	VPSRLQ(Imm(48), h, u)
 	// The lowest bit of t and the others of u.
 	VPTERNLOGQ(Imm(0xb8), t, a.one, u)
-	VPMOVQW(u, a.weights.Offset(16*which))
+	VPMOVQW(u, a.weights[which])
 }
 
-// add adds one of what was noted, at a place that may be a register.
-func (a adder) add(places, weights Mem, twice bool) {
-	at, sum, v := GP32(), GP32(), XMM()
-	MOVWLZX(weights, at)
-	MOVBLZX(places, sum)
-	VMOVSS(Mem{Base: a.table, Index: at.As64(), Scale: 4}, v)
-	if twice {
-		VADDSS(v, v, v)
+// eight adds what was noted, one after the other, and goes to done before each but the first that end says. What is noted never goes through memory, for loads are what this
+// waits for.
+func (a adder) eight(which int, twice bool, end func(i int)) {
+	places, weights := GP64(), GP64()
+	VMOVQ(a.places[which], places)
+	VMOVQ(a.weights[which], weights)
+	for i := range 8 {
+		if i == 4 {
+			VPEXTRQ(Imm(1), a.weights[which], weights)
+		}
+		if end != nil && 8*which+i > 0 {
+			end(8*which + i)
+		}
+		at, sum, v := GP32(), GP32(), XMM()
+		MOVWLZX(weights.As16(), at)
+		MOVBLZX(places.As8(), sum)
+		if i%4 < 3 {
+			SHRQ(Imm(16), weights)
+		}
+		if i < 7 {
+			SHRQ(Imm(8), places)
+		}
+		VMOVSS(Mem{Base: a.table, Index: at.As64(), Scale: 4}, v)
+		if twice {
+			VADDSS(v, v, v)
+		}
+		VADDSS(Mem{Base: a.sums, Index: sum.As64(), Scale: 4}, v, v)
+		VMOVSS(v, Mem{Base: a.sums, Index: sum.As64(), Scale: 4})
 	}
-	VADDSS(Mem{Base: a.sums, Index: sum.As64(), Scale: 4}, v, v)
-	VMOVSS(v, Mem{Base: a.sums, Index: sum.As64(), Scale: 4})
 }
 
 // all adds as many of what was noted as are left of n, and goes to next if there are more.
 func (a adder) all(n Register, twice bool, next string) {
 	CMPQ(n, Imm(abreast))
 	JL(LabelRef("rest"))
-	for i := range abreast {
-		a.add(a.places.Offset(i), a.weights.Offset(2*i), twice)
+	for which := range a.places {
+		a.eight(which, twice, nil)
 	}
 	SUBQ(Imm(abreast), n)
 	JNZ(LabelRef(next))
 	JMP(LabelRef("done"))
 	Label("rest")
-	places, weights := GP64(), GP64()
-	LEAQ(a.places, places)
-	LEAQ(a.weights, weights)
-	Label("single")
-	a.add(Mem{Base: places}, Mem{Base: weights}, twice)
-	INCQ(places)
-	ADDQ(Imm(2), weights)
-	DECQ(n)
-	JNZ(LabelRef("single"))
+	for which := range a.places {
+		a.eight(which, twice, func(i int) {
+			CMPQ(n, U8(i))
+			JE(LabelRef("done"))
+		})
+	}
 	Label("done")
 }
 
