@@ -273,7 +273,7 @@ DATA lanes<>+28(SB)/4, $0x00000007
 GLOBL lanes<>(SB), RODATA|NOPTR, $32
 
 // func wordsAVX512(row *uint32, n int, words int, index *uint32)
-// Requires: AVX, AVX2, AVX512DQ, AVX512F, AVX512VL
+// Requires: AVX, AVX2, AVX512DQ, AVX512F, AVX512VL, MMX+
 TEXT ·wordsAVX512(SB), NOSPLIT, $0-32
 	MOVQ         row+0(FP), AX
 	MOVQ         n+8(FP), CX
@@ -290,6 +290,7 @@ TEXT ·wordsAVX512(SB), NOSPLIT, $0-32
 tokens:
 	CMPQ         BX, CX
 	JGE          done
+	PREFETCHT0   1024(AX)(BX*4)
 	MOVQ         CX, SI
 	SUBQ         BX, SI
 	VPBROADCASTD SI, Y3
@@ -309,7 +310,7 @@ done:
 	RET
 
 // func featuresAVX512(row *uint32, n int, functions *uint32, words int, others int, parts *uint64, marks *uint32, index *uint32) (features int, skeleton int)
-// Requires: AVX, AVX2, AVX512DQ, AVX512F, AVX512VL, POPCNT
+// Requires: AVX, AVX2, AVX512DQ, AVX512F, AVX512VL, MMX+, POPCNT
 TEXT ·featuresAVX512(SB), NOSPLIT, $0-80
 	MOVQ         row+0(FP), AX
 	MOVQ         n+8(FP), DX
@@ -366,6 +367,7 @@ TEXT ·featuresAVX512(SB), NOSPLIT, $0-80
 tokens:
 	CMPQ          CX, DX
 	JGE           counted
+	PREFETCHT0    1024(AX)(CX*4)
 	MOVQ          DX, R12
 	SUBQ          CX, R12
 	VPBROADCASTD  R12, Y16

@@ -22,6 +22,8 @@ const (
 	setBits  = 22
 	slotBits = 12
 	slotMul  = 0x9e3779b1
+
+	ahead = 1024 // bytes by which tokens are fetched before they are asked for, most often those of the rows that follow
 )
 
 func main() {
@@ -303,6 +305,7 @@ func words() {
 	Label("tokens")
 	CMPQ(i, n)
 	JGE(LabelRef("done"))
+	PREFETCHT0(Mem{Base: row, Index: i, Scale: 4, Disp: ahead})
 	k, y, h := valid(i, n, lanes), YMM(), ZMM()
 	VMOVDQU32_Z(Mem{Base: row, Index: i, Scale: 4}, k, y)
 	VPSRLD(Imm(2), y, y)
@@ -389,6 +392,7 @@ func features() {
 		Label("tokens")
 		CMPQ(i, n)
 		JGE(LabelRef("counted"))
+		PREFETCHT0(Mem{Base: row, Index: i, Scale: 4, Disp: ahead})
 		k := valid(i, n, lanes)
 		mask := GP32()
 		KMOVB(k, mask)
