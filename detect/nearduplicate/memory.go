@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync/atomic"
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/sketch"
@@ -106,10 +107,8 @@ func (m *model) bandKeys(s *signature, keys *[bands]uint32) {
 	textBandKeys(s, keys)
 }
 
-// places returns the cells that count a key: its halves.
-func places(key uint32) [depth]int {
-	return [depth]int{int(key % tableSize), tableSize + int(key/tableSize)}
-}
+// table returns one of the tables, in which half of a key says where it is counted.
+func (m *memory) table(i int) *[tableSize]uint32 { return (*[tableSize]uint32)(m.cells[i*tableSize:]) }
 
 func addCount(a, b uint64) uint64 { return min(a+b, mostCount) }
 
@@ -210,13 +209,14 @@ func (m *model) remember(keys *banded, env detect.Env) *memory {
 	}
 	out.basis, out.cells = m.basis(), make([]uint32, cells)
 	detect.Each(depth, env.Workers, func(table int) {
+		cells := out.table(table)
 		for row := range n {
 			at := keys.of(row)
 			if at < 0 {
 				continue
 			}
 			for _, key := range &keys.keys[at] {
-				out.cells[places(key)[table]]++ // a sample has fewer rows than would fill one
+				cells[uint16(key>>(16*table))]++ // a sample has fewer rows than would fill one
 			}
 		}
 	})
@@ -229,6 +229,32 @@ type recollection struct {
 	sizes  []float64 // of the cells that hold more than strangers, falling
 	mass   []float64 // rows in the cells up to there, bands averaged
 	missed []float64 // the same, less what a reference of so many rows would have shown
+
+	shares [1 << 10]shareOf // by whole rows that are nearly equal
+}
+
+// shareOf keeps what share says, for whoever asks next. It is asked from many sides.
+type shareOf struct {
+	known               atomic.Bool
+	logShare, logMissed atomic.Uint64 // as bits
+}
+
+// logs returns the logarithms of share, of what a signature's fullest band holds.
+func (r *recollection) logs(fullest uint32) (share, missed float64) {
+	count := float64(fullest) - r.strangers()
+	at := fullest - uint32(r.strangers())
+	if at >= uint32(len(r.shares)) {
+		share, missed = r.share(count)
+		return math.Log(share), math.Log(missed)
+	}
+	kept := &r.shares[at]
+	if !kept.known.Load() {
+		share, missed = r.share(count)
+		kept.logShare.Store(math.Float64bits(math.Log(share)))
+		kept.logMissed.Store(math.Float64bits(math.Log(missed)))
+		kept.known.Store(true)
+	}
+	return math.Float64frombits(kept.logShare.Load()), math.Float64frombits(kept.logMissed.Load())
 }
 
 func (m *model) recollect(parts ...*memory) *recollection {
@@ -272,13 +298,9 @@ func (m *memory) like(keys *[bands]uint32) float64 { return float64(m.fullest(ke
 
 // fullest returns how many rows the fullest band has, strangers among them.
 func (m *memory) fullest(keys *[bands]uint32) uint32 {
-	best := uint32(0)
+	low, high, best := m.table(0), m.table(1), uint32(0)
 	for _, key := range keys {
-		count := uint32(math.MaxUint32)
-		for _, at := range places(key) {
-			count = min(count, m.cells[at])
-		}
-		best = max(best, count)
+		best = max(best, min(low[uint16(key)], high[key>>16]))
 	}
 	return best
 }
@@ -338,7 +360,7 @@ func (m *model) longFloods(types []rowType, bandsOf *banded, before, now *memory
 					h := &harmless[more]
 					if *h == 0 {
 						// Chance rises with those in the reference, which take longest to count; a millionth is for rounding.
-						if *h = -1; -m.chanceOf(r, count, 0, alone)-granted < -1e-6 {
+						if *h = -1; -m.chanceOf(r, fullest, 0, alone)-granted < -1e-6 {
 							*h = 1
 						}
 					}
@@ -346,7 +368,7 @@ func (m *model) longFloods(types []rowType, bandsOf *banded, before, now *memory
 						continue
 					}
 				}
-				logP, known := m.chance(r, keys, count, alone)
+				logP, known := m.chance(r, keys, fullest, alone)
 				out.known[i] = int32(known)
 				out.surprise[i] = max(0, -logP-granted) * min(1, float64(t.words)/fullWords)
 			}
@@ -366,23 +388,22 @@ func (m *model) granted(alone bool) float64 {
 
 // chance returns ln of the chance that a clean row has so many like it in the stream and so few in the reference, and
 // those.
-func (m *model) chance(r *recollection, keys *[bands]uint32, count float64, alone bool) (logP float64, known int) {
+func (m *model) chance(r *recollection, keys *[bands]uint32, fullest uint32, alone bool) (logP float64, known int) {
 	if !alone {
 		known = m.known(keys)
 	}
-	return m.chanceOf(r, count, known, alone), known
+	return m.chanceOf(r, fullest, known, alone), known
 }
 
 // chanceOf is chance where the reference has so many; it rises with them.
-func (m *model) chanceOf(r *recollection, count float64, known int, alone bool) float64 {
-	share, missed := r.share(count)
-	logP := math.Log(share)
+func (m *model) chanceOf(r *recollection, fullest uint32, known int, alone bool) float64 {
+	logP, missed := r.logs(fullest)
 	if alone {
 		return logP
 	}
-	logP -= chernoff(count-1, float64(r.rows), float64(known), float64(m.rows))
+	logP -= chernoff(float64(fullest)-r.strangers()-1, float64(r.rows), float64(known), float64(m.rows))
 	if known == 0 {
-		logP = min(logP, math.Log(missed))
+		logP = min(logP, missed)
 	}
 	return logP
 }
@@ -457,17 +478,32 @@ func (m *model) Convict(known detect.Memory) func(keys []uint32) (finding.Findin
 	if len(r.sizes) == 0 {
 		return nil
 	}
+	strangers, least := r.strangers(), r.least()
+	innocent := new([1 << 10]atomic.Int32) // by the fullest band less strangers: 1 for those that are, whatever the reference has
 	return func(keys []uint32) (finding.Finding, bool) {
 		if len(keys) != bands {
 			return finding.Finding{}, false
 		}
 		bandsOf := (*[bands]uint32)(keys)
-		count := r.like(bandsOf)
-		// Nearly all are innocent whatever the reference has, where to look takes longest; a millionth is for rounding.
-		if count < r.least() || m.chanceOf(r, count, 0, false) > math.Log(convicting)+1e-6 {
+		fullest := r.fullest(bandsOf)
+		count := float64(fullest) - strangers
+		if count < least {
 			return finding.Finding{}, false
 		}
-		logP, inReference := m.chance(r, bandsOf, count, false)
+		// Nearly all are innocent whatever the reference has, where to look takes longest; a millionth is for rounding.
+		if more := fullest - uint32(strangers); more < uint32(len(innocent)) {
+			if innocent[more].Load() == 0 {
+				verdict := int32(-1)
+				if m.chanceOf(r, fullest, 0, false) > math.Log(convicting)+1e-6 {
+					verdict = 1
+				}
+				innocent[more].Store(verdict)
+			}
+			if innocent[more].Load() > 0 {
+				return finding.Finding{}, false
+			}
+		}
+		logP, inReference := m.chance(r, bandsOf, fullest, false)
 		if logP > math.Log(convicting) {
 			return finding.Finding{}, false
 		}
