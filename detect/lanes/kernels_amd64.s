@@ -5,7 +5,7 @@
 #include "textflag.h"
 
 // func plain(text *byte, n int) int
-// Requires: AVX, AVX512BW, BMI, BMI2, CMOV
+// Requires: AVX, AVX512BW, BMI, BMI2, CMOV, MMX+
 TEXT ·plain(SB), NOSPLIT, $0-24
 	MOVQ text+0(FP), AX
 	MOVQ n+8(FP), CX
@@ -25,6 +25,7 @@ block:
 	BZHIQ      BX, SI, SI
 	KMOVQ      SI, K1
 	VMOVDQU8.Z (AX)(DX*1), K1, Z0
+	PREFETCHT0 512(AX)(DX*1)
 	VPMOVB2M   Z0, K1
 	KMOVQ      K1, BX
 	TESTQ      BX, BX
@@ -500,7 +501,7 @@ DATA d00000004<>+0(SB)/4, $0x00000004
 GLOBL d00000004<>(SB), RODATA|NOPTR, $4
 
 // func fold(text *byte, n int, folded *byte)
-// Requires: AVX, AVX512BW, AVX512F, BMI2, CMOV
+// Requires: AVX, AVX512BW, AVX512F, BMI2, CMOV, MMX+
 TEXT ·fold(SB), NOSPLIT, $0-24
 	MOVQ         text+0(FP), AX
 	MOVQ         n+8(FP), CX
@@ -528,6 +529,7 @@ block:
 	BZHIQ      BX, SI, SI
 	KMOVQ      SI, K1
 	VMOVDQU8.Z (AX), K1, Z9
+	PREFETCHT0 512(AX)
 	VPSUBB     Z2, Z9, Z10
 	VPCMPUB    $0x01, Z1, Z10, K1
 	VMOVDQA64  Z9, Z10

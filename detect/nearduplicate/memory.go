@@ -126,6 +126,11 @@ func (m *memory) Merge(other detect.Memory) {
 	if m.basis > o.basis {
 		return
 	}
+	m.add(o)
+}
+
+// add adds what was made with the same signatures.
+func (m *memory) add(o *memory) {
 	m.rows = addCount(m.rows, o.rows)
 	for i, c := range o.cells {
 		m.cells[i] = uint32(addCount(uint64(m.cells[i]), uint64(c)))
@@ -192,11 +197,22 @@ func (m *model) basis() uint64 {
 
 // Observe implements [detect.Remembering]. Quarantined rows count like others: they are what a flood is made of.
 func (m *model) Observe(s *detect.Sample, _ []bool, env detect.Env) detect.Memory {
-	return m.remember(m.bandsOf(s, env), env)
+	return m.remember(m.bandsOf(s, env), make([]uint32, cells), env)
 }
 
-// remember counts the bands of a sample's rows, a goroutine in each table.
-func (m *model) remember(keys *banded, env detect.Env) *memory {
+// cellRooms are the cells of what was asked while a sample was scored.
+var cellRooms detect.Shelf[[]uint32]
+
+// borrowCells returns cells with anything in them, to be put back.
+func borrowCells() []uint32 {
+	if room, ok := cellRooms.Take(func([]uint32) bool { return true }); ok {
+		return room
+	}
+	return make([]uint32, cells)
+}
+
+// remember counts the bands of a sample's rows in room, which is all zeros, a goroutine in each table.
+func (m *model) remember(keys *banded, room []uint32, env detect.Env) *memory {
 	out := &memory{grid: m.grid}
 	n := keys.rows()
 	for row := range n {
@@ -207,7 +223,7 @@ func (m *model) remember(keys *banded, env detect.Env) *memory {
 	if out.rows == 0 {
 		return out
 	}
-	out.basis, out.cells = m.basis(), make([]uint32, cells)
+	out.basis, out.cells = m.basis(), room
 	detect.Each(depth, env.Workers, func(table int) {
 		cells := out.table(table)
 		for row := range n {
@@ -257,11 +273,9 @@ func (r *recollection) logs(fullest uint32) (share, missed float64) {
 	return math.Float64frombits(kept.logShare.Load()), math.Float64frombits(kept.logMissed.Load())
 }
 
-func (m *model) recollect(parts ...*memory) *recollection {
-	r := &recollection{}
-	for _, part := range parts {
-		r.Merge(part)
-	}
+// recollect asks a memory, which must not change meanwhile.
+func (m *model) recollect(seen *memory) *recollection {
+	r := &recollection{memory: *seen}
 	for _, c := range r.cells[:min(tableSize, len(r.cells))] {
 		if more := float64(c) - r.strangers(); more >= r.least() {
 			r.sizes = append(r.sizes, more)
@@ -334,8 +348,17 @@ type longFloods struct {
 // it, and none in the reference, is the share of rows that have, each times the chance that the reference then misses
 // them; where the reference has some, it is the share of rows times the chance that it has so few. What is rarer than one
 // in the reference's rows counts as surprise, for that is where the scores of single segments begin.
-func (m *model) longFloods(types []rowType, bandsOf *banded, before, now *memory, alone bool, env detect.Env) *longFloods {
-	r := m.recollect(before, now)
+func (m *model) longFloods(types []rowType, bandsOf *banded, before *memory, alone bool, env detect.Env) *longFloods {
+	room := borrowCells()
+	defer cellRooms.Put(room)
+	clear(room)
+	all := m.remember(bandsOf, room, env)
+	if all.rows == 0 {
+		all = before
+	} else {
+		all.add(before)
+	}
+	r := m.recollect(all)
 	granted, strangers, least := m.granted(alone), r.strangers(), r.least()
 	out := &longFloods{
 		surprise: make([]float64, len(types)), count: make([]float64, len(types)), known: make([]int32, len(types)), rows: r.rows,

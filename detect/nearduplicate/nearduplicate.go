@@ -352,8 +352,7 @@ func (m *model) score(s *detect.Sample, before *memory, env detect.Env) detect.S
 	})
 	var long *longFloods
 	if before != nil {
-		keys := m.bandsOf(s, env)
-		long = m.longFloods(merged.types, keys, before, m.remember(keys, env), alone, env)
+		long = m.longFloods(merged.types, m.bandsOf(s, env), before, alone, env)
 	}
 	value := make([]float64, s.N)
 	for row, t := range merged.typeOf {

@@ -390,28 +390,48 @@ func mix(h uint32) uint32 {
 	return h ^ h>>16
 }
 
-// hash fills in the keys, two at a time, for a key waits for one multiplication after the other.
+// hash fills in the keys, four at a time, for a key waits for one multiplication after the other.
 func (b *block) hash() {
-	from := 0
-	for i := 0; i+1 < len(b.ends); i += 2 {
-		x, y := b.tokens[from:b.ends[i]], b.tokens[b.ends[i]:b.ends[i+1]]
-		from = b.ends[i+1]
-		h, g := uint64(len(x)), uint64(len(y))
-		both := min(len(x), len(y))
-		for j, t := range x[:both] {
-			h, g = stirred(h, t), stirred(g, y[j])
+	row := func(i int) []Token {
+		from := 0
+		if i > 0 {
+			from = b.ends[i-1]
 		}
-		for _, t := range x[both:] {
-			h = stirred(h, t)
-		}
-		for _, t := range y[both:] {
-			g = stirred(g, t)
-		}
-		b.keys[i], b.keys[i+1] = finished(h), finished(g)
+		return b.tokens[from:b.ends[i]]
 	}
-	if last := len(b.ends) - 1; last%2 == 0 {
-		b.keys[last] = Key(b.tokens[from:])
+	i := 0
+	for ; i+3 < len(b.ends); i += 4 {
+		w, x, y, z := row(i), row(i+1), row(i+2), row(i+3)
+		all := min(len(w), len(x), len(y), len(z))
+		e, f, g, h := uint64(len(w)), uint64(len(x)), uint64(len(y)), uint64(len(z))
+		w0, x0, y0, z0 := w[:all], x[:all], y[:all], z[:all]
+		for j, t := range w0 {
+			e, f, g, h = stirred(e, t), stirred(f, x0[j]), stirred(g, y0[j]), stirred(h, z0[j])
+		}
+		// Then what two of them have.
+		both := min(len(w), len(x))
+		for ; all < both; all++ {
+			e, f = stirred(e, w[all]), stirred(f, x[all])
+		}
+		e, f = rest(e, w[all:]), rest(f, x[all:])
+		all = len(z0)
+		both = min(len(y), len(z))
+		for ; all < both; all++ {
+			g, h = stirred(g, y[all]), stirred(h, z[all])
+		}
+		b.keys[i], b.keys[i+1], b.keys[i+2], b.keys[i+3] = finished(e), finished(f), finished(rest(g, y[all:])), finished(rest(h, z[all:]))
 	}
+	for ; i < len(b.ends); i++ {
+		b.keys[i] = Key(row(i))
+	}
+}
+
+// rest goes on with a key.
+func rest(h uint64, tokens []Token) uint64 {
+	for _, t := range tokens {
+		h = stirred(h, t)
+	}
+	return h
 }
 
 func stirred(h uint64, t Token) uint64 {

@@ -19,6 +19,8 @@ const (
 	shingles = words + 8*(mostText/2+16)
 	least    = shingles + 8*(mostText/2+16) // [64]uint64
 
+	nextText = 512 // bytes ahead are fetched: texts mostly lie one behind the other
+
 	hashSeed = 0xcbf29ce484222325
 	hashMul  = 0x100000001b3
 	number   = 0x6e756d626572
@@ -135,7 +137,7 @@ func read() {
 		ka, kb, kc := K(), K(), K()
 		VPSUBB(ideograph, z, t)
 		VPCMPUB(Imm(1), ideographs, t, ka)
-		PREFETCHT0(Mem{Base: text, Index: offset, Scale: 1, Disp: 512}) // texts mostly lie one behind the other
+		PREFETCHT0(Mem{Base: text, Index: offset, Scale: 1, Disp: nextText})
 		KORQ(ka, strange, strange)
 		VPSUBB(upperA, z, t)
 		VPCMPUB(Imm(1), letters, t, ka)
