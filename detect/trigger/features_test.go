@@ -118,7 +118,7 @@ func TestFeatureKernelsStayWithin(t *testing.T) {
 }
 
 // What features say together is what they say one by one, and behind the last is read only what is there.
-func TestSumsByVectors(t *testing.T) {
+func TestEvidenceByVectors(t *testing.T) {
 	if evidenceKernel == nil {
 		t.Log("this processor adds up one at a time")
 	}
@@ -127,28 +127,23 @@ func TestSumsByVectors(t *testing.T) {
 	for slots := 1; slots <= 9; slots++ {
 		st := &stream{slots: slots}
 		weights := border.Of[weight](t, buckets*slots+1)[:buckets*slots]
-		prospects := border.Of[prospect](t, buckets*slots+1)[:buckets*slots]
 		for i := range weights {
 			weights[i] = weight{peak: uint16(rng.Uint32()), drag: uint16(rng.Uint32()), mean: int16(rng.Uint32())}
-			prospects[i] = prospect{uint16(rng.Uint32()), uint16(rng.Uint32()), uint16(rng.Uint32()), int16(rng.Uint32()), int16(rng.Uint32()), int16(rng.Uint32())}
 		}
 		for n := range 40 {
-			x := extractor{}
-			for range n {
-				x.index = append(x.index, uint32(rng.IntN(buckets)))
+			x, want, sum := extractor{}, weight{}, 0
+			for k := range n {
+				at := rng.IntN(buckets)
+				if k == n/2 && n%3 == 1 {
+					at = buckets - 1 // the last there is
+				}
+				x.index = append(x.index, uint32(at))
+				w := weights[at*slots+slots-1]
+				want.peak, want.drag, sum = max(want.peak, w.peak), max(want.drag, w.drag), sum+int(w.mean)
 			}
-			if n%3 == 1 {
-				x.index[n-1] = buckets - 1 // the last there is
-			}
-			e := st.evidence(0, weights, &x)
-			f, rest, ratio := st.foresee(0, prospects, &x)
-			evidence0, foresee0 := evidenceKernel, foreseeKernel
-			evidenceKernel, foreseeKernel = nil, nil
-			wantE := st.evidence(0, weights, &x)
-			wantF, wantRest, wantRatio := st.foresee(0, prospects, &x)
-			evidenceKernel, foreseeKernel = evidence0, foresee0
-			if e != wantE || f != wantF || rest != wantRest || ratio != wantRatio {
-				t.Fatalf("%d features, %d slots: %v, %v, %v and %v, want %v, %v, %v and %v", n, slots, e, f, rest, ratio, wantE, wantF, wantRest, wantRatio)
+			got := st.evidence(0, weights, &x)
+			if score := st.together(0, want.peak, sum, n); n > 0 && got.score != score || got.peak != float64(want.peak)*peakUnit || got.drag != float64(want.drag)*peakUnit {
+				t.Fatalf("%d features, %d slots: %v, want peak %d, drag %d, score %v", n, slots, got, want.peak, want.drag, score)
 			}
 		}
 	}

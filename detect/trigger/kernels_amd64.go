@@ -28,14 +28,8 @@ func featuresAVX512(row *uint32, n int, functions *uint32, words int, others int
 //go:noescape
 func numbersAVX512(index *uint32, n int, numbers *uint64)
 
-// evidenceAVX512 adds up what n features say. Each has 3 numbers of 16 bits in a table, so many strides of so many bytes behind its beginning:
-// the largest of the first two, without sign, and the sum of the third ones. Of the last it reads 8 bytes.
+// evidenceAVX512 notes the largest of the first and of the second numbers of n weights, without sign, and the sum of the third ones. A weight has three of
+// 16 bits, and stands so many strides of so many bytes behind the first. It reads two bytes behind a weight.
 //
 //go:noescape
-func evidenceAVX512(index *uint32, n int, table *int16, stride int, most *[8]uint16, sums *[4]int32)
-
-// foreseeAVX512 adds up what n features say. Each has 6 numbers of 16 bits in a table, so many strides of so many bytes behind its beginning:
-// the largest of the first three, without sign, and the sums of the others. Of the last it reads 16 bytes.
-//
-//go:noescape
-func foreseeAVX512(index *uint32, n int, table *int16, stride int, most *[8]uint16, sums *[4]int32)
+func evidenceAVX512(index *uint32, n int, weights *int16, stride int, most *[8]uint16, sums *[4]int32)

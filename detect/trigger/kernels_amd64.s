@@ -567,12 +567,12 @@ done:
 	VZEROUPPER
 	RET
 
-// func evidenceAVX512(index *uint32, n int, table *int16, stride int, most *[8]uint16, sums *[4]int32)
+// func evidenceAVX512(index *uint32, n int, weights *int16, stride int, most *[8]uint16, sums *[4]int32)
 // Requires: AVX
 TEXT ·evidenceAVX512(SB), NOSPLIT, $0-48
 	MOVQ  index+0(FP), AX
 	MOVQ  n+8(FP), CX
-	MOVQ  table+16(FP), DX
+	MOVQ  weights+16(FP), DX
 	MOVQ  stride+24(FP), BX
 	MOVQ  most+32(FP), SI
 	MOVQ  sums+40(FP), DI
@@ -627,67 +627,6 @@ one:
 	VPMAXUW   X4, X0, X0
 	VPSRLQ    $0x20, X4, X4
 	VPMOVSXWD X4, X4
-	VPADDD    X4, X2, X2
-	INCQ      R8
-	JMP       one
-
-done:
-	VPMAXUW X1, X0, X0
-	VPADDD  X3, X2, X2
-	VMOVQ   X0, (SI)
-	VMOVDQU X2, (DI)
-	RET
-
-// func foreseeAVX512(index *uint32, n int, table *int16, stride int, most *[8]uint16, sums *[4]int32)
-// Requires: AVX
-TEXT ·foreseeAVX512(SB), NOSPLIT, $0-48
-	MOVQ  index+0(FP), AX
-	MOVQ  n+8(FP), CX
-	MOVQ  table+16(FP), DX
-	MOVQ  stride+24(FP), BX
-	MOVQ  most+32(FP), SI
-	MOVQ  sums+40(FP), DI
-	VPXOR X0, X0, X0
-	VPXOR X2, X2, X2
-	VPXOR X1, X1, X1
-	VPXOR X3, X3, X3
-	XORQ  R8, R8
-	MOVQ  CX, R9
-	ANDQ  $-4, R9
-
-four:
-	CMPQ      R8, R9
-	JGE       one
-	MOVL      (AX)(R8*4), R10
-	IMULQ     BX, R10
-	VPMAXUW   (DX)(R10*1), X0, X0
-	VPMOVSXWD 6(DX)(R10*1), X4
-	VPADDD    X4, X2, X2
-	MOVL      4(AX)(R8*4), R10
-	IMULQ     BX, R10
-	VPMAXUW   (DX)(R10*1), X1, X1
-	VPMOVSXWD 6(DX)(R10*1), X4
-	VPADDD    X4, X3, X3
-	MOVL      8(AX)(R8*4), R10
-	IMULQ     BX, R10
-	VPMAXUW   (DX)(R10*1), X0, X0
-	VPMOVSXWD 6(DX)(R10*1), X4
-	VPADDD    X4, X2, X2
-	MOVL      12(AX)(R8*4), R10
-	IMULQ     BX, R10
-	VPMAXUW   (DX)(R10*1), X1, X1
-	VPMOVSXWD 6(DX)(R10*1), X4
-	VPADDD    X4, X3, X3
-	ADDQ      $0x04, R8
-	JMP       four
-
-one:
-	CMPQ      R8, CX
-	JGE       done
-	MOVL      (AX)(R8*4), R9
-	IMULQ     BX, R9
-	VPMAXUW   (DX)(R9*1), X0, X0
-	VPMOVSXWD 6(DX)(R9*1), X4
 	VPADDD    X4, X2, X2
 	INCQ      R8
 	JMP       one

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"math"
 	"slices"
-	"unsafe"
 
 	"github.com/tasterhq/taster/detect"
 )
@@ -85,14 +84,12 @@ func (st *stream) judge(j *judged, workers int) {
 		return found
 	})
 	var g *group
-	var prospects []prospect
 	if slices.Contains(found, true) {
 		rows := slices.Clone(st.unique.rows) // by falling score
 		slices.SortFunc(rows, func(a, b int) int { return cmp.Compare(j.plain[b], j.plain[a]) })
 		wanted, first := st.ordinary(rows)
 		g = st.fitGroup(rows, st.plain[rows[first-1]], workers)
 		st.usual = st.explainCounted(rows, wanted, first, g, workers)
-		prospects = st.others.prospects()
 	}
 	eachWorker(s.N, workers, func(from, to int) any {
 		x := st.extractor()
@@ -102,15 +99,9 @@ func (st *stream) judge(j *judged, workers int) {
 				continue
 			}
 			x.extract(st.tokens.Row(i))
-			if g == nil {
-				st.note(j, i, st.evidence(i, v.weights, &x), &x, v)
-				continue
-			}
-			e, rest, ratio := st.foresee(i, prospects, &x)
-			st.note(j, i, e, &x, v)
-			if e.score > st.usual {
-				st.belongs(i, 0, ratio, g)
-				j.plain[i] = max(st.usual, st.less(i, e.score, rest))
+			e := st.evidence(i, v.weights, &x)
+			if st.note(j, i, e, &x, v); g != nil && e.score > st.usual {
+				j.plain[i] = max(st.usual, st.less(i, e.score, st.restOf(i, &x, v, g).score))
 			}
 		}
 		return nil
@@ -191,59 +182,4 @@ func (st *stream) explainCounted(rows []int, wanted, first int, g *group, worker
 		}
 	}
 	return usual
-}
-
-// prospect is all that a feature says of a record that is not counted, where something is explained away: what is asked for at
-// once lies in one place.
-type prospect struct {
-	peak, drag uint16 // as of weight
-	rest       uint16 // as weight.peak, and weight.mean, without the group
-	mean       int16
-	usual      int16
-	ratio      int16 // for the group, in ratioUnit
-}
-
-// ratioUnit gives the logarithm of detect.Enough, which no ratio exceeds, room in 16 bits.
-const ratioUnit = 1.0 / 2048
-
-// prospects returns those of a view's features, per bucket and slot.
-func (v *view) prospects() []prospect {
-	out := make([]prospect, len(v.weights), len(v.weights)+1) // the last one is read with what follows
-	for at, w := range v.weights {
-		rest := v.rest[at]
-		out[at] = prospect{peak: w.peak, drag: w.drag, rest: rest.peak, mean: w.mean, usual: rest.mean, ratio: int16(math.Round(v.ratios[at] / ratioUnit))}
-	}
-	return out
-}
-
-// foreseeKernel is foreseeAVX512, nil where the processor does not have what it takes.
-var foreseeKernel func(index *uint32, n int, prospects *int16, stride int, most *[8]uint16, sums *[4]int32)
-
-// foresee returns what the features of a row that is not counted, which x holds, say of it: all evidence, the score without the group, and the
-// logarithm of their likelihood in the group.
-func (st *stream) foresee(row int, prospects []prospect, x *extractor) (e evidence, rest, ratio float64) {
-	if len(x.index) == 0 {
-		return evidence{}, 0, 0
-	}
-	prospects = prospects[st.slot(row):]
-	var peak, drag, other uint16
-	var sum, usual, ratios int
-	if n := len(x.index); foreseeKernel != nil && n <= mostSummed {
-		foreseeKernel(&x.index[0], n, (*int16)(unsafe.Pointer(&prospects[0])), st.slots*int(unsafe.Sizeof(prospect{})), &x.most, &x.sums)
-		peak, drag, other = x.most[0], x.most[1], x.most[2]
-		sum, usual, ratios = int(x.sums[0]), int(x.sums[1]), int(x.sums[2])
-	} else {
-		for _, at := range x.index {
-			p := &prospects[int(at)*st.slots]
-			peak = max(peak, p.peak)
-			drag = max(drag, p.drag)
-			other = max(other, p.rest)
-			sum += int(p.mean)
-			usual += int(p.usual)
-			ratios += int(p.ratio)
-		}
-	}
-	e = evidence{peak: float64(peak) * peakUnit, drag: float64(drag) * peakUnit}
-	e.score = st.together(row, peak, sum, len(x.index))
-	return e, st.together(row, other, usual, len(x.index)), float64(ratios) * ratioUnit / repeated
 }

@@ -173,30 +173,4 @@ func TestExplainingEndsWhereNobodyLooks(t *testing.T) {
 	}
 }
 
-// What is asked for at once is what is asked for one by one.
-func TestForesee(t *testing.T) {
-	dirty := plant(reviews(long, 60, 2), "inserted sentence", 0.02, false)
-	dirty.Label[0] = -1
-	_, st := judgedBy(t, reviews(1000, 60, 1), dirty.Sample)
-	st.suspects = make([]float32, long)
-	for i, poison := range dirty.Poison {
-		if poison && st.view(i) == &st.counted {
-			st.suspects[i] = 1
-		}
-	}
-	g := st.fitGroup(st.unique.rows, math.Inf(-1), 1)
-	prospects, x := st.others.prospects(), st.extractor()
-	for i := range long {
-		x.extract(st.tokens.Row(i))
-		e, rest, ratio := st.foresee(i, prospects, &x)
-		wantRatio, _ := st.likelihood(i, 0, &x, st.others, g)
-		if want := st.evidence(i, st.others.weights, &x); e != want || rest != st.evidence(i, st.others.rest, &x).score {
-			t.Fatalf("row %d: %v and %v without the group, want %v and %v", i, e, rest, want, st.evidence(i, st.others.rest, &x))
-		}
-		if most := float64(len(x.index)) * ratioUnit / 2 / repeated; math.Abs(ratio-wantRatio) > most+1e-9 {
-			t.Fatalf("row %d: likelihood %v, want %v", i, ratio, wantRatio)
-		}
-	}
-}
-
 func same(a, b float64) bool { return math.Float64bits(a) == math.Float64bits(b) }

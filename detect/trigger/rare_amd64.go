@@ -10,6 +10,6 @@ func init() {
 		if x.HasAVX512VPOPCNTDQ {
 			wordsKernel, featuresKernel, numbersKernel = wordsAVX512, featuresAVX512, numbersAVX512
 		}
-		evidenceKernel, foreseeKernel = evidenceAVX512, foreseeAVX512
+		evidenceKernel = evidenceAVX512
 	}
 }

@@ -4,8 +4,6 @@
 package main
 
 import (
-	"fmt"
-
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
@@ -32,7 +30,7 @@ func main() {
 	words()
 	features()
 	numbers()
-	sums()
+	evidence()
 	Generate()
 }
 
@@ -546,69 +544,52 @@ func numbers() {
 	RET()
 }
 
-// sums is for features of which all numbers lie together.
-func sums() {
-	for _, what := range []struct {
-		name, most string
-		bytes      int
-		doc        string
-	}{
-		{"evidenceAVX512", "most *[8]uint16", 6, "the largest of the first two, without sign, and the sum of the third ones. Of the last it reads 8 bytes."},
-		{"foreseeAVX512", "most *[8]uint16", 12, "the largest of the first three, without sign, and the sums of the others. Of the last it reads 16 bytes."},
-	} {
-		TEXT(what.name, NOSPLIT, "func(index *uint32, n int, table *int16, stride int, "+what.most+", sums *[4]int32)")
-		Pragma("noescape")
-		Doc(fmt.Sprintf("%s adds up what n features say. Each has %d numbers of 16 bits in a table, so many strides of so many bytes behind its beginning:", what.name, what.bytes/2), what.doc)
-		index, n := Load(Param("index"), GP64()), Load(Param("n"), GP64())
-		table, stride := Load(Param("table"), GP64()), Load(Param("stride"), GP64())
-		to, total := Load(Param("most"), GP64()), Load(Param("sums"), GP64())
-		peak, sum := [2]VecVirtual{XMM(), XMM()}, [2]VecVirtual{XMM(), XMM()}
-		for k := range 2 {
-			VPXOR(peak[k], peak[k], peak[k])
-			VPXOR(sum[k], sum[k], sum[k])
-		}
-		add := func(k, ahead int, i Register) {
-			at, x := GP64(), XMM()
-			MOVL(Mem{Base: index, Index: i, Scale: 4, Disp: 4 * ahead}, at.As32())
-			IMULQ(stride, at)
-			if what.bytes == 6 {
-				VMOVQ(Mem{Base: table, Index: at, Scale: 1}, x)
-				VPMAXUW(x, peak[k], peak[k])
-				VPSRLQ(Imm(32), x, x)
-				VPMOVSXWD(x, x)
-			} else {
-				VPMAXUW(Mem{Base: table, Index: at, Scale: 1}, peak[k], peak[k])
-				VPMOVSXWD(Mem{Base: table, Index: at, Scale: 1, Disp: 6}, x)
-			}
-			VPADDD(x, sum[k], sum[k])
-		}
-		i, whole := GP64(), GP64()
-		XORQ(i, i)
-		MOVQ(n, whole)
-		ANDQ(I8(-4), whole)
-		Label("four")
-		CMPQ(i, whole)
-		JGE(LabelRef("one"))
-		for k := range 4 {
-			add(k%2, k, i)
-		}
-		ADDQ(Imm(4), i)
-		JMP(LabelRef("four"))
-		Label("one")
-		CMPQ(i, n)
-		JGE(LabelRef("done"))
-		add(0, 0, i)
-		INCQ(i)
-		JMP(LabelRef("one"))
-		Label("done")
-		VPMAXUW(peak[1], peak[0], peak[0])
-		VPADDD(sum[1], sum[0], sum[0])
-		if what.bytes == 6 {
-			VMOVQ(peak[0], Mem{Base: to})
-		} else {
-			VMOVDQU(peak[0], Mem{Base: to})
-		}
-		VMOVDQU(sum[0], Mem{Base: total})
-		RET()
+// evidence is for features of which all numbers lie together.
+func evidence() {
+	TEXT("evidenceAVX512", NOSPLIT, "func(index *uint32, n int, weights *int16, stride int, most *[8]uint16, sums *[4]int32)")
+	Pragma("noescape")
+	Doc("evidenceAVX512 notes the largest of the first and of the second numbers of n weights, without sign, and the sum of the third ones. A weight has three of",
+		"16 bits, and stands so many strides of so many bytes behind the first. It reads two bytes behind a weight.")
+	index, n := Load(Param("index"), GP64()), Load(Param("n"), GP64())
+	weights, stride := Load(Param("weights"), GP64()), Load(Param("stride"), GP64())
+	most, total := Load(Param("most"), GP64()), Load(Param("sums"), GP64())
+	peak, sum := [2]VecVirtual{XMM(), XMM()}, [2]VecVirtual{XMM(), XMM()}
+	for k := range 2 {
+		VPXOR(peak[k], peak[k], peak[k])
+		VPXOR(sum[k], sum[k], sum[k])
 	}
+	i, whole := GP64(), GP64()
+	add := func(k, ahead int) {
+		at, x := GP64(), XMM()
+		MOVL(Mem{Base: index, Index: i, Scale: 4, Disp: 4 * ahead}, at.As32())
+		IMULQ(stride, at)
+		VMOVQ(Mem{Base: weights, Index: at, Scale: 1}, x)
+		VPMAXUW(x, peak[k], peak[k])
+		VPSRLQ(Imm(32), x, x)
+		VPMOVSXWD(x, x)
+		VPADDD(x, sum[k], sum[k])
+	}
+	XORQ(i, i)
+	MOVQ(n, whole)
+	ANDQ(I8(-4), whole)
+	Label("four")
+	CMPQ(i, whole)
+	JGE(LabelRef("one"))
+	for k := range 4 {
+		add(k%2, k)
+	}
+	ADDQ(Imm(4), i)
+	JMP(LabelRef("four"))
+	Label("one")
+	CMPQ(i, n)
+	JGE(LabelRef("done"))
+	add(0, 0)
+	INCQ(i)
+	JMP(LabelRef("one"))
+	Label("done")
+	VPMAXUW(peak[1], peak[0], peak[0])
+	VPADDD(sum[1], sum[0], sum[0])
+	VMOVDQU(peak[0], Mem{Base: most})
+	VMOVDQU(sum[0], Mem{Base: total})
+	RET()
 }
