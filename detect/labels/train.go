@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync"
 
 	"github.com/tasterhq/taster/detect/text"
 )
@@ -24,6 +25,10 @@ type examples struct {
 	bits   int        // of a word's bucket in the table of a model
 	bucket []uint32   // by number: which bucket of the table that is
 	ids    [][]uint32 // by row: the number of each token's word, and of its stem
+
+	count   sync.Once
+	have    []int32        // by number: how many rows have it
+	without [folds][]int32 // and how many of each fold
 }
 
 // numbered numbers the words and stems of rows, which belong to so many groups.
@@ -89,16 +94,17 @@ func (s *examples) start(leave int, wary bool, seed uint64) *course {
 	stride := 1 + s.groups
 	l.table = make([]float32, (1<<s.bits+text.Stems)*stride)
 	c := &course{linear: l, bucket: s.bucket, scale: 1}
+	var rows []int
 	for i, e := range s.rows {
 		if int(e.fold) != leave {
-			c.lessons = append(c.lessons, lesson{ids: s.ids[i], group: e.group, own: [2]float32{float32(1 - e.group&1), float32(e.group & 1)}})
+			rows = append(rows, i)
 		}
 	}
-	if len(c.lessons) == 0 {
+	if len(rows) == 0 {
 		return c
 	}
-	idf := s.frequencies(c.lessons, wary)
-	weighted(c.lessons, idf, wary)
+	idf := s.frequencies(len(rows), leave, wary)
+	c.lessons = s.lessons(rows, idf, wary, seed)
 	if s.groups == 2 {
 		c.two = make([]pair, len(idf))
 		for i, v := range idf {
@@ -112,7 +118,6 @@ func (s *examples) start(leave int, wary bool, seed uint64) *course {
 	}
 	c.epochs = max(3, min(20, 100_000/len(c.lessons)))
 	c.shrink = 1 / (inverseL2 * float64(len(c.lessons)))
-	c.shuffle(seed)
 	return c
 }
 
@@ -129,66 +134,77 @@ func (c *course) run() *linear {
 	return c.linear
 }
 
-// frequencies returns the inverse document frequency of every word and stem among the lessons, by number, 0 for what none has.
-func (s *examples) frequencies(lessons []lesson, wary bool) []float32 {
-	idf := make([]float32, len(s.bucket))
-	seen := make([]int32, len(s.bucket)) // the last lesson that had it, from 1
-	for i := range lessons {
-		for _, id := range lessons[i].ids {
+// documents counts how many rows have each word and stem, once for the models of all folds.
+func (s *examples) documents() {
+	s.have = make([]int32, len(s.bucket))
+	for k := range s.without {
+		s.without[k] = make([]int32, len(s.bucket))
+	}
+	seen := make([]int32, len(s.bucket)) // the last row that had it, from 1
+	for i, e := range s.rows {
+		of := s.without[e.fold]
+		for _, id := range s.ids[i] {
 			if seen[id] != int32(i+1) {
 				seen[id] = int32(i + 1)
-				idf[id]++
+				s.have[id]++
+				of[id]++
 			}
 		}
 	}
-	n := float64(len(lessons))
+}
+
+// frequencies returns the inverse document frequency of every word and stem among the n rows that are not in fold leave, by number, 0 for
+// what none has.
+func (s *examples) frequencies(n, leave int, wary bool) []float32 {
+	s.count.Do(s.documents)
+	rows := float64(n)
 	common := math.Inf(1)
 	if wary {
-		common = max(commonRows, commonShare*n)
+		common = max(commonRows, commonShare*rows)
 	}
-	for i := range idf {
-		switch df := float64(idf[i]); {
-		case df >= common:
-			idf[i] = 0
-		case df > 0:
-			idf[i] = float32(math.Log((1+n)/(1+df)) + 1)
+	idf := make([]float32, len(s.bucket))
+	for i, have := range s.have {
+		if leave != none {
+			have -= s.without[leave][i]
+		}
+		if df := float64(have); df > 0 && df < common {
+			idf[i] = float32(math.Log((1+rows)/(1+df)) + 1)
 		}
 	}
 	return idf
 }
 
-// shuffle has lessons in the order in which they are taken, time and again, in memory too.
-func (c *course) shuffle(seed uint64) {
-	lessons, all := make([]lesson, len(c.lessons)), 0
-	for i, at := range rand.New(rand.NewPCG(seed, 0x1abe1)).Perm(len(lessons)) {
-		lessons[i] = c.lessons[at]
-		all += len(lessons[i].ids)
+// lessons returns rows in the order in which they are taken, time and again, in memory too. Words that count nothing are left out of those of a
+// wary model.
+func (s *examples) lessons(rows []int, idf []float32, wary bool, seed uint64) []lesson {
+	all := 0
+	for _, row := range rows {
+		all += len(s.ids[row])
 	}
-	ids := make([]uint32, 0, all)
-	for i := range lessons {
-		from := len(ids)
-		ids = append(ids, lessons[i].ids...)
-		lessons[i].ids = ids[from:len(ids):len(ids)]
-	}
-	c.lessons = lessons
-}
-
-// weighted gives lessons their length. Words that count nothing are left out of those of a wary model.
-func weighted(lessons []lesson, idf []float32, wary bool) {
-	for i := range lessons {
+	ids, lessons := make([]uint32, all), make([]lesson, len(rows))
+	for i, at := range rand.New(rand.NewPCG(seed, 0x1abe1)).Perm(len(rows)) {
+		row := rows[at]
+		group := s.rows[row].group
 		one := &lessons[i]
-		if wary {
-			one.ids = slices.DeleteFunc(slices.Clone(one.ids), func(id uint32) bool { return idf[id] == 0 })
+		one.group, one.own = group, [2]float32{float32(1 - group&1), float32(group & 1)}
+		norm, kept := float32(0), 0
+		for _, id := range s.ids[row] { // whether a word counts cannot be foretold
+			v := idf[id]
+			norm += float32(v * v)
+			ids[kept] = id
+			more := 1
+			if wary && v == 0 {
+				more = 0
+			}
+			kept += more
 		}
-		norm := float32(0)
-		for _, id := range one.ids {
-			norm += float32(idf[id] * idf[id])
-		}
+		one.ids, ids = ids[:kept:kept], ids[kept:]
 		if norm > 0 {
 			one.length = float32(math.Sqrt(float64(norm)))
 			one.inverse = 1 / one.length
 		}
 	}
+	return lessons
 }
 
 // course is a gradient descent, by stochastic steps as long as those of Bottou (2010), on rows of unit length. Products are rounded before

@@ -52,9 +52,10 @@ type extractor struct {
 	index    []uint32 // buckets, or their numbers, in order of family
 	skeleton []uint64 // spread numbers
 
-	glued []uint32 // scratch of featuresKernel
-	most  [8]uint16
-	sums  [4]int32 // and these of those that add up
+	glued  []uint32  // scratch of featuresKernel
+	ratios []float64 // and of stream.likelihood
+	most   [8]uint16
+	sums   [4]int32 // and these of those that add up
 
 	// Where in the row they stand, by places only.
 	cuts   [opening + 1]int

@@ -3,6 +3,8 @@ package trigger
 import (
 	"math"
 	"slices"
+
+	"github.com/tasterhq/taster/detect/lanes"
 )
 
 // A stream with a large poisoned group makes every feature of that group look bad, also the harmless ones that clean
@@ -230,15 +232,17 @@ func (st *stream) compare(g *group, v *view, workers int) {
 	}
 	eachWorker(len(st.table), workers, func(from, to int) any {
 		for at := from; at < to; at++ {
-			if st.table[at].n() == 0 && v.more == 0 {
-				continue
-			}
+			none := st.table[at].n() == 0 && v.more == 0
 			for slot := range st.slots {
-				if g.size[slot] >= fewestKind {
-					v.ratios[at*st.slots+slot] = math.Log(st.ratio(uint32(at), slot, 0, v, g))
+				ratio := 1.0 // says nothing
+				if !none && g.size[slot] >= fewestKind {
+					ratio = st.ratio(uint32(at), slot, 0, v, g)
 				}
+				v.ratios[at*st.slots+slot] = ratio
 			}
 		}
+		part := v.ratios[from*st.slots : to*st.slots]
+		lanes.Logs(part, part)
 		return nil
 	})
 }
@@ -276,25 +280,20 @@ func (st *stream) ratio(at uint32, slot int, own float64, v *view, g *group) flo
 // clean ones with its label, and that of the group's share of these. own is how much of the group the row is, x its features.
 func (st *stream) likelihood(row int, own float64, x *extractor, v *view, g *group) (ratio, share float64) {
 	slot := st.slot(row)
-	switch {
-	case own == 0:
+	if own == 0 {
 		ratios := v.ratios[slot:]
 		for _, at := range x.index {
 			ratio += ratios[int(at)*st.slots]
 		}
-	case st.others == nil:
+	} else {
+		x.ratios = slices.Grow(x.ratios[:0], len(x.index))
 		for _, at := range x.index {
-			ratio += math.Log(st.ratio(at, slot, own, v, g))
+			x.ratios = append(x.ratios, st.ratio(at, slot, own, v, g))
 		}
-	default: // a ratio lies within 1/detect.Enough and that, and so the product of a few is a number
-		product := 1.0
-		for k, at := range x.index {
-			if product *= st.ratio(at, slot, own, v, g); k%64 == 63 {
-				ratio += math.Log(product)
-				product = 1
-			}
+		lanes.Logs(x.ratios, x.ratios)
+		for _, r := range x.ratios {
+			ratio += r
 		}
-		ratio += math.Log(product)
 	}
 	size := g.size[slot] - own
 	return ratio / repeated, math.Log(size / (max(0, g.rows[slot]-size) + 1))

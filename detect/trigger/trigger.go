@@ -1,6 +1,8 @@
 package trigger
 
 import (
+	"cmp"
+	"maps"
 	"math"
 	"math/bits"
 	"slices"
@@ -96,37 +98,40 @@ func functionsOf(reference *detect.Sample, env detect.Env) *functions {
 
 // functionWords returns the words that at least functionShare of the rows have, mostFunctions at most.
 func functionWords(tokens *text.Tokens, n int) *functions {
-	type entry struct{ rows, last int }
-	seen := map[uint32]entry{}
+	type tally struct{ id, rows, last uint32 } // last counted row, from 1
+	// Whichever word comes first to a place is counted there, which nearly all tokens are; the others in a map, so that no choice of words is slow.
+	const bits = 15
+	first, rest := make([]tally, 1<<bits), map[uint32]tally{}
 	every, read := uint64(n/mostRead+1), 0
 	for i := range n {
-		row := tokens.Row(i)
 		if tokens.Key(i)%every != 0 {
 			continue // by content, so that the order of rows does not matter
 		}
 		read++
-		for _, t := range row {
-			if e := seen[t.ID()]; e.last != i+1 {
-				seen[t.ID()] = entry{e.rows + 1, i + 1}
+		row := uint32(i + 1)
+		for _, t := range tokens.Row(i) {
+			id := t.ID()
+			w := &first[id*slotMul>>(32-bits)]
+			switch {
+			case w.rows == 0:
+				*w = tally{id, 1, row}
+			case w.id == id:
+				if w.last != row {
+					w.rows, w.last = w.rows+1, row
+				}
+			default:
+				if e := rest[id]; e.last != row {
+					rest[id] = tally{id, e.rows + 1, row}
+				}
 			}
 		}
 	}
-	least := max(functionRows, int(functionShare*float64(read)))
-	var ids []uint32
-	for id, e := range seen {
-		if e.rows >= least {
-			ids = append(ids, id)
-		}
-	}
-	slices.SortFunc(ids, func(a, b uint32) int {
-		if d := seen[b].rows - seen[a].rows; d != 0 {
-			return d
-		}
-		return int(a) - int(b)
-	})
+	least := uint32(max(functionRows, int(functionShare*float64(read))))
+	words := slices.DeleteFunc(slices.AppendSeq(first, maps.Values(rest)), func(w tally) bool { return w.rows < least })
+	slices.SortFunc(words, func(a, b tally) int { return cmp.Or(cmp.Compare(b.rows, a.rows), cmp.Compare(a.id, b.id)) })
 	f := &functions{}
-	for _, id := range ids[:min(len(ids), mostFunctions)] {
-		f.add(id)
+	for _, w := range words[:min(len(words), mostFunctions)] {
+		f.add(w.id)
 	}
 	return f
 }
