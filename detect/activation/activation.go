@@ -21,7 +21,7 @@
 // reference has the same mode. A part larger than 35 % of its class is not the small one (Chen et al. take two thirds for poison).
 //
 // What is parted is 2,048 rows of a class, the first by a hash of what is in them; every row is judged. In a sample of more than [detect.Enough] rows they are the first of a half of the class, if that
-// has so many, since detect/spectral learns from those too, and how far apart rows of a class without a parting are is told by what these show.
+// has so many, since detect/spectral learns from those too and says, as it reads all rows, where they stand; and rows of a class without a parting score how far they stand from its centre there.
 //
 // A row scores the largest, over partings, of that product times where it stands between the centres, 0 at the large part's and 1 at
 // the small one's. Scores are learned from the stream and calibrated in it.
@@ -60,6 +60,7 @@ func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, e
 	if known == nil {
 		return nil, nil
 	}
+	known.WantPlaces()
 	m := &model{Known: known, engine: engine, trusted: map[string]linalg.Matrix{}}
 	for class, rows := range known.Trusted {
 		centred := linalg.Matrix{Rows: rows.Rows, Cols: rows.Cols, Data: append([]float32(nil), rows.Data...)}

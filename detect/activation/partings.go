@@ -43,19 +43,13 @@ func (c *class) score(s *detect.Sample, env detect.Env, workers int, value []flo
 		c.first(portion)
 		c.shared = true
 	}
-	if len(c.Rows) >= whitening.MinRows {
-		c.part(s, env, workers, value, why)
+	if len(c.Rows) >= whitening.MinRows && c.part(s, env, workers, value, why) {
+		return
 	}
-	switch {
-	case len(c.partings) > 0:
-	case s.N > detect.Enough:
-		c.apart(s, workers, value)
-	default:
-		for first := 0; first < len(c.Rows); first += learned {
-			rows := c.Rows[first:min(first+learned, len(c.Rows))]
-			for i, apart := range whitening.Apart(whitening.Vectors(c.model.Vectors, s, rows)) {
-				value[rows[i]] = faint * apart
-			}
+	for first := 0; first < len(c.Rows); first += learned {
+		rows := c.Rows[first:min(first+learned, len(c.Rows))]
+		for i, apart := range whitening.Apart(whitening.Vectors(c.model.Vectors, s, rows)) {
+			value[rows[i]] = faint * apart
 		}
 	}
 }
@@ -73,67 +67,48 @@ func (c *class) first(portion []int) {
 	c.Rows, c.Hash = rows, nil
 }
 
-// apart scores the rows of a class of a long sample that is not parted, by what the first show.
-func (c *class) apart(s *detect.Sample, workers int, value []float64) {
-	vectors := c.model.Vectors
-	far := whitening.FarFrom(whitening.Vectors(vectors, s, c.Rows[:min(len(c.Rows), learned)]))
-	detect.Chunks(len(c.Rows), whitening.Chunk, workers, func() func(first, end int) {
-		one := make([]float32, vectors.Dim())
-		return func(first, end int) {
-			rows := c.Rows[first:end]
-			for i, row := range rows {
-				vectors.Soon(s, rows, i)
-				vectors.Known(one, s, row)
-				value[row] = faint * far.Of(one)
-			}
-		}
-	})
-}
-
-// round returns rows that are learned from as operands, about their centre and after the reference's map, where that is another sample.
-func (c *class) round(x linalg.Matrix) (kept, across linalg.Operand, err error) {
-	if !c.self {
-		if x, err = c.model.Space.Round(nil, x); err != nil {
-			return nil, nil, err
-		}
-	}
-	whitening.Centre(x)
-	if kept, err = linalg.Keep(c.model.engine, x); err != nil {
-		return nil, nil, err
-	}
-	across, err = linalg.KeepAcross(c.model.engine, x)
-	return kept, across, err
-}
-
 // principal returns the principal directions of the class, in the space of vectors as they are, and how many of its rows, the first, they were learned from.
 func (c *class) principal(s *detect.Sample, env detect.Env) (u linalg.Matrix, first int, err error) {
+	engine, m := c.model.engine, c.model
 	first = min(len(c.Rows), learned)
-	prepare := func() (kept, across linalg.Operand, err error) {
-		return c.round(whitening.Vectors(c.model.Vectors, s, c.Rows[:first]))
-	}
-	if c.shared {
-		u, err = c.model.Principal(s, c.Class, env, prepare)
-	} else {
-		var kept, across linalg.Operand
-		if kept, across, err = prepare(); err == nil {
-			u, err = whitening.Principal(kept, across, first, c.model.Vectors.Dim(), dimensions, c.rng)
+	var x, across linalg.Operand
+	switch {
+	case c.shared:
+		u, err = m.Principal(engine, s, c.Class, c.Rows[:first], env, nil, nil)
+	case c.self:
+		rows := whitening.Vectors(m.Vectors, s, c.Rows[:first])
+		whitening.Centre(rows)
+		if x, across, err = whitening.Operands(engine, rows); err == nil {
+			u, err = whitening.Principal(x, across, first, rows.Cols, dimensions, c.rng)
+		}
+		return u, first, err
+	default:
+		if x, across, err = m.Round(engine, whitening.Vectors(m.Vectors, s, c.Rows[:first])); err == nil {
+			u, err = whitening.Principal(x, across, first, m.Vectors.Dim(), dimensions, c.rng)
 		}
 	}
-	if err == nil && !c.self {
-		u, err = c.model.Space.Back(u)
+	if err == nil {
+		u, err = m.Space.Back(u)
 	}
 	return u, first, err
 }
 
-// part parts the class, if it can be, and scores its rows by that.
-func (c *class) part(s *detect.Sample, env detect.Env, workers int, value []float64, why []reason) {
+// part parts the class, if it can be, and scores its rows by that. It reports whether they have scores.
+func (c *class) part(s *detect.Sample, env detect.Env, workers int, value []float64, why []reason) bool {
 	u, first, err := c.principal(s, env)
 	if err != nil || u.Rows == 0 {
-		return
+		return false
 	}
 	// What is parted is projected first: where there is no parting, nobody asks where the others are.
-	places := make([]place, len(c.Rows))
-	c.project(u, s, places, 0, first, workers)
+	places, looked := make([]place, len(c.Rows)), first
+	if others := c.model.Places(s, env); c.shared && others.Known(c.Class, len(c.Rows)) {
+		for i, row := range c.Rows {
+			copy(places[i][:], others.Of(row))
+		}
+		looked = len(c.Rows)
+	} else {
+		c.project(u, s, places, 0, first, workers)
+	}
 	origin := mean(places[:first], nil)
 	centre := func(places []place) {
 		for i := range places {
@@ -150,11 +125,16 @@ func (c *class) part(s *detect.Sample, env detect.Env, workers int, value []floa
 			}
 		}
 	}
-	if len(c.partings) == 0 {
-		return
+	long := s.N > detect.Enough
+	if len(c.partings) == 0 && !long {
+		return false
 	}
-	c.project(u, s, places, first, len(c.Rows), workers)
+	c.project(u, s, places, looked, len(c.Rows), workers)
 	centre(places[first:])
+	if len(c.partings) == 0 {
+		c.apart(places, first, value)
+		return true
+	}
 	trusted, others := c.places(u, c.trusted), c.places(u, c.others)
 	for k := range c.partings {
 		c.partings[k].judge(places, trusted, others)
@@ -170,6 +150,19 @@ func (c *class) part(s *detect.Sample, env detect.Env, workers int, value []floa
 			}
 		}
 		value[row] = max(-math.MaxFloat32, min(best, math.MaxFloat32))
+	}
+	return true
+}
+
+// apart scores rows of a class that is not parted by how far they stand from its centre, as the first of them show what is usual.
+func (c *class) apart(places []place, first int, value []float64) {
+	far := make([]float32, len(places))
+	for i := range places {
+		far[i] = float32(math.Sqrt(distance(places[i], place{})))
+	}
+	usual := max(float64(linalg.Median(far[:first])), 1e-30)
+	for i, row := range c.Rows {
+		value[row] = faint * min(float64(far[i])/usual, 100)
 	}
 }
 

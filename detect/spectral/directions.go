@@ -41,16 +41,28 @@ func (h *half) score(s *detect.Sample, env detect.Env, workers int, value []floa
 		return
 	}
 	n := len(h.judge)
-	t := make([]float32, n*u.Rows) // direction by direction
+	kept := vectors.Take(n * u.Rows)
+	defer vectors.Give(kept)
+	t := *kept // direction by direction
+	all, places := h.withPlaces(u, s, env)
 	detect.Chunks(n, whitening.Chunk, workers, func() func(first, end int) {
 		scratch := make([]float32, min(n, whitening.Chunk)*u.Cols)
 		return func(first, end int) {
-			out := h.project(u, whitening.Gather(scratch, h.model.Vectors, s, h.judge[first:end]))
-			for k := range out.Rows {
+			rows := h.judge[first:end]
+			out := h.project(all, whitening.Gather(scratch, h.model.Vectors, s, rows))
+			for k := range u.Rows {
 				copy(t[k*n+first:], out.Row(k))
+			}
+			for d := range all.Rows - u.Rows {
+				for i, v := range out.Row(u.Rows + d) {
+					places.Of(rows[i])[d] = v
+				}
 			}
 		}
 	})
+	if places != nil {
+		places.Done(h.class, n)
+	}
 	trusted, others := h.project(u, h.trusted), h.project(u, h.others)
 	h.directions = make([]direction, u.Rows)
 	best := make([]float64, n)
@@ -70,6 +82,27 @@ func (h *half) score(s *detect.Sample, env detect.Env, workers int, value []floa
 	for i, row := range h.judge {
 		value[row] = min(best[i], math.MaxFloat32)
 	}
+}
+
+// withPlaces returns the directions, and behind them the class's principal ones if somebody wants to know where rows stand in these: to read rows once more would cost more.
+func (h *half) withPlaces(u linalg.Matrix, s *detect.Sample, env detect.Env) (linalg.Matrix, *whitening.Places) {
+	if len(h.portion) == 0 {
+		return u, nil
+	}
+	places := h.model.Places(s, env)
+	if places == nil {
+		return u, nil
+	}
+	v, err := h.model.Principal(h.model.engine, s, h.class, h.portion, env, nil, nil)
+	if err == nil {
+		v, err = h.model.Space.Back(v)
+	}
+	if err != nil {
+		return u, nil
+	}
+	u.Data = append(u.Data[:len(u.Data):len(u.Data)], v.Data...)
+	u.Rows += v.Rows
+	return u, places
 }
 
 // project returns the products of directions with rows, direction by direction.
@@ -95,10 +128,10 @@ func (h *half) find(rows linalg.Matrix, s *detect.Sample, env detect.Env) (linal
 		whitening.Centre(x)
 		one := looking{engine: engine, whole: s.N > long, large: s.N > detect.Enough}
 		one.principal = func(kept, across linalg.Operand) (linalg.Matrix, error) {
-			if i > 0 || !h.shared {
+			if i > 0 || !h.learnsPortion {
 				return whitening.Principal(kept, across, x.Rows, x.Cols, principal, h.rng)
 			}
-			v, err := h.model.Principal(s, h.class, env, func() (linalg.Operand, linalg.Operand, error) { return kept, across, nil })
+			v, err := h.model.Principal(engine, s, h.class, h.portion, env, kept, across)
 			v.Rows = min(v.Rows, principal)
 			return v, err
 		}

@@ -147,13 +147,13 @@ func (m *model) halves(s *detect.Sample, all []whitening.Group, env detect.Env) 
 	for i, g := range groups {
 		h := half{model: m, class: g.Class, spaces: spaces, others: sides.Others(places[i], m.Vectors.Dim())}
 		if !own {
-			h.trusted = m.Trusted[g.Class]
+			h.trusted, h.portion = m.Trusted[g.Class], g.Portion(s)
 		}
 		a, b := g.Halves()
 		for part, rows := range [2][2][]int{{a, b}, {b, a}} {
 			one := h
 			one.learn, one.judge = rows[0], rows[1]
-			one.shared = part == 0 && !own && len(g.Portion(s)) > 0
+			one.learnsPortion = part == 0 && len(h.portion) > 0
 			one.rng = rand.New(rand.NewPCG(env.Seed, uint64(part)))
 			halves = append(halves, &one)
 		}
@@ -163,15 +163,16 @@ func (m *model) halves(s *detect.Sample, all []whitening.Group, env detect.Env) 
 
 // half is one half of a class, judged by what the other half shows.
 type half struct {
-	model        *model
-	class        string
-	spaces       []whitening.Map
-	learn, judge []int
-	trusted      linalg.Matrix // of the class in the reference, if that is another sample
-	others       linalg.Matrix // of other classes, each about its centre
-	rng          *rand.Rand
-	shared       bool // principal directions of what is learned from are those of the class's portion
-	directions   []direction
+	model         *model
+	class         string
+	spaces        []whitening.Map
+	learn, judge  []int
+	trusted       linalg.Matrix // of the class in the reference, if that is another sample
+	others        linalg.Matrix // of other classes, each about its centre
+	rng           *rand.Rand
+	portion       []int // of the class, whose principal directions are shared; nil where they are not
+	learnsPortion bool  // this half learns from that portion
+	directions    []direction
 }
 
 // direction is what is known of one direction.

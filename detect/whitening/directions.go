@@ -129,26 +129,3 @@ func Apart(rows linalg.Matrix) []float64 {
 	}
 	return out
 }
-
-// Far is what [Apart] says of any rows by what some of them show.
-type Far struct {
-	middle []float32
-	usual  float64 // distance from it
-}
-
-// FarFrom learns from some rows, of which there must be one, and which it changes.
-func FarFrom(rows linalg.Matrix) Far {
-	f := Far{middle: Centre(rows)}
-	distances := make([]float32, rows.Rows)
-	for i := range distances {
-		distances[i] = float32(math.Sqrt(float64(linalg.SquaredNorm(rows.Row(i)))))
-	}
-	f.usual = max(float64(linalg.Median(distances)), 1e-30)
-	return f
-}
-
-// Of returns how far a row, which it changes, is from the centre, in units of the median.
-func (f Far) Of(row []float32) float64 {
-	less(row, f.middle)
-	return min(math.Sqrt(float64(linalg.SquaredNorm(row)))/f.usual, 100)
-}

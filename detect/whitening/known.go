@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/embedding"
@@ -27,6 +29,8 @@ type Known struct {
 	Rows    int                      // of Classes
 	Trusted map[string]linalg.Matrix // those of classes that have enough
 	Whole   uint64                   // fingerprint of all of the reference, to recognise it
+
+	wanted atomic.Bool // places
 }
 
 // learned names what is known of a reference by an engine of a kind.
@@ -127,9 +131,9 @@ func (g Group) Portion(s *detect.Sample) []int {
 	return half[:Learned]
 }
 
-// Principal returns the principal directions, [Dimensions] at most, of a class's [Group.Portion] after the reference's map, once for all detectors that share. Prepare, which is asked where nobody
-// asked before, returns those rows after the map and about their centre, as operands. The directions may not be changed.
-func (k *Known) Principal(s *detect.Sample, class string, env detect.Env, prepare func() (x, across linalg.Operand, err error)) (linalg.Matrix, error) {
+// Principal returns the principal directions, [Dimensions] at most, of a class's portion as [Group.Portion] has it, after the reference's map, once for all detectors that share. Who has those rows after the map and
+// about their centre as operands already gives them, others nil. The directions may not be changed.
+func (k *Known) Principal(engine linalg.Engine, s *detect.Sample, class string, portion []int, env detect.Env, x, across linalg.Operand) (linalg.Matrix, error) {
 	type key struct {
 		seen
 		class string
@@ -139,14 +143,76 @@ func (k *Known) Principal(s *detect.Sample, class string, env detect.Env, prepar
 		err        error
 	}
 	r := detect.Once(env, key{seen{k, s}, class}, func() (r result) {
-		x, across, err := prepare()
-		if err != nil {
-			return result{err: err}
+		if x == nil {
+			if x, across, r.err = k.Round(engine, Vectors(k.Vectors, s, portion)); r.err != nil {
+				return r
+			}
 		}
-		r.directions, r.err = Principal(x, across, Learned, k.Vectors.Dim(), Dimensions, rand.New(rand.NewPCG(env.Seed, 0x7072696e)))
+		r.directions, r.err = Principal(x, across, len(portion), k.Vectors.Dim(), Dimensions, rand.New(rand.NewPCG(env.Seed, 0x7072696e)))
 		return r
 	})
 	return r.directions, r.err
+}
+
+// Round returns rows after the reference's map and about their centre, as operands.
+func (k *Known) Round(engine linalg.Engine, rows linalg.Matrix) (x, across linalg.Operand, err error) {
+	round, err := k.Space.Round(nil, rows)
+	if err != nil {
+		return nil, nil, err
+	}
+	Centre(round)
+	return Operands(engine, round)
+}
+
+// Operands keeps rows and their transpose.
+func Operands(engine linalg.Engine, rows linalg.Matrix) (x, across linalg.Operand, err error) {
+	if x, err = linalg.Keep(engine, rows); err != nil {
+		return nil, nil, err
+	}
+	across, err = linalg.KeepAcross(engine, rows)
+	return x, across, err
+}
+
+// Places are where rows of a sample stand in the principal directions of their class, as far as somebody who read those rows for another purpose has looked. It is safe for concurrent use by those
+// who set places of different rows.
+type Places struct {
+	at   []float32 // Dimensions of each row
+	mu   sync.Mutex
+	rows map[string]int // of each class that were looked at
+}
+
+// WantPlaces says that who reads all rows of a class shall fill [Known.Places], for they will be asked for.
+func (k *Known) WantPlaces() { k.wanted.Store(true) }
+
+// Places returns those of a sample; nil where nobody wants them, or detectors do not share.
+func (k *Known) Places(s *detect.Sample, env detect.Env) *Places {
+	type key struct{ seen }
+	if !k.wanted.Load() || env.Shared == nil {
+		return nil
+	}
+	return detect.Once(env, key{seen{k, s}}, func() *Places {
+		return &Places{at: make([]float32, s.N*Dimensions), rows: map[string]int{}}
+	})
+}
+
+// Of returns where a row stands, to be set or to be read, which who sets them all says by Done, and Known tells.
+func (p *Places) Of(row int) []float32 { return p.at[row*Dimensions : (row+1)*Dimensions] }
+
+// Done says that so many more rows of a class stand where they should.
+func (p *Places) Done(class string, rows int) {
+	p.mu.Lock()
+	p.rows[class] += rows
+	p.mu.Unlock()
+}
+
+// Known says whether all of so many rows of a class stand where they should; of no places none do.
+func (p *Places) Known(class string, rows int) bool {
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rows[class] == rows
 }
 
 // Others returns the rows of all groups but one, until there are enough. They may not be changed.

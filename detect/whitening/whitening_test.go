@@ -3,7 +3,6 @@ package whitening
 import (
 	"math"
 	"math/rand/v2"
-	"slices"
 	"testing"
 
 	"github.com/tasterhq/taster/detect/linalg"
@@ -80,26 +79,6 @@ func TestWhitenedRowsAreRound(t *testing.T) {
 			}
 			if math.Abs(got-want) > 0.25 {
 				t.Errorf("covariance of dimensions %d and %d is %.2f, want about %.2f", i, j, got, want)
-			}
-		}
-	}
-}
-
-// What is said of any row by some rows is, of these, what Apart says.
-func TestFar(t *testing.T) {
-	rng := rand.New(rand.NewPCG(5, 6))
-	for _, n := range []int{1, 2, 300} {
-		x := linalg.Matrix{Rows: n, Cols: 19, Data: make([]float32, n*19)}
-		for i := range x.Data {
-			x.Data[i] = float32(3 + rng.NormFloat64())
-		}
-		same, again := x, x
-		same.Data, again.Data = slices.Clone(x.Data), slices.Clone(x.Data)
-		want := Apart(same)
-		far := FarFrom(again)
-		for i := range n {
-			if got := far.Of(x.Row(i)); math.Abs(got-want[i]) > 1e-5*want[i] {
-				t.Errorf("%d rows, row %d: %v, want %v", n, i, got, want[i])
 			}
 		}
 	}
