@@ -343,13 +343,17 @@ func (s *Scorer) refit(without []int) ([]*fitted, error) {
 			out[i].parts = slices.Clone(f.parts)
 		}
 	}
-	each := func(rows []int, do func(f *fitted, model detect.Model)) error {
+	knows := func(rows []int) (*detect.Sample, detect.Env) {
 		env := s.env
 		env.Shared = &detect.Shared{}
 		known := ref.Select(except(rows, without))
 		labels.Like(known, s.labels, env)
+		return known, env
+	}
+	each := func(rows []int, wanted func(f *fitted) bool, do func(f *fitted, model detect.Model)) error {
+		known, env := knows(rows)
 		for i := range out {
-			if out[i] == nil {
+			if out[i] == nil || !wanted(out[i]) {
 				continue
 			}
 			model, err := out[i].detector.Fit(known, env)
@@ -364,17 +368,23 @@ func (s *Scorer) refit(without []int) ([]*fitted, error) {
 		}
 		return nil
 	}
-	if err := each(upTo(ref.N), func(f *fitted, model detect.Model) { f.model = model }); err != nil {
-		return nil, err
+	kept := func(f *fitted) bool { return f.again == nil }
+	for _, f := range out {
+		if f != nil && !kept(f) {
+			f.fitAgain(func() (*detect.Sample, detect.Env) { return knows(upTo(ref.N)) })
+		}
+	}
+	if slices.ContainsFunc(out, func(f *fitted) bool { return f != nil && kept(f) }) {
+		if err := each(upTo(ref.N), kept, func(f *fitted, model detect.Model) { f.model = model }); err != nil {
+			return nil, err
+		}
 	}
 	for k, c := range cuts(ref.N, quarters, s.env.Seed) {
 		if !slices.ContainsFunc(out, func(f *fitted) bool { return f != nil && k < len(f.parts) }) {
 			break
 		}
-		if err := each(c.others, func(f *fitted, model detect.Model) {
-			if k < len(f.parts) {
-				f.parts[k].model = model
-			}
+		if err := each(c.others, func(f *fitted) bool { return k < len(f.parts) }, func(f *fitted, model detect.Model) {
+			f.parts[k].model = model
 		}); err != nil {
 			return nil, err
 		}

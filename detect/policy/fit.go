@@ -27,6 +27,9 @@ type fitted struct {
 	parts   []part
 	learned bool
 
+	// again fits model, once, for learned scores: parts judge nearly all streams, so it is not kept from the start. Nil: it is there.
+	again func() detect.Model
+
 	excuses bool // poison in the reference can hide poison like it
 }
 
@@ -120,6 +123,7 @@ func fit(detectors []detect.Detector, ref *detect.Sample, env detect.Env) ([]fit
 			if f.fitted.excuses = f.mayExcuse(); f.fitted.excuses {
 				model = labels.Fit(ref, whole)
 			}
+			f.fitted.letGo(ref, env)
 			out = append(out, *f.fitted)
 		}
 	}
@@ -371,7 +375,7 @@ func (f *fitted) score(s *detect.Sample, before detect.Memory, env detect.Env) c
 			return among
 		}
 	}
-	out := calibrated{Scores: score(f.model, s), rows: len(f.held)}
+	out := calibrated{Scores: score(f.whole(), s), rows: len(f.held)}
 	switch {
 	case out.LogP != nil, len(f.streams) == 0:
 		return out
@@ -464,6 +468,40 @@ const (
 	// no larger than that of the stream itself.
 	enoughKnown = 1000
 )
+
+// letGo lets go of the model of the whole reference where the parts judge nearly all streams: a model of vectors holds them more than once.
+func (f *fitted) letGo(ref *detect.Sample, env detect.Env) {
+	if _, remembers := f.model.(detect.Remembering); f.parts == nil || !f.learned || remembers {
+		return
+	}
+	f.model = nil
+	f.fitAgain(func() (*detect.Sample, detect.Env) {
+		env.Shared = &detect.Shared{}
+		return ref, env
+	})
+}
+
+// fitAgain has the model fitted to what teaches it when it is first asked.
+func (f *fitted) fitAgain(teaches func() (*detect.Sample, detect.Env)) {
+	d := f.detector
+	f.again = sync.OnceValue(func() detect.Model {
+		if model, err := d.Fit(teaches()); err == nil {
+			return model
+		}
+		return nil
+	})
+}
+
+// whole returns the model of the whole reference.
+func (f *fitted) whole() detect.Model {
+	if f.model != nil {
+		return f.model
+	}
+	if model := f.again(); model != nil {
+		return model
+	}
+	return f.parts[0].model // of three quarters of the same rows
+}
 
 // mostInserted is how many reference rows stand among n rows of a stream at most.
 func mostInserted(n int) int { return max(enoughKnown, n) }

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 
@@ -107,5 +108,33 @@ func TestShortStreams(t *testing.T) {
 		} else if got != want {
 			t.Errorf("%d workers: %v, want %v", workers, got, want)
 		}
+	}
+}
+
+// TestWholeIsFittedWhenAsked: models that nearly no stream asks for are not kept, and are the same when one does.
+func TestWholeIsFittedWhenAsked(t *testing.T) {
+	ref, stream := detecttest.Clean(1200, 1), detecttest.Clean(300, 2)
+	s := scorer(t, 0.01, ref, nil, 2)
+	n := 0
+	for i := range s.fitted {
+		f := &s.fitted[i]
+		if f.model != nil {
+			continue
+		}
+		n++
+		env := detect.Env{Seed: s.env.Seed, Workers: 2, Shared: &detect.Shared{}}
+		model, err := f.detector.Fit(ref, env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, want := f.whole().Score(stream, env).Value, model.Score(stream, env).Value
+		for row, v := range want {
+			if math.Float64bits(v) != math.Float64bits(got[row]) {
+				t.Fatalf("%s, row %d: %v, want %v", f.detector.Name(), row, got[row], v)
+			}
+		}
+	}
+	if n == 0 {
+		t.Error("all models are kept")
 	}
 }

@@ -37,7 +37,7 @@ const idle = time.Minute
 // Pool keeps memory for those who will need some. It is safe for concurrent use, and an arrow memory.Allocator. Its zero
 // value is ready.
 type Pool struct {
-	// Most is how many bytes are kept at most; 0 is 64 MiB.
+	// Most is how many bytes are kept at most; 0 is 24 MiB.
 	Most int
 
 	mu   sync.Mutex
@@ -108,7 +108,7 @@ func (p *Pool) Put(b []byte) {
 	defer p.mu.Unlock()
 	most := p.Most
 	if most == 0 {
-		most = 64 << 20
+		most = 24 << 20
 	}
 	if p.held+size > most {
 		return
