@@ -87,14 +87,8 @@ func (c *counts) merge(other *counts) {
 	}
 }
 
-// grams are costs: −ln p in units of 1/16 nat. Four and three bytes that the reference lacks cost 0, which no other does.
-type grams struct {
-	shift int // of slot
-	four  []uint8
-	three []uint8
-	two   []uint8
-	step  uint8 // cost of each step back
-}
+// grams are costs: −ln p in units of 1/16 nat, and as step the cost of each step back. Four and three bytes that the reference lacks cost 0, which no other does.
+type grams lanes.Grams
 
 func cost(p float64) uint8 { return uint8(max(1, min(math.Round(-math.Log(p)*unit), math.MaxUint8))) }
 
@@ -118,8 +112,8 @@ func (c *counts) grams(texts func(yield func(text []byte))) *grams {
 			rarest(&three[slotOfThree(gram)], c.two[before&0xffff])
 		}
 	})
-	g := &grams{shift: c.shift, step: cost(backoff)}
-	g.four, g.three = costs(c.four, four), costs(c.three, three)
+	g := &grams{Shift: c.shift, Step: cost(backoff)}
+	g.Four, g.Three = costs(c.four, four), costs(c.three, three)
 
 	var before, alone [256]float64
 	total := 0.0
@@ -128,10 +122,10 @@ func (c *counts) grams(texts func(yield func(text []byte))) *grams {
 		alone[pair&0xff] += float64(n)
 		total += float64(n)
 	}
-	g.two = padded(len(c.two))
+	g.Two = padded(len(c.two))
 	for pair, n := range c.two {
 		share := (alone[pair&0xff] + smooth) / (total + 256*smooth)
-		g.two[pair] = cost((float64(n) + 256*smooth*share) / (before[pair>>8] + 256*smooth))
+		g.Two[pair] = cost((float64(n) + 256*smooth*share) / (before[pair>>8] + 256*smooth))
 	}
 	return g
 }
@@ -183,7 +177,7 @@ func (r *reader) read(g *grams, text []byte) reading {
 		part := text[from:min(len(text), from+lanes.Most)]
 		var blocks []uint32
 		if r.lanes != nil {
-			blocks = r.lanes.Costs(&lanes.Grams{Four: g.four, Three: g.three, Two: g.two, Shift: g.shift, Step: g.step}, part, from > 0)
+			blocks = r.lanes.Costs((*lanes.Grams)(g), part, from > 0)
 		} else {
 			blocks, gram = g.costs(r.cost[:0], part, gram)
 		}
@@ -208,13 +202,13 @@ func (r *reader) read(g *grams, text []byte) reading {
 
 // costs appends what each block of a text costs, the last of which may be shorter. Gram is what stands before the text, and is returned of its end.
 func (g *grams) costs(dst []uint32, text []byte, gram uint32) ([]uint32, uint32) {
-	shift := g.shift
+	shift := g.Shift
 	for len(text) > 0 {
 		n := min(blockSize, len(text))
 		block := uint32(0)
 		for _, b := range text[:n] {
 			gram = gram<<8 | fold[b]
-			c := g.four[slot(gram, shift)]
+			c := g.Four[slot(gram, shift)]
 			if c == 0 {
 				block += g.back(gram)
 				continue
@@ -229,8 +223,8 @@ func (g *grams) costs(dst []uint32, text []byte, gram uint32) ([]uint32, uint32)
 
 // back returns the cost of the last byte of four that the reference lacks.
 func (g *grams) back(gram uint32) uint32 {
-	if c := g.three[slotOfThree(gram)]; c != 0 {
-		return uint32(c) + uint32(g.step)
+	if c := g.Three[slotOfThree(gram)]; c != 0 {
+		return uint32(c) + uint32(g.Step)
 	}
-	return uint32(g.two[gram&0xffff]) + 2*uint32(g.step)
+	return uint32(g.Two[gram&0xffff]) + 2*uint32(g.Step)
 }
