@@ -57,3 +57,29 @@ func TestEachAndChunks(t *testing.T) {
 		}
 	}
 }
+
+// What was lent for one sample is given back once, when the work on it is over, and serves the next.
+func TestAtEnd(t *testing.T) {
+	var shelf Shelf[[]int]
+	whatever := func([]int) bool { return true }
+	if _, ok := shelf.Take(whatever); ok {
+		t.Error("an empty shelf gives something")
+	}
+	env := Env{Shared: &Shared{}}
+	for n := range 4 {
+		AtEnd(env, func() { shelf.Put(make([]int, n)) })
+	}
+	AtEnd(Env{}, func() { t.Error("called without anything shared") })
+	env.Shared.End()
+	env.Shared.End()
+	if one, ok := shelf.Take(func(s []int) bool { return len(s) == 0 }); !ok || len(one) != 0 {
+		t.Errorf("%v, %v: want what fits", one, ok)
+	}
+	if _, ok := shelf.Take(whatever); ok {
+		t.Error("what did not fit was kept, or given back twice")
+	}
+	type key struct{}
+	if Once(env, key{}, func() int { return 7 }) != 7 {
+		t.Error("nothing is made after the end")
+	}
+}
