@@ -127,9 +127,9 @@ func (s *Scorer) examine(sample *detect.Sample, others []aside, a aside, env det
 		return a, nil
 	}
 	a.examined = seen
-	sample = some(sample, s.read(sample), enoughBeside, env)
+	sample, tokens := some(sample, s.read(sample), enoughBeside, env)
 	env.Shared = &detect.Shared{} // what is made here is not kept with the segment
-	found, err := s.doubted(sample, env)
+	found, err := s.doubted(sample, tokens, env)
 	if err != nil {
 		return a, err
 	}
@@ -202,10 +202,16 @@ func (s *Scorer) withoutDoubts(sample *detect.Sample, before *recollection, env 
 	return models, rows, a, err
 }
 
-// doubted returns the rows of the reference that look like poison to any detector, by rising number.
-func (s *Scorer) doubted(sample *detect.Sample, env detect.Env) ([]int, error) {
+// doubted returns the rows of the reference that look like poison to any detector beside a sample with such tokens, by rising number.
+func (s *Scorer) doubted(sample *detect.Sample, tokens *text.Tokens, env detect.Env) ([]int, error) {
 	ref := s.read(s.ref.Sample)
-	joint := sample.Join(ref)
+	joint, cut := sample.Join(ref), text.Tokenize(ref.Text, env.Workers)
+	beside := func(joint *detect.Sample, rows []int, env detect.Env) {
+		if sample.Text != nil && ref.Text != nil {
+			text.Known(joint, tokens.Join(cut, rows), env)
+		}
+	}
+	beside(joint, upTo(ref.N), env)
 	var first []int
 	for i := range s.fitted {
 		if s.fitted[i].examines() {
@@ -222,8 +228,13 @@ func (s *Scorer) doubted(sample *detect.Sample, env detect.Env) ([]int, error) {
 	}
 
 	env.Shared = &detect.Shared{}
-	others, again := ref.Select(except(upTo(ref.N), first)), sample.Join(ref.Select(first))
+	trusted := except(upTo(ref.N), first)
+	others, again := ref.Select(trusted), sample.Join(ref.Select(first))
 	labels.Like(others, s.labels, env)
+	if ref.Text != nil {
+		text.Known(others, cut.Select(trusted), env)
+	}
+	beside(again, first, env)
 	guilt, asked := make([]float64, len(first)), 0.0 // smallest ln p, of so many detectors
 	for i := range s.fitted {
 		of := &s.fitted[i]
@@ -284,14 +295,18 @@ func (s *Scorer) read(sample *detect.Sample) *detect.Sample {
 	return sample.WithoutVectors()
 }
 
-// some returns about n rows of a sample, chosen by their texts, whatever their order, out of what is read of it.
-func some(s, read *detect.Sample, n int, env detect.Env) *detect.Sample {
-	if s.N <= n || s.Text == nil {
-		return read
+// some returns about n rows of a sample, chosen by their texts, whatever their order, out of what is read of it, and the tokens of these.
+func some(s, read *detect.Sample, n int, env detect.Env) (*detect.Sample, *text.Tokens) {
+	if s.Text == nil {
+		return read, nil
+	}
+	tokens := text.Of(s, env)
+	if s.N <= n {
+		return read, tokens
 	}
 	limit := uint64(float64(n) / float64(s.N) * (1 << 32))
-	tokens := text.Of(s, env)
-	return read.Select(slices.DeleteFunc(upTo(s.N), func(row int) bool { return tokens.Key(row)>>32 >= limit }))
+	rows := slices.DeleteFunc(upTo(s.N), func(row int) bool { return tokens.Key(row)>>32 >= limit })
+	return read.Select(rows), tokens.Select(rows)
 }
 
 // highest returns which rows of the reference, that stand in joint from the given row on, the detector finds most

@@ -3,6 +3,7 @@ package text
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -165,6 +166,46 @@ func TestContinues(t *testing.T) {
 		}
 		if rows >= blockRows && &got.Row(0)[0] != &Of(head, env).Row(0)[0] {
 			t.Errorf("%d rows: tokens were cut twice", rows)
+		}
+	}
+}
+
+// What is chosen and joined is what would be cut from the same texts, wherever blocks end.
+func TestChosenTokens(t *testing.T) {
+	texts := func(n int, word string) [][]byte {
+		out := make([][]byte, n)
+		for i := range out {
+			if i%7 > 0 {
+				out[i] = []byte(strings.Repeat(word+" ", i%5) + strconv.Itoa(i))
+			}
+		}
+		return out
+	}
+	for _, n := range []int{0, 1, blockRows - 1, blockRows, blockRows + 1, 2*blockRows + 5} {
+		for _, m := range []int{1, blockRows, 2*blockRows + 1} {
+			mine, others := texts(n, "mine"), texts(m, "theirs")
+			var rows []int
+			for i := range 3 * m / 2 {
+				rows = append(rows, (i*7+3)%m)
+			}
+			all := slices.Clone(mine)
+			for _, row := range rows {
+				all = append(all, others[row])
+			}
+			same := func(got *Tokens, texts [][]byte) {
+				t.Helper()
+				want := Tokenize(texts, 1)
+				if got.Count() != want.Count() || len(got.blocks) != len(want.blocks) {
+					t.Fatalf("%d and %d texts: %d tokens in %d blocks, want %d in %d", n, m, got.Count(), len(got.blocks), want.Count(), len(want.blocks))
+				}
+				for i := range texts {
+					if !slices.Equal(got.Row(i), want.Row(i)) || got.Key(i) != want.Key(i) {
+						t.Fatalf("%d and %d texts: row %d is another", n, m, i)
+					}
+				}
+			}
+			same(Tokenize(mine, 1).Join(Tokenize(others, 1), rows), all)
+			same(Tokenize(others, 1).Select(rows), all[n:])
 		}
 	}
 }

@@ -430,6 +430,11 @@ func (m *model) score(s *detect.Sample, env detect.Env) (*judged, *stream) {
 // observe counts what is in s.
 func (m *model) observe(s *detect.Sample, env detect.Env) *stream {
 	st := &stream{model: m, sample: s, tokens: text.Of(s, env)}
+	var counting sync.WaitGroup
+	if s != m.sample && env.Workers > 1 {
+		counting.Go(func() { m.count() }) // while the label model is trained, which one core does, if nobody has asked for it yet
+	}
+	defer counting.Wait()
 	most := largest
 	if m.labels != nil && s.Label != nil {
 		st.groups = m.labels.Count()
