@@ -11,23 +11,22 @@ type sumKernel struct {
 	// moments returns the sum and the sum of squares of those values that are members: bit i of members[j] stands for value 16j + i. It only guides a
 	// guess, and may add up in any order.
 	moments func(values []float32, members []uint16) (sum, squares float32)
-	// pick returns how many members are at least bar, and writes the numbers of the first most of them to the front of index, which has room for so many, and behind them numbers
+	// pick returns how many members are at least bar, and writes the numbers of the first of them to the front of index, which has room for so many, and behind them numbers
 	// that values may have too. Values are numbered from 0, and from split on by jump more. Their number is a multiple of lanes, at most pointBlock, for which and 32 more
 	// places is scratch.
-	pick func(values []float32, members []uint16, bar float32, split, jump int, places []uint16, index *[picked]int32) int
-	// of has for so many candidates at most what tells of distances to the k nearest, as cosines has them: their sum, each rounded to float32, the least and the largest,
-	// and how many they are, which is more than k where several are as far as the last. What stands behind index, up to so many, are numbers of points.
-	few, many nearestSum
+	pick      func(values []float32, members []uint16, bar float32, split, jump int, places []uint16, index *[picked]int32) int
+	few, many nearestSum // of at most fewNear and mostNear candidates
 }
 
+// nearestSum tells of the distances to the k nearest of some candidates, as [kernel.cosines] has them: their sum, each rounded to float32, the least and the largest, and how many
+// they are, which is more than k where several are as far as the last. What stands behind index, up to as many as there may be, are numbers of points.
 type nearestSum func(index []int32, width int, query []float64, points []float32, norms []float64, norm float64, k int) (total, least, farthest float64, kept int)
 
 const (
 	fewNear  = 16 // candidates
 	mostNear = 24
-	picked   = 32
-	// A little more than as many as are wanted: the product of the last must be off by less than it lies behind.
-	beyondK = 1
+	picked   = 32 // numbers of what is picked that are written down
+	beyondK  = 1  // a bar leaves so many more than are wanted at least, lest the last of these lies too near to it to be sure
 )
 
 // Sums answers for every query what the distances to its nearest points in the first set add up to, and, for those for which own is above 0, in the set that it says; the same as
