@@ -129,7 +129,7 @@ func crossFit(rows []example, groups int, wary bool, env detect.Env) parts {
 		of[k] = known[bits]
 	}
 	detect.Each(folds, env.Workers, func(k int) { p[k] = of[k].start(k, wary, env.Seed).run() })
-	temper := temperature(rows, p, groups)
+	temper := temperature(rows, p, groups, env.Workers)
 	for _, part := range p {
 		part.temper = temper
 	}

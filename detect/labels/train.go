@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/lanes"
 	"github.com/tasterhq/taster/detect/text"
 )
 
@@ -357,22 +359,37 @@ func (c *course) learnTwo() {
 
 // temperature returns the factor on logits under which held-out labels are likeliest (Guo et al., ICML 2017,
 // arXiv 1706.04599), found by Newton's method.
-func temperature(set []example, held parts, groups int) float32 {
-	all := make([]float32, len(set)*groups)
-	for i, e := range set {
-		held[e.fold].logits(all[i*groups:(i+1)*groups], e.tokens)
-	}
+func temperature(set []example, held parts, groups, workers int) float32 {
+	all, below := make([]float32, len(set)*groups), make([]float64, len(set)*groups) // logits, and how far they are below the row's largest
+	detect.Rows(len(set), worthwhile, workers, func(first, end int) {
+		for i := first; i < end; i++ {
+			logits := all[i*groups : (i+1)*groups]
+			held[set[i].fold].logits(logits, set[i].tokens)
+			top := slices.Max(logits)
+			for g, l := range logits {
+				below[i*groups+g] = float64(l - top)
+			}
+		}
+	})
+	const block = 256 // rows
+	var powers, weights [block * MostGroups]float64
 	factor := 1.0
 	for range 8 {
 		slope, curve := 0.0, 1e-9
 		for i, e := range set {
+			if i%block == 0 {
+				part := below[i*groups : min(i+block, len(set))*groups]
+				for k, b := range part {
+					powers[k] = factor * b
+				}
+				lanes.Exps(weights[:len(part)], powers[:len(part)])
+			}
 			logits := all[i*groups : (i+1)*groups]
-			top := slices.Max(logits)
 			sum, mean, square := 0.0, 0.0, 0.0
-			for _, l := range logits {
+			for g, l := range logits {
 				w := 1.0
-				if l != top {
-					w = math.Exp(factor * float64(l-top))
+				if below[i*groups+g] != 0 {
+					w = weights[i%block*groups+g]
 				}
 				sum += w
 				mean += w * float64(l)
