@@ -13,7 +13,11 @@ import (
 // TestSums: sums are those of the distances that Nearest tells, to the bit.
 func TestSums(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 9))
-	for trial := range 60 {
+	trials := 60
+	if testing.Short() {
+		trials = 18
+	}
+	for trial := range trials {
 		cols := []int{1, 3, 16, 64, 100, 384}[trial%6]
 		n := 20 + rng.IntN(500)
 		points, queries := Matrix{n, cols, make([]float32, n*cols)}, Matrix{1 + rng.IntN(300), cols, nil}
