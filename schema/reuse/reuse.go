@@ -15,6 +15,7 @@ package reuse
 import (
 	"math/bits"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 )
@@ -37,7 +38,7 @@ const idle = time.Minute
 // Pool keeps memory for those who will need some. It is safe for concurrent use, and an arrow memory.Allocator. Its zero
 // value is ready.
 type Pool struct {
-	// Most is how many bytes are kept at most; 0 is 24 MiB.
+	// Most is how many bytes are kept at most; 0 is 24 MiB. What is over that goes by age.
 	Most int
 
 	mu   sync.Mutex
@@ -49,10 +50,25 @@ type Pool struct {
 	out   ledger
 }
 
-// shelf has free memory of one size.
+// shelf has free memory of one size, that which was given back last on top.
 type shelf struct {
-	pieces [][]byte
+	pieces []piece
 	spare  int // how many of them nobody needed since the period began
+}
+
+type piece struct {
+	b  []byte
+	at uint64 // how many Gets there had been
+}
+
+// take takes the top piece off a shelf that has one.
+func (s *shelf) take() []byte {
+	last := len(s.pieces) - 1
+	b := s.pieces[last].b
+	s.pieces[last] = piece{}
+	s.pieces = s.pieces[:last]
+	s.spare = min(s.spare, last)
+	return b
 }
 
 // Shared is the process's own.
@@ -79,12 +95,8 @@ func (p *Pool) Get(n int) []byte {
 		p.trim()
 	}
 	for c := class; c < min(class+2, sizes); c++ { // the next size is better than new memory
-		s := &p.free[c]
-		if last := len(s.pieces) - 1; last >= 0 {
-			b := s.pieces[last]
-			s.pieces[last] = nil
-			s.pieces = s.pieces[:last]
-			s.spare = min(s.spare, last)
+		if s := &p.free[c]; len(s.pieces) > 0 {
+			b := s.take()
 			p.held -= cap(b)
 			p.mu.Unlock()
 			return p.out.lend(b[:n])
@@ -110,23 +122,37 @@ func (p *Pool) Put(b []byte) {
 	if most == 0 {
 		most = 24 << 20
 	}
-	if p.held+size > most {
+	if size > most {
 		return
 	}
+	for p.held+size > most {
+		p.dropOldest()
+	}
 	p.held += size
-	p.free[class].pieces = append(p.free[class].pieces, b[:0])
+	p.free[class].pieces = append(p.free[class].pieces, piece{b[:0], p.gets})
+}
+
+// dropOldest lets go of what has lain longest. It runs under mu, and where something is held.
+func (p *Pool) dropOldest() {
+	var oldest *shelf
+	for c := range p.free {
+		if s := &p.free[c]; len(s.pieces) > 0 && (oldest == nil || s.pieces[0].at < oldest.pieces[0].at) {
+			oldest = s
+		}
+	}
+	p.held -= cap(oldest.pieces[0].b)
+	oldest.pieces = slices.Delete(oldest.pieces, 0, 1)
+	oldest.spare = min(oldest.spare, len(oldest.pieces))
 }
 
 // trim lets go of what nobody needed since it was called last. It runs under mu.
 func (p *Pool) trim() {
 	for c := range p.free {
 		s := &p.free[c]
-		for ; s.spare > 0; s.spare-- {
-			last := len(s.pieces) - 1
-			p.held -= cap(s.pieces[last])
-			s.pieces[last] = nil
-			s.pieces = s.pieces[:last]
+		for _, old := range s.pieces[:s.spare] {
+			p.held -= cap(old.b)
 		}
+		s.pieces = slices.Delete(s.pieces, 0, s.spare)
 		s.spare = len(s.pieces)
 	}
 }

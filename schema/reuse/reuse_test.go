@@ -111,6 +111,20 @@ func TestBound(t *testing.T) {
 	if p.Held() != 1<<20 {
 		t.Errorf("%d bytes are held", p.Held())
 	}
+	// What has lain longest goes first, of whatever size.
+	last := p.Get(256 << 10)
+	other := p.Get(512 << 10)
+	p.Put(last)
+	p.Put(other)
+	if b := p.Get(512 << 10); &b[0] != &other[0] {
+		t.Error("what came last is gone")
+	}
+	if b := p.Get(256 << 10); &b[0] != &last[0] {
+		t.Error("what came before it is gone, and older pieces are not")
+	}
+	if p.Put(make([]byte, 2<<20)); p.Held() > 1<<20 {
+		t.Errorf("%d bytes are held", p.Held())
+	}
 }
 
 // TestLetsGo has a Pool that was busy once keep what is still needed, and no more.
