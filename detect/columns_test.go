@@ -16,11 +16,17 @@ import (
 
 	"github.com/tasterhq/taster/schema/contract"
 	"github.com/tasterhq/taster/schema/record"
+	"github.com/tasterhq/taster/schema/reuse"
 )
 
 func batch(t testing.TB, fields []arrow.Field, json string, providers ...string) *record.Batch {
 	t.Helper()
-	rec, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(fields, nil), strings.NewReader(json))
+	return batchIn(t, memory.DefaultAllocator, fields, json, providers...)
+}
+
+func batchIn(t testing.TB, where memory.Allocator, fields []arrow.Field, json string, providers ...string) *record.Batch {
+	t.Helper()
+	rec, _, err := array.RecordFromJSON(where, arrow.NewSchema(fields, nil), strings.NewReader(json))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,15 +170,17 @@ func TestNewSampleEmbedding(t *testing.T) {
 	}
 }
 
-// TestMoveSample: the sample is the same, columns say what they said, and they are where the sample's vectors are.
+// TestMoveSample: the sample is the same, columns say what they said, and they are where the sample's vectors are. The columns' memory is a pool's, which
+// with the race detector writes over what is given back.
 func TestMoveSample(t *testing.T) {
 	fields := []arrow.Field{
 		{Name: "id", Type: word}, {Name: "v", Type: floats, Nullable: true}, {Name: "in", Type: arrow.StructOf(arrow.Field{Name: "g", Type: floats})},
 	}
-	c := &contract.Contract{Roles: contract.Roles{Embedding: "/v", Gradient: "/in/g"}}
+	c := &contract.Contract{Roles: contract.Roles{Text: []string{"/id"}, Embedding: "/v", Gradient: "/in/g"}}
+	pool := &reuse.Pool{}
 	made := func() []*record.Batch {
-		first := batch(t, fields, `[{"id":"a","v":[1,2],"in":{"g":[1]}},{"id":"b","v":[3,4],"in":{"g":[2]}},{"id":"c","v":[5,6],"in":{"g":[3]}}]`)
-		odd := batch(t, fields, `[{"id":"d","v":[7],"in":{"g":[4]}},{"id":"e","v":null,"in":{"g":[5]}}]`)
+		first := batchIn(t, pool, fields, `[{"id":"a","v":[1,2],"in":{"g":[1]}},{"id":"b","v":[3,4],"in":{"g":[2]}},{"id":"c","v":[5,6],"in":{"g":[3]}}]`)
+		odd := batchIn(t, pool, fields, `[{"id":"d","v":[7],"in":{"g":[4]}},{"id":"e","v":null,"in":{"g":[5]}}]`)
 		return []*record.Batch{first, odd, {Records: first.Records.NewSlice(1, 3)}, {Records: first.Records.NewSlice(0, 2)}}
 	}
 	for n := range len(made()) + 1 {
@@ -185,12 +193,16 @@ func TestMoveSample(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		expected, vectors, said := fmt.Sprint(want.Embedding, want.HasEmbedding, want.Gradient, misfits), fmt.Sprint(want.Embedding), texts(want)
 		got, found, err := MoveSample(c, batches, nil, 3)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if fmt.Sprint(got.Embedding, got.HasEmbedding, got.Gradient, found) != fmt.Sprint(want.Embedding, want.HasEmbedding, want.Gradient, misfits) {
-			t.Errorf("%d batches: %v, want %v", n, got, want)
+		if fmt.Sprint(got.Embedding, got.HasEmbedding, got.Gradient, found) != expected {
+			t.Errorf("%d batches: %v, want %v", n, got, expected)
+		}
+		if texts(got) != said {
+			t.Errorf("%d batches: texts %s, want %s", n, texts(got), said)
 		}
 		for i, b := range batches {
 			if now := fmt.Sprint(b.Records); now != before[i] {
@@ -204,7 +216,7 @@ func TestMoveSample(t *testing.T) {
 			}
 		}
 		again, _, _ := MoveSample(c, batches, nil, 0)
-		if fmt.Sprint(again.Embedding) != fmt.Sprint(want.Embedding) {
+		if fmt.Sprint(again.Embedding) != vectors {
 			t.Errorf("again: %v", again.Embedding)
 		}
 		for _, b := range batches {
