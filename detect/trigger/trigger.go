@@ -723,6 +723,27 @@ func (st *stream) findInserted(workers int) {
 func (st *stream) weigh(explained *group, v *view, workers int) []weight {
 	weights := make([]weight, len(st.table)*st.slots, len(st.table)*st.slots+1) // the last one is read with what follows
 	eachWorker(len(st.table), workers, func(from, to int) any {
+		// Logarithms of some features are taken together.
+		var some []int                       // features
+		var inserted, associations []float64 // per feature, and group
+		shares := shares{known: st.referenceRows}
+		settle := func() {
+			shares.settle()
+			for k, at := range some {
+				common := shares.of(k * (1 + st.groups))
+				for g := range st.slots {
+					association, share := 0.0, common
+					if g < st.groups {
+						association = associations[k*st.groups+g]
+						// What was planted has the label that it shall teach: records with other labels are no part of it.
+						share = min(share, shares.of(k*(1+st.groups)+1+g))
+					}
+					weights[at*st.slots+g] = newWeight(association, share, inserted[k])
+				}
+			}
+			some, inserted, associations = some[:0], inserted[:0], associations[:0]
+			shares.clear()
+		}
 		for at := from; at < to; at++ {
 			c, more, times := st.evident(at, v)
 			b := &c.table[at]
@@ -742,29 +763,29 @@ func (st *stream) weigh(explained *group, v *view, workers int) []weight {
 				records = max(1, records)
 			}
 			n, known := records-1, float64(st.reference[at])
-			common := st.share(n, known, c.rows)
-			inserted := 0.0
+			shares.add(n, known, c.rows)
+			insertion := 0.0
 			if at < len(v.inserted) {
-				inserted = float64(v.inserted[at]) * records / all
+				insertion = float64(v.inserted[at]) * records / all
 			}
-			for g := range st.slots {
-				association, share := 0.0, common
-				if g < st.groups {
-					observed, expected := st.labels(c, at, g)
-					if more > 0 {
-						observed, expected = observed+more, expected+more*st.likely[g]
-					}
-					if explained != nil {
-						observed = max(0, observed-float64(explained.records[at*st.slots+g])*st.unit*times)
-						expected = max(0, expected-float64(explained.expected[at*st.groups+g])*st.unit*times)
-					}
-					association = associate(n, observed, expected)
-					// What was planted has the label that it shall teach: records with other labels are no part of it.
-					share = min(share, st.share(max(observed-1, 0), known*expected/records, c.rows))
+			for g := range st.groups {
+				observed, expected := st.labels(c, at, g)
+				if more > 0 {
+					observed, expected = observed+more, expected+more*st.likely[g]
 				}
-				weights[at*st.slots+g] = newWeight(association, share, inserted)
+				if explained != nil {
+					observed = max(0, observed-float64(explained.records[at*st.slots+g])*st.unit*times)
+					expected = max(0, expected-float64(explained.expected[at*st.groups+g])*st.unit*times)
+				}
+				associations = append(associations, associate(n, observed, expected))
+				shares.add(max(observed-1, 0), known*expected/records, c.rows)
+			}
+			some, inserted = append(some, at), append(inserted, insertion)
+			if len(some) == 64 {
+				settle()
 			}
 		}
+		settle()
 		return nil
 	})
 	return weights
@@ -784,22 +805,40 @@ func associate(n, observed, expected float64) float64 {
 	return (observed - expected) / math.Sqrt(v+0.5+labelSpread*v*v)
 }
 
-// share returns the signed root of the deviance of n of so many stream records with a feature and r in the reference, under
+// shares are signed roots of the deviance of n of so many stream records with a feature and r of the known ones in the reference, under
 // equal shares.
-func (st *stream) share(n, r float64, rows int) float64 {
-	if st.referenceRows == 0 || n+r == 0 {
-		return 0
+type shares struct {
+	known int
+	n, r  []float64
+	above []float64 // n less what is expected
+	logs  []float64 // two for each
+}
+
+// add asks for one more, of so many rows of the stream.
+func (s *shares) add(n, r float64, rows int) {
+	if s.known == 0 {
+		n, r = 0, 0
 	}
-	q := float64(rows) / float64(rows+st.referenceRows)
+	q := float64(rows) / float64(rows+s.known)
 	a, b := (n+r)*q, (n+r)*(1-q)
-	deviance := 0.0
+	x, y := 1.0, 1.0
 	if n > 0 {
-		deviance += n * math.Log(n/a)
+		x = n / a
 	}
 	if r > 0 {
-		deviance += r * math.Log(r/b)
+		y = r / b
 	}
-	return math.Copysign(math.Sqrt(max(0, 2*deviance)), n-a)
+	s.n, s.r, s.above, s.logs = append(s.n, n), append(s.r, r), append(s.above, n-a), append(s.logs, x, y)
+}
+
+// settle is called before any is asked for, once all were added.
+func (s *shares) settle() { lanes.Logs(s.logs, s.logs) }
+
+func (s *shares) clear() { s.n, s.r, s.above, s.logs = s.n[:0], s.r[:0], s.above[:0], s.logs[:0] }
+
+// of returns the k-th.
+func (s *shares) of(k int) float64 {
+	return math.Copysign(math.Sqrt(max(0, 2*(s.n[k]*s.logs[2*k]+s.r[k]*s.logs[2*k+1]))), s.above[k])
 }
 
 // slot returns which of a feature's weights are those of a row.
