@@ -131,7 +131,7 @@ func TestWordsQuickly(t *testing.T) {
 	}
 }
 
-// What the sample before was read into says nothing of the next one, and rows that were read with others are not read again.
+// What the sample before was read into says nothing of the next one, rows that were read with others are not read again, and portable code reads alike.
 func TestRoomsServeAgain(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	sample := func(n int) *detect.Sample {
@@ -146,7 +146,11 @@ func TestRoomsServeAgain(t *testing.T) {
 		few := sample(300)
 		joint := few.Join(sample(200))
 		for _, s := range []*detect.Sample{few, joint, few, joint} {
-			got, want := Of(s, env), Of(s, detect.Env{Workers: 1})
+			kept := vectors
+			vectors = nil
+			want := Of(s, detect.Env{Workers: 1})
+			vectors = kept
+			got := Of(s, env)
 			if !slices.Equal(got.Signatures, want.Signatures) || !slices.Equal(got.Hash, want.Hash) || !slices.Equal(got.Words, want.Words) ||
 				!slices.Equal(got.Summaries, want.Summaries) {
 				t.Fatalf("%d rows are read otherwise after others", s.N)
