@@ -9,6 +9,7 @@ import (
 
 func TestAtLeast(t *testing.T) {
 	rng := rand.New(rand.NewPCG(43, 44))
+	var find Finder
 	for n := range 2200 {
 		if n > 140 && n%97 > 0 {
 			continue
@@ -27,7 +28,7 @@ func TestAtLeast(t *testing.T) {
 					want = append(want, int32(i))
 				}
 			}
-			if got := AtLeast([]int32{7}, values, bar); !slices.Equal(got, want) {
+			if got := find.AtLeast([]int32{7}, values, bar); !slices.Equal(got, want) {
 				t.Fatalf("%d values, bar %v: %v, want %v", n, bar, got, want)
 			}
 		}

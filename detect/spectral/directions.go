@@ -225,6 +225,7 @@ next:
 
 // puller is scratch for weights.
 type puller struct {
+	find   linalg.Finder
 	far    []int32
 	weight []float32
 }
@@ -234,7 +235,7 @@ func (p *puller) pull(t []float32) {
 	median, scale := spread(t)
 	// What lies below, by more than is lost in rounding, draws nothing.
 	bar := math.Nextafter32(float32(median+(from-1e-6)*scale), float32(math.Inf(-1)))
-	p.far, p.weight = linalg.AtLeast(p.far[:0], t, bar), p.weight[:0]
+	p.far, p.weight = p.find.AtLeast(p.far[:0], t, bar), p.weight[:0]
 	for _, i := range p.far {
 		p.weight = append(p.weight, weight(t[i], median, scale))
 	}
@@ -275,6 +276,7 @@ func companions(x linalg.Matrix, some bool, gram func(linalg.Matrix) error) (lin
 	}
 	n := float64(x.Rows - 1)
 	var far []int32
+	var find linalg.Finder
 	for i := range company {
 		row := g.Row(i)
 		row[i] = 0 // its own company
@@ -290,7 +292,7 @@ func companions(x linalg.Matrix, some bool, gram func(linalg.Matrix) error) (lin
 			continue
 		}
 		bar := float32(mean + from*deviation)
-		far = linalg.AtLeast(far[:0], row, bar)
+		far = find.AtLeast(far[:0], row, bar)
 		for _, k := range far {
 			z := min(float64(row[k]-bar)/deviation, upTo)
 			company[i] += z * z * z
