@@ -414,31 +414,62 @@ func (f *fitted) null(n int) *calibrate.Null {
 	}
 }
 
-// joined names a sample with reference rows behind its own.
-type joined struct{ stream, insert *detect.Sample }
+// joined names a sample with reference rows behind its own: those of some parts, that begin with one.
+type joined struct {
+	stream, first *detect.Sample
+	parts         int
+}
+
+// with returns a sample with the reference rows of parts behind its own.
+func with(s *detect.Sample, parts []part, env detect.Env) *detect.Sample {
+	return detect.Once(env, joined{s, parts[0].insert, len(parts)}, func() *detect.Sample {
+		insert := parts[0].insert
+		if most := mostInserted(s.N); insert.N > most {
+			insert = insert.Select(upTo(most)) // their order is random
+		}
+		for _, p := range parts[1:] {
+			insert = insert.Join(p.insert)
+		}
+		joint := s.Join(insert)
+		text.Continues(joint, s, env)
+		return joint
+	})
+}
+
+// asked returns the parts whose models score a sample of n rows with reference rows among its own, and whether the rows of all of
+// them stand there together.
+func asked(parts []part, n int) (some []part, together bool) {
+	parts = enough(parts)
+	rows := parts[0].insert.N
+	switch {
+	case n <= longStream*rows:
+		return parts, false
+	case n <= detect.Enough:
+		return parts[:1], false
+	}
+	parts = parts[:min(len(parts), (enoughKnown+rows-1)/rows)]
+	return parts, len(parts) > 1
+}
 
 // among scores a sample with reference rows among its own, which tell what its scores mean; false where they have no
-// score. A quarter of the reference tells little of the tail; in a short stream, where more of it would change the stream
-// itself, each quarter is put among its rows in turn, and a row's scores under all of them are held against theirs.
+// score. A quarter of the reference tells little of the tail, and less of what the stream's poison does to clean rows like it. In a
+// short stream, where more of it would change the stream itself, each quarter is put among its rows in turn; in one of more than
+// detect.Enough rows as many of them at once as hold enoughKnown rows, and of each model's scores those of the quarter that it does
+// not know are taken. A row's scores under all models are held against theirs.
 func (f *fitted) among(s *detect.Sample, score func(detect.Model, *detect.Sample) detect.Scores, env detect.Env) (calibrated, bool) {
-	parts := enough(f.parts)
-	if s.N > longStream*parts[0].insert.N {
-		parts = parts[:1]
-	}
+	parts, together := asked(f.parts, s.N)
 	all := make([]detect.Scores, len(parts))
 	var known []float64
+	first := s.N // of the rows that a model does not know
 	for i, p := range parts {
-		stream := detect.Once(env, joined{s, p.insert}, func() *detect.Sample {
-			insert := p.insert
-			if most := mostInserted(s.N); insert.N > most {
-				insert = insert.Select(upTo(most)) // their order is random
-			}
-			joint := s.Join(insert)
-			text.Continues(joint, s, env)
-			return joint
-		})
-		all[i] = score(p.model, stream)
-		known = append(known, all[i].Value[s.N:]...)
+		if together {
+			all[i] = score(p.model, with(s, parts, env))
+			known = append(known, all[i].Value[first:first+p.insert.N]...)
+			first += p.insert.N
+		} else {
+			all[i] = score(p.model, with(s, parts[i:i+1], env))
+			known = append(known, all[i].Value[first:]...)
+		}
 		all[i].Value = all[i].Value[:s.N]
 	}
 	null := calibrate.Fit(known)
@@ -462,7 +493,8 @@ func (f *fitted) among(s *detect.Sample, score func(detect.Model, *detect.Sample
 }
 
 const (
-	// longStream is how many times longer than a quarter of the reference a stream is from which it is scored only once.
+	// longStream is how many times longer than a quarter of the reference a stream is from which it is not scored with each of them in
+	// turn: up to detect.Enough rows, of which enoughKnown would be a sixteenth and more, it is scored once.
 	longStream = 32
 	// enoughKnown is how many reference rows tell enough, and as many as the stream has do in any case: the error is then
 	// no larger than that of the stream itself.
@@ -510,8 +542,19 @@ func mostInserted(n int) int { return max(enoughKnown, n) }
 func (s *Scorer) inserted(n int) int {
 	rows := 0
 	for i := range s.fitted {
-		for _, p := range s.fitted[i].parts {
-			rows = max(rows, min(p.insert.N, mostInserted(n)))
+		if len(s.fitted[i].parts) == 0 {
+			continue
+		}
+		parts, together := asked(s.fitted[i].parts, n)
+		sum := 0
+		for _, p := range parts {
+			most := min(p.insert.N, mostInserted(n))
+			if sum += most; !together {
+				rows = max(rows, most)
+			}
+		}
+		if together {
+			rows = max(rows, sum)
 		}
 	}
 	return rows

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -136,5 +137,74 @@ func TestWholeIsFittedWhenAsked(t *testing.T) {
 	}
 	if n == 0 {
 		t.Error("all models are kept")
+	}
+}
+
+// knowing scores a row by its first feature, far beyond all others where it has learned from that very row.
+type knowing struct{ rows map[float64]bool }
+
+func (knowing) Name() string { return "knowing" }
+
+func (knowing) Fit(reference *detect.Sample, _ detect.Env) (detect.Model, error) {
+	m := knowing{map[float64]bool{}}
+	for i := range reference.N {
+		m.rows[reference.Features[i*len(reference.FeatureNames)]] = true
+	}
+	return m, nil
+}
+
+func (m knowing) Score(s *detect.Sample, _ detect.Env) detect.Scores {
+	value := make([]float64, s.N)
+	for i := range value {
+		if value[i] = s.Features[i*len(s.FeatureNames)]; m.rows[value[i]] {
+			value[i] = 1e6
+		}
+	}
+	return detect.Scores{Value: value, Code: finding.PoisonTrigger, Stream: true, Learned: true, Explain: func(int) string { return "" }}
+}
+
+// In a long stream all of a small reference calibrates, as far as enough rows are known, and each row by a model that does not know it.
+func TestLongStreamsAreCalibratedOnEnoughRows(t *testing.T) {
+	numbers := func(n int, seed uint64) *detect.Sample {
+		rng := rand.New(rand.NewPCG(seed, 3))
+		s := &detect.Sample{N: n, FeatureNames: []string{"a"}, Features: make([]float64, n)}
+		for i := range s.Features {
+			s.Features[i] = rng.NormFloat64()
+		}
+		return s
+	}
+	for _, c := range []struct{ reference, stream, want int }{
+		{400, 400, 400},                 // each quarter in turn
+		{400, detect.Enough, 100},       // the first one
+		{400, detect.Enough + 1, 400},   // all at once
+		{1600, detect.Enough + 1, 1200}, // three, which are enough
+	} {
+		var want []float64
+		all := []int{2}
+		if c.want == c.reference && c.stream > detect.Enough {
+			all = []int{1, 2, 8}
+		}
+		for _, workers := range all {
+			s := scorer(t, 0.01, numbers(c.reference, 1), []detect.Detector{knowing{}}, workers)
+			sample := numbers(c.stream, 2)
+			sample.Features[0] = 1e5
+			env := s.env
+			env.Shared = &detect.Shared{}
+			got := s.fitted[0].score(sample, nil, env)
+			if got.rows != c.want {
+				t.Fatalf("reference of %d, stream of %d: calibrated on %d rows, want %d", c.reference, c.stream, got.rows, c.want)
+			}
+			if room := s.inserted(c.stream); room < c.want/4 || c.stream > detect.Enough && room != c.want {
+				t.Errorf("reference of %d, stream of %d: room for %d rows", c.reference, c.stream, room)
+			}
+			if lp := math.Log(1.5 / float64(c.want)); got.LogP[0] > lp {
+				t.Errorf("reference of %d, stream of %d: a row beyond all that are not known has ln p %.2f, want less than %.2f", c.reference, c.stream, got.LogP[0], lp)
+			}
+			if want == nil {
+				want = got.LogP
+			} else if !slices.Equal(got.LogP, want) {
+				t.Errorf("reference of %d, stream of %d: other p-values with %d workers", c.reference, c.stream, workers)
+			}
+		}
 	}
 }
