@@ -20,7 +20,8 @@
 // is Chernoff's bound on a binomial split, and the geometric mean of both counts. A clean class of many modes is parted too, but its
 // reference has the same mode. A part larger than 35 % of its class is not the small one (Chen et al. take two thirds for poison).
 //
-// What is parted is 2,048 rows of a class, the first by a hash of what is in them; every row is judged. In a sample of more than [detect.Enough] rows they are the first of a half of the class, if that
+// What is parted is 2,048 rows of a class, the first by a hash of what is in them; every row is judged.
+// In a sample of more than [detect.Enough] rows they are the first of a half of the class, if that
 // has so many, since detect/spectral learns from those too and says, as it reads all rows, where they stand; and rows of a class without a parting score how far they stand from its centre there.
 //
 // A row scores the largest, over partings, of that product times where it stands between the centres, 0 at the large part's and 1 at

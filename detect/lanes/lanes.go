@@ -1,6 +1,7 @@
 // Package lanes reads the bytes of texts 64 at a time, and looks up bytes or hashes words sixteen or eight at a time, for those detectors that
 // read every byte of every text. Where words end cannot be foretold, so a loop over bytes pays for a wrong guess with every word, and a hash that takes
-// one byte after the other waits for one multiplication after the other; side by side neither matters.
+// one byte after the other waits for one multiplication after the other; side by side neither matters. Exponentials,
+// logarithms and bins are for whoever has many numbers.
 //
 // It works where the processor has AVX-512 (F, BW, DQ) with POPCNT, BMI1 and BMI2, which [Available] tells, and nowhere else: whoever uses it has a
 // readable version of his own, which is what it is tested against, and what other processors run. Numbers (Exps, Logs, Bins) are told

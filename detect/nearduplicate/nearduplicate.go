@@ -11,7 +11,8 @@
 // Who is less similar than that to what is common to the cluster is no part of it: by pairs alone a long stream of texts
 // from one small vocabulary hangs together as a whole.
 //
-// Text: the signature is a one-permutation MinHash of its shingles of three words, which package wording makes. Embedding: the signature is 512 signs of a random rotation (Charikar, "Similarity estimation techniques from
+// Text: the signature is a one-permutation MinHash of its shingles of three words, which package wording makes.
+// Embedding: the signature is 512 signs of a random rotation (Charikar, "Similarity estimation techniques from
 // rounding algorithms", STOC 2002; by Hadamard transform as in Ailon and Chazelle, STOC 2006) of the vector less the reference's mean;
 // the levels then stand for cosines of about 0.94, 0.975, 0.991 and 0.998. Features: each byte is a cell of a random line through the
 // features, measured by their spreads (see grid); the levels stand for distances far below that of

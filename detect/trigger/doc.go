@@ -92,8 +92,8 @@
 //
 // # Cost
 //
-// Five passes over the tokens, and three more where there is something to explain away. Of a long stream these are over the portion, and the three over its highest rows only, but for the last, and words
-// are numbered and counted in two more passes over all of it. Features are hashed into buckets, at most 2¹⁷ for words and 2²⁰ for everything else, half of that for a
+// Five passes over the tokens, and three more where there is something to explain away. Of a long stream these are over the
+// portion, and the three over its highest rows only, but for the last, and words are numbered and counted in two more passes over all of it. Features are hashed into buckets, at most 2¹⁷ for words and 2²⁰ for everything else, 2¹⁹ for a
 // portion. The first pass notes in a bit set of 144 KB at most which of them are in use: these are numbered, and only these are counted, in whole
 // numbers, so that sums are the same in any order and with any number of workers: 16 bytes for each, in tables of their own for each of at most four
 // goroutines, and 4 bytes for each of as many pairs as there are buckets. 100,000 reviews that share 40,000 features take a megabyte a goroutine and two for

@@ -131,7 +131,8 @@ func (g Group) Portion(s *detect.Sample) []int {
 	return half[:Learned]
 }
 
-// Principal returns the principal directions, [Dimensions] at most, of a class's portion as [Group.Portion] has it, after the reference's map, once for all detectors that share. Who has those rows after the map and
+// Principal returns the principal directions, [Dimensions] at most, of a class's portion as [Group.Portion] has it, after the reference's map, once for all detectors that share.
+// Who has those rows after the map and
 // about their centre as operands already gives them, others nil. The directions may not be changed.
 func (k *Known) Principal(engine linalg.Engine, s *detect.Sample, class string, portion []int, env detect.Env, x, across linalg.Operand) (linalg.Matrix, error) {
 	type key struct {

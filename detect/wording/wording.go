@@ -6,7 +6,7 @@
 // 64 bins. For it words are lower-cased, a word of digits only counts as a number whatever it says, and characters of scripts without
 // spaces are words. A summary takes words as they are, but for capitals.
 //
-// Cost: one walk over the bytes. Where the processor has AVX-512 with VBMI2, words are found 64 bytes at a time and hashed eight at a time, a fifth of a microsecond for
+// Cost: one walk over the bytes. Where the processor has AVX-512 with VBMI and VBMI2, words are found 64 bytes at a time and hashed eight at a time, a fifth of a microsecond for
 // a review; elsewhere signatures and summaries are made one after the other. Both say the same to the bit.
 package wording
 
