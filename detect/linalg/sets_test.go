@@ -11,29 +11,32 @@ import (
 // other is an engine that is not known to be the CPU.
 type other struct{ CPU }
 
+// spreadRows returns rows around one point, of which some are copies and some have no length, or none that is a number.
+func spreadRows(rng *rand.Rand, n, cols int, spread float64) Matrix {
+	m := Matrix{n, cols, make([]float32, n*cols)}
+	for i := range m.Data {
+		m.Data[i] = float32(math.Sin(float64(i%cols)) + spread*rng.NormFloat64())
+	}
+	for r := range m.Rows {
+		switch rng.IntN(20) {
+		case 0:
+			m.Row(r)[0] = float32(math.Inf(1))
+		case 1:
+			clear(m.Row(r))
+		case 2:
+			copy(m.Row(r), m.Row(rng.IntN(r+1)))
+		}
+	}
+	return m
+}
+
 // TestSets compares with an index for each set, for points of any spread, copies and rows that take no part, and sets that are small, large, and disjoint from the first or not.
 func TestSets(t *testing.T) {
 	rng := rand.New(rand.NewPCG(37, 38))
 	for trial := range 20 {
 		cols := []int{1, 5, 64, 384, 900}[trial%5]
 		spread := []float64{1, 0.1, 1e-3, 0}[trial%4]
-		draw := func(n int) Matrix {
-			m := Matrix{n, cols, make([]float32, n*cols)}
-			for i := range m.Data {
-				m.Data[i] = float32(math.Sin(float64(i%cols)) + spread*rng.NormFloat64())
-			}
-			for r := range m.Rows {
-				switch rng.IntN(20) {
-				case 0:
-					m.Row(r)[0] = float32(math.Inf(1))
-				case 1:
-					clear(m.Row(r))
-				case 2:
-					copy(m.Row(r), m.Row(rng.IntN(r+1)))
-				}
-			}
-			return m
-		}
+		draw := func(n int) Matrix { return spreadRows(rng, n, cols, spread) }
 		points := draw(700)
 		some := func(n int) (out []int32) {
 			for _, p := range rng.Perm(points.Rows)[:n] {
