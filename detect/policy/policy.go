@@ -281,7 +281,7 @@ func mark(d *record.Decision, row int, code finding.Code, f *finding.Finding, v 
 // details runs every detector over the sample.
 func (s *Scorer) details(ctx context.Context, sample *detect.Sample, before *recollection) ([]Detail, error) {
 	env := s.shared(before)
-	var out []Detail
+	one := func(i int) (*Detail, error) { return s.unreferenced(s.detectors[i], sample, before, env) }
 	if s.ref != nil {
 		others, without, aside, err := s.withoutDoubts(sample, before, env)
 		if err != nil {
@@ -290,74 +290,111 @@ func (s *Scorer) details(ctx context.Context, sample *detect.Sample, before *rec
 		if before != nil {
 			before.aside = aside
 		}
-		for i := range s.fitted {
-			if err := ctx.Err(); err != nil {
-				return nil, err
-			}
-			f := &s.fitted[i]
+		one = func(i int) (*Detail, error) {
 			if others != nil && others[i] != nil {
-				f = others[i]
+				return others[i].detail(sample, before, len(without), env), nil
 			}
-			detail := Detail{Detector: f.detector.Name()}
-			var seen detect.Memory
-			if detail.model, _ = f.model.(detect.Remembering); detail.model != nil {
-				seen = before.of(detail.Detector, detail.model)
-			}
-			scores := f.score(sample, seen, env)
-			detail.scores, detail.rows = scores.Scores, scores.rows
-			detail.Score = detail.scores.Value
-			if f != &s.fitted[i] {
-				explain := detail.scores.Explain
-				detail.scores.Explain = func(row int) string {
-					return fmt.Sprintf("%s; not counting %d rows of the reference that look like poison", explain(row), len(without))
-				}
-			}
-			detail.LogP = f.logP(sample, scores, env.Workers)
-			out = append(out, detail)
+			return s.fitted[i].detail(sample, before, 0, env), nil
 		}
-		return out, nil
 	}
-	for _, d := range s.detectors {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+	n := len(s.detectors)
+	if s.ref != nil {
+		n = len(s.fitted)
+	}
+	all, errs := make([]*Detail, n), make([]error, n)
+	order := alternating(n)
+	detect.Each(n, min(atATime, env.Workers), func(k int) {
+		i := order[k]
+		if errs[i] = ctx.Err(); errs[i] == nil {
+			all[i], errs[i] = one(i)
 		}
-		model, err := d.Fit(sample, env)
-		if err != nil {
-			return nil, fmt.Errorf("detector %s: %w", d.Name(), err)
+	})
+	var out []Detail
+	for i, detail := range all {
+		if errs[i] != nil {
+			return nil, errs[i]
 		}
-		if model == nil {
-			continue
+		if detail != nil {
+			out = append(out, *detail)
 		}
-		detail := Detail{Detector: d.Name(), LogP: make([]float64, sample.N), rows: sample.N}
-		var seen detect.Memory
-		if detail.model, _ = model.(detect.Remembering); detail.model != nil {
-			seen = before.of(d.Name(), detail.model)
-		}
-		if seen != nil {
-			detail.scores = detail.model.ScoreWith(sample, seen, env)
-		} else {
-			detail.scores = model.Score(sample, env)
-		}
-		detail.Score = detail.scores.Value
-		if detail.scores.LogP != nil {
-			copy(detail.LogP, detail.scores.LogP)
-		} else {
-			fit := calibrate.FitBatch
-			if code := detail.scores.Code; code == finding.PoisonSpectral || code == finding.PoisonCluster {
-				// Honest classes have kinds within them: a second mode of such scores proves nothing.
-				fit = func(scores []float64) *calibrate.Null { return calibrate.FitRest(scores, nil, nil) }
-			}
-			nulls := nullsOf(detail.Score, sample, detail.scores.PerClass, fit)
-			if nulls.all == nil && detail.model == nil {
-				continue
-			} else if nulls.all != nil {
-				nulls.logP(detail.LogP, sample, detail.Score, env.Workers)
-				detail.null = nulls.all
-			}
-		}
-		out = append(out, detail)
 	}
 	return out, nil
+}
+
+// atATime is how many detectors work on a segment at a time: what each does on several cores has parts for one core between,
+// which fill up with the other's. More would take up more memory.
+const atATime = 2
+
+// alternating returns 0 … n−1, every other one first: neighbours in [On] share what they make of a sample, and who begins
+// beside the one that makes it would wait for it.
+func alternating(n int) []int {
+	out := make([]int, 0, n)
+	for first := range 2 {
+		for i := first; i < n; i += 2 {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// detail is what a fitted detector says of a sample. If it was fitted without some rows of the reference, its evidence says so.
+func (f *fitted) detail(sample *detect.Sample, before *recollection, without int, env detect.Env) *Detail {
+	detail := &Detail{Detector: f.detector.Name()}
+	var seen detect.Memory
+	if detail.model, _ = f.model.(detect.Remembering); detail.model != nil {
+		seen = before.of(detail.Detector, detail.model)
+	}
+	scores := f.score(sample, seen, env)
+	detail.scores, detail.rows = scores.Scores, scores.rows
+	detail.Score = detail.scores.Value
+	if without > 0 {
+		explain := detail.scores.Explain
+		detail.scores.Explain = func(row int) string {
+			return fmt.Sprintf("%s; not counting %d rows of the reference that look like poison", explain(row), without)
+		}
+	}
+	detail.LogP = f.logP(sample, scores, env.Workers)
+	return detail
+}
+
+// unreferenced is what a detector says of a sample by what it learns of the sample itself; nil where it has nothing to say.
+func (s *Scorer) unreferenced(d detect.Detector, sample *detect.Sample, before *recollection, env detect.Env) (*Detail, error) {
+	model, err := d.Fit(sample, env)
+	if err != nil {
+		return nil, fmt.Errorf("detector %s: %w", d.Name(), err)
+	}
+	if model == nil {
+		return nil, nil //nolint:nilnil // it has no part in this
+	}
+	detail := &Detail{Detector: d.Name(), LogP: make([]float64, sample.N), rows: sample.N}
+	var seen detect.Memory
+	if detail.model, _ = model.(detect.Remembering); detail.model != nil {
+		seen = before.of(d.Name(), detail.model)
+	}
+	if seen != nil {
+		detail.scores = detail.model.ScoreWith(sample, seen, env)
+	} else {
+		detail.scores = model.Score(sample, env)
+	}
+	detail.Score = detail.scores.Value
+	if detail.scores.LogP != nil {
+		copy(detail.LogP, detail.scores.LogP)
+		return detail, nil
+	}
+	fit := calibrate.FitBatch
+	if code := detail.scores.Code; code == finding.PoisonSpectral || code == finding.PoisonCluster {
+		// Honest classes have kinds within them: a second mode of such scores proves nothing.
+		fit = func(scores []float64) *calibrate.Null { return calibrate.FitRest(scores, nil, nil) }
+	}
+	nulls := nullsOf(detail.Score, sample, detail.scores.PerClass, fit)
+	if nulls.all == nil && detail.model == nil {
+		return nil, nil //nolint:nilnil // it has no part in this
+	}
+	if nulls.all != nil {
+		nulls.logP(detail.LogP, sample, detail.Score, env.Workers)
+		detail.null = nulls.all
+	}
+	return detail, nil
 }
 
 // decide combines what the detectors said into risks, verdicts and findings.

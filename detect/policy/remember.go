@@ -38,6 +38,7 @@ type recollection struct {
 	own       *decodedState // nil at the beginning of a source
 	others    []*decodedState
 	forgotten []string
+	mu        sync.Mutex               // of seen and forgotten, while detectors are asked side by side
 	seen      map[string]detect.Memory // by detector: own and others' together
 	aside     aside                    // what the source has shown of the reference, this segment included
 }
@@ -85,6 +86,8 @@ func (r *recollection) of(name string, model detect.Remembering) detect.Memory {
 	if r == nil {
 		return nil
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if m, ok := r.seen[name]; ok {
 		return m
 	}
