@@ -209,6 +209,16 @@ func normAVX2(row []float32) float32
 //go:noescape
 func wideNormAVX2(row []float32) float64
 
+// rowMomentsAVX2 is rowMomentsPortable.
+//
+//go:noescape
+func rowMomentsAVX2(rows []float32, stride int, blocks int, out *[4][2][4]float64)
+
+// sumRowsAVX2 is sumRowsPortable, but for rounding: it fuses multiplication and addition, as tiles do.
+//
+//go:noescape
+func sumRowsAVX2(dst []float32, index []int32, weights []float32, rows []float32, width int)
+
 // widenAVX2 is widenPortable for a multiple of 8 values.
 //
 //go:noescape

@@ -3507,6 +3507,145 @@ done:
 	VZEROUPPER
 	RET
 
+// func rowMomentsAVX2(rows []float32, stride int, blocks int, out *[4][2][4]float64)
+// Requires: AVX, FMA3
+TEXT ·rowMomentsAVX2(SB), NOSPLIT, $0-48
+	MOVQ   rows_base+0(FP), AX
+	MOVQ   stride+24(FP), CX
+	MOVQ   blocks+32(FP), DX
+	MOVQ   out+40(FP), BX
+	SHLQ   $0x02, CX
+	LEAQ   (AX)(CX*2), SI
+	ADDQ   CX, SI
+	VXORPD Y0, Y0, Y0
+	VXORPD Y1, Y1, Y1
+	VXORPD Y2, Y2, Y2
+	VXORPD Y3, Y3, Y3
+	VXORPD Y4, Y4, Y4
+	VXORPD Y5, Y5, Y5
+	VXORPD Y6, Y6, Y6
+	VXORPD Y7, Y7, Y7
+	TESTQ  DX, DX
+	JZ     done
+
+step:
+	VCVTPS2PD   (AX), Y8
+	VADDPD      Y8, Y0, Y0
+	VFMADD231PD Y8, Y8, Y1
+	VCVTPS2PD   (AX)(CX*1), Y8
+	VADDPD      Y8, Y2, Y2
+	VFMADD231PD Y8, Y8, Y3
+	VCVTPS2PD   (AX)(CX*2), Y8
+	VADDPD      Y8, Y4, Y4
+	VFMADD231PD Y8, Y8, Y5
+	VCVTPS2PD   (SI), Y8
+	VADDPD      Y8, Y6, Y6
+	VFMADD231PD Y8, Y8, Y7
+	ADDQ        $0x10, AX
+	ADDQ        $0x10, SI
+	DECQ        DX
+	JNZ         step
+
+done:
+	VMOVUPD Y0, (BX)
+	VMOVUPD Y1, 32(BX)
+	VMOVUPD Y2, 64(BX)
+	VMOVUPD Y3, 96(BX)
+	VMOVUPD Y4, 128(BX)
+	VMOVUPD Y5, 160(BX)
+	VMOVUPD Y6, 192(BX)
+	VMOVUPD Y7, 224(BX)
+	VZEROUPPER
+	RET
+
+// func sumRowsAVX2(dst []float32, index []int32, weights []float32, rows []float32, width int)
+// Requires: AVX, FMA3
+TEXT ·sumRowsAVX2(SB), NOSPLIT, $0-104
+	MOVQ dst_base+0(FP), AX
+	MOVQ dst_len+8(FP), CX
+	MOVQ index_base+24(FP), DX
+	MOVQ index_len+32(FP), BX
+	MOVQ weights_base+48(FP), SI
+	MOVQ rows_base+72(FP), DI
+	MOVQ width+96(FP), R8
+	SHLQ $0x02, R8
+
+columns8:
+	CMPQ   CX, $0x40
+	JL     done8
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	XORQ   R9, R9
+	CMPQ   R9, BX
+	JGE    store8
+
+row8:
+	MOVLQSX      (DX)(R9*4), R10
+	IMULQ        R8, R10
+	ADDQ         DI, R10
+	VBROADCASTSS (SI)(R9*4), Y8
+	VFMADD231PS  (R10), Y8, Y0
+	VFMADD231PS  32(R10), Y8, Y1
+	VFMADD231PS  64(R10), Y8, Y2
+	VFMADD231PS  96(R10), Y8, Y3
+	VFMADD231PS  128(R10), Y8, Y4
+	VFMADD231PS  160(R10), Y8, Y5
+	VFMADD231PS  192(R10), Y8, Y6
+	VFMADD231PS  224(R10), Y8, Y7
+	INCQ         R9
+	CMPQ         R9, BX
+	JL           row8
+
+store8:
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	VMOVUPS Y2, 64(AX)
+	VMOVUPS Y3, 96(AX)
+	VMOVUPS Y4, 128(AX)
+	VMOVUPS Y5, 160(AX)
+	VMOVUPS Y6, 192(AX)
+	VMOVUPS Y7, 224(AX)
+	ADDQ    $0x00000100, AX
+	ADDQ    $0x00000100, DI
+	SUBQ    $0x40, CX
+	JMP     columns8
+
+done8:
+columns1:
+	CMPQ   CX, $0x08
+	JL     done1
+	VXORPS Y0, Y0, Y0
+	XORQ   R9, R9
+	CMPQ   R9, BX
+	JGE    store1
+
+row1:
+	MOVLQSX      (DX)(R9*4), R10
+	IMULQ        R8, R10
+	ADDQ         DI, R10
+	VBROADCASTSS (SI)(R9*4), Y1
+	VFMADD231PS  (R10), Y1, Y0
+	INCQ         R9
+	CMPQ         R9, BX
+	JL           row1
+
+store1:
+	VMOVUPS Y0, (AX)
+	ADDQ    $0x00000020, AX
+	ADDQ    $0x00000020, DI
+	SUBQ    $0x08, CX
+	JMP     columns1
+
+done1:
+	VZEROUPPER
+	RET
+
 // func widenAVX2(dst []float64, row []float32)
 // Requires: AVX
 TEXT ·widenAVX2(SB), NOSPLIT, $0-48

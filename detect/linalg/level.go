@@ -65,6 +65,10 @@ type kernel struct {
 	// norm and wideNorm return the sum of squares, in eight sums; len(row) is a multiple of 8.
 	norm     func(row []float32) float32
 	wideNorm func(row []float32) float64
+	// rowMoments sets out, for each of four rows, stride apart, to four sums of values, by their number modulo four, and of their squares, of so many blocks of four.
+	rowMoments func(rows []float32, stride, blocks int, out *[4][2][4]float64)
+	// sumRows sets dst, a multiple of 8 values, to as many columns of Σ weights[i] times row index[i] of rows, so wide, added up in the order of i and rounded as tiles do.
+	sumRows func(dst []float32, index []int32, weights, rows []float32, width int)
 	// widen writes row to the start of dst; len(row) is a multiple of 8.
 	widen func(dst []float64, row []float32)
 	// prefetch says that a row will be read soon.

@@ -22,6 +22,8 @@ func init() {
 		unit:       unitAVX2,
 		norm:       normAVX2,
 		wideNorm:   wideNormAVX2,
+		rowMoments: rowMomentsAVX2,
+		sumRows:    sumRowsAVX2,
 		widen:      widenAVX2,
 		times:      timesAVX2,
 		prefetch:   prefetchLines,

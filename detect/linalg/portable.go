@@ -14,6 +14,8 @@ var kernels = [AVX512 + 1]*kernel{Portable: {
 	unit:       unitPortable,
 	norm:       normPortable,
 	wideNorm:   wideNormPortable,
+	rowMoments: rowMomentsPortable,
+	sumRows:    sumRowsPortable,
 	widen:      widenPortable,
 	times:      timesPortable,
 	prefetch:   func([]float32) {},

@@ -22,6 +22,7 @@ const (
 	searched  = 1                 // nats of surprise that count as none
 	faint     = 0.01              // what a deviation counts on a direction without surprise, so that scores do not tie
 	measured  = 1024              // values from which a median and a scale are taken
+	together  = 4                 // rows whose products are added up together
 	long      = 8192              // rows of a sample, beyond which rows to begin with are told apart by whole numbers, twice as fast
 )
 
@@ -197,11 +198,7 @@ func (l looking) search(x linalg.Matrix) (linalg.Matrix, error) {
 		}
 		for k := range t.Rows {
 			drawn.pull(t.Row(k))
-		}
-		if err := across.Product(u, t); err != nil {
-			return u, err
-		}
-		for k := range u.Rows {
+			drawn.sum.Sum(u.Row(k), drawn.far, drawn.weight, x)
 			whitening.Normalise(u.Row(k))
 		}
 	}
@@ -226,11 +223,12 @@ next:
 // puller is scratch for weights.
 type puller struct {
 	find   linalg.Finder
-	far    []int32
-	weight []float32
+	sum    linalg.Rows
+	far    []int32   // rows that draw
+	weight []float32 // with these weights
 }
 
-// pull turns projections into the weights with which rows draw the direction: most have none.
+// pull makes the weights with which rows draw the direction of their projections: most have none.
 func (p *puller) pull(t []float32) {
 	median, scale := spread(t)
 	// What lies below, by more than is lost in rounding, draws nothing.
@@ -238,10 +236,6 @@ func (p *puller) pull(t []float32) {
 	p.far, p.weight = p.find.AtLeast(p.far[:0], t, bar), p.weight[:0]
 	for _, i := range p.far {
 		p.weight = append(p.weight, weight(t[i], median, scale))
-	}
-	clear(t)
-	for k, i := range p.far {
-		t[i] = p.weight[k]
 	}
 }
 
@@ -277,16 +271,24 @@ func companions(x linalg.Matrix, some bool, gram func(linalg.Matrix) error) (lin
 	n := float64(x.Rows - 1)
 	var far []int32
 	var find linalg.Finder
+	var sum, square [together]float64
 	for i := range company {
 		row := g.Row(i)
-		row[i] = 0 // its own company
 		mean, deviation := 0.0, 0.0
+		if i%together == 0 {
+			end := min(i+together, g.Rows)
+			for k := i; k < end; k++ {
+				g.Row(k)[k] = 0 // its own company
+			}
+			if !some {
+				linalg.Moments(sum[:], square[:], linalg.Matrix{Rows: end - i, Cols: g.Cols, Data: g.Data[i*g.Cols : end*g.Cols]})
+			}
+		}
 		if first := row[:min(measured, len(row))]; some {
 			deviation = math.Sqrt(float64(linalg.SquaredNorm(first)) / float64(len(first)))
 		} else {
-			sum, square := moments(row)
-			mean = sum / n
-			deviation = math.Sqrt(max(0, square/n-mean*mean))
+			mean = sum[i%together] / n
+			deviation = math.Sqrt(max(0, square[i%together]/n-mean*mean))
 		}
 		if !(deviation > 0) {
 			continue
@@ -320,28 +322,6 @@ rows:
 		u.Rows++
 	}
 	return u, nil
-}
-
-// moments returns the sum of values and of their squares, in four sums each.
-func moments(values []float32) (sum, square float64) {
-	var s0, s1, s2, s3, q0, q1, q2, q3 float64
-	for ; len(values) >= 4; values = values[4:] {
-		a, b, c, d := float64(values[0]), float64(values[1]), float64(values[2]), float64(values[3])
-		s0 += a
-		s1 += b
-		s2 += c
-		s3 += d
-		q0 += a * a
-		q1 += b * b
-		q2 += c * c
-		q3 += d * d
-	}
-	for _, v := range values {
-		a := float64(v)
-		s0 += a
-		q0 += a * a
-	}
-	return s0 + s1 + (s2 + s3), q0 + q1 + (q2 + q3)
 }
 
 // judge compares how many rows lie far out on a direction with how many of the reference do, and of other classes.

@@ -29,7 +29,11 @@ func TestPull(t *testing.T) {
 				want[i] = weight(v, median, scale)
 			}
 			p.pull(row)
-			for i, v := range row {
+			got := make([]float32, n)
+			for k, i := range p.far {
+				got[i] = p.weight[k]
+			}
+			for i, v := range got {
 				if math.Float32bits(v) != math.Float32bits(want[i]) {
 					t.Fatalf("%d rows about %v: row %d draws by %v, want %v", n, c.middle, i, v, want[i])
 				}

@@ -32,6 +32,8 @@ func main() {
 	exact2("dots")
 	norm()
 	wideNorm()
+	rowMoments()
+	sumRows()
 	widen()
 	times()
 	prefetch()
@@ -481,6 +483,97 @@ func wideNorm() {
 	VEXTRACTF128(Imm(1), sum[0], half)
 	VADDSD(half, sum[0].AsX(), half)
 	Store(half, ReturnIndex(0))
+	VZEROUPPER()
+	RET()
+}
+
+// rowMoments keeps the four sums of a row in a register, and those of its squares in another, for four rows at a time: one alone would wait for each addition. The
+// square of a float32 is exact in float64.
+func rowMoments() {
+	TEXT("rowMomentsAVX2", NOSPLIT, "func(rows []float32, stride, blocks int, out *[4][2][4]float64)")
+	Pragma("noescape")
+	Doc("rowMomentsAVX2 is rowMomentsPortable.")
+	rows, stride, n, out := base("rows"), Load(Param("stride"), GP64()), Load(Param("blocks"), GP64()), Load(Param("out"), GP64())
+	SHLQ(Imm(2), stride)
+	last := GP64()
+	LEAQ(Mem{Base: rows, Index: stride, Scale: 2}, last)
+	ADDQ(stride, last)
+	at := []Mem{{Base: rows}, {Base: rows, Index: stride, Scale: 1}, {Base: rows, Index: stride, Scale: 2}, {Base: last}}
+	var sums [4][2]VecVirtual
+	for r := range sums {
+		for i := range sums[r] {
+			sums[r][i] = YMM()
+			VXORPD(sums[r][i], sums[r][i], sums[r][i])
+		}
+	}
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	Label("step")
+	for r := range sums {
+		v := YMM()
+		VCVTPS2PD(at[r], v)
+		VADDPD(v, sums[r][0], sums[r][0])
+		VFMADD231PD(v, v, sums[r][1])
+	}
+	ADDQ(Imm(16), rows)
+	ADDQ(Imm(16), last)
+	DECQ(n)
+	JNZ(LabelRef("step"))
+	Label("done")
+	for r := range sums {
+		for i, sum := range sums[r] {
+			VMOVUPD(sum, Mem{Base: out, Disp: 64*r + 32*i})
+		}
+	}
+	VZEROUPPER()
+	RET()
+}
+
+// sumRows keeps sums of 64 columns in registers while it passes over the rows, then of eight at a time.
+func sumRows() {
+	TEXT("sumRowsAVX2", NOSPLIT, "func(dst []float32, index []int32, weights, rows []float32, width int)")
+	Pragma("noescape")
+	Doc("sumRowsAVX2 is sumRowsPortable, but for rounding: it fuses multiplication and addition, as tiles do.")
+	dst, left := base("dst"), Load(Param("dst").Len(), GP64())
+	index, n := base("index"), Load(Param("index").Len(), GP64())
+	weights, rows, width := base("weights"), base("rows"), Load(Param("width"), GP64())
+	SHLQ(Imm(2), width)
+	for _, vectors := range []int{8, 1} {
+		label := func(what string) string { return fmt.Sprintf("%s%d", what, vectors) }
+		Label(label("columns"))
+		CMPQ(left, Imm(uint64(8*vectors)))
+		JL(LabelRef(label("done")))
+		sums := make([]VecVirtual, vectors)
+		for i := range sums {
+			sums[i] = YMM()
+			VXORPS(sums[i], sums[i], sums[i])
+		}
+		at := GP64()
+		XORQ(at, at)
+		CMPQ(at, n)
+		JGE(LabelRef(label("store")))
+		Label(label("row"))
+		row, weight := GP64(), YMM()
+		MOVLQSX(Mem{Base: index, Index: at, Scale: 4}, row)
+		IMULQ(width, row)
+		ADDQ(rows, row)
+		VBROADCASTSS(Mem{Base: weights, Index: at, Scale: 4}, weight)
+		for i, sum := range sums {
+			VFMADD231PS(Mem{Base: row, Disp: 32 * i}, weight, sum)
+		}
+		INCQ(at)
+		CMPQ(at, n)
+		JL(LabelRef(label("row")))
+		Label(label("store"))
+		for i, sum := range sums {
+			VMOVUPS(sum, Mem{Base: dst, Disp: 32 * i})
+		}
+		ADDQ(U32(uint32(32*vectors)), dst)
+		ADDQ(U32(uint32(32*vectors)), rows)
+		SUBQ(Imm(uint64(8*vectors)), left)
+		JMP(LabelRef(label("columns")))
+		Label(label("done"))
+	}
 	VZEROUPPER()
 	RET()
 }
