@@ -196,9 +196,14 @@ func (s *State) Sort() {
 	}
 }
 
+// window is how far zstd looks back. What one detector remembers repeats itself, if at all, within less; the encoder keeps a window's memory for as long
+// as the process lives, and took eight megabytes when it chose for itself.
+const window = 1 << 20
+
 // codec makes the one encoder and decoder that all share; EncodeAll and DecodeAll may be called by many at once.
 var codec = sync.OnceValues(func() (*zstd.Encoder, *zstd.Decoder) {
-	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithZeroFrames(true))
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithZeroFrames(true),
+		zstd.WithWindowSize(window), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		panic(err) // the options are good
 	}

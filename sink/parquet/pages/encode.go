@@ -15,7 +15,6 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/arrow-go/v18/parquet/schema"
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/tasterhq/taster/sink/parquet/modular"
 )
@@ -200,8 +199,6 @@ type encoder struct {
 	plain, packed, header []byte
 	out, first            pieces
 	done                  chunk
-	packer                *zstd.Encoder // nil: none was needed yet
-	packs                 zstd.EncoderLevel
 }
 
 // errLarge says that a dictionary has outgrown its page.
@@ -209,7 +206,11 @@ var errLarge = errors.New("a dictionary too large")
 
 func (e *encoder) encode(w *Writer, l *leaf, group int, rows []Rows) (chunk, error) {
 	e.leaf, e.w, e.group = l, w, group
-	defer func() { e.leaf, e.w, e.sums, e.index.last = nil, nil, nil, nil }() // so that the pool keeps no arrays alive
+	defer func() { // so that the pool keeps no arrays alive
+		e.leaf, e.w, e.sums, e.index.last = nil, nil, nil, nil
+		clear(e.spans)
+		e.spans = e.spans[:0]
+	}()
 	if l.dictionary {
 		e.index.reset(l.layout, int(w.props.DictionaryPageSizeLimit()))
 		err := e.pages(rows, w.props.DictionaryIndexEncoding())

@@ -2,6 +2,7 @@ package pages
 
 import (
 	"runtime"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -68,17 +69,22 @@ func (e *encoder) giveBack() {
 // window is how far zstd looks back: as far as a page reaches. Pages that are larger, of a huge row, are left to arrow-go.
 const window = 2 << 20
 
-// zstd returns an encoder like arrow-go's, whose output is the same. arrow-go's live in a sync.Pool, from which the collector
-// takes them, with eight megabytes each.
-func (e *encoder) zstd() *zstd.Encoder {
-	if level := zstd.EncoderLevelFromZstd(e.level); e.packer == nil || e.packs != level {
-		var err error
-		e.packs = level
-		e.packer, err = zstd.NewWriter(nil, zstd.WithZeroFrames(true), zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1),
-			zstd.WithAllLitEntropyCompression(true), zstd.WithWindowSize(window), zstd.WithLowerEncoderMem(true))
-		if err != nil {
-			panic("pages: " + err.Error()) // the options are good or never were
-		}
+// packers are zstd encoders like arrow-go's, whose output is the same, by level. arrow-go's live in a sync.Pool, from which the collector
+// takes them, with eight megabytes each. These are shared, and let in as many at a time as there are cores: each holds a window's memory, and
+// more would wait for a core.
+var packers = func() (p [zstd.SpeedBestCompression + 1]func() *zstd.Encoder) {
+	for level := zstd.SpeedFastest; level <= zstd.SpeedBestCompression; level++ {
+		p[level] = sync.OnceValue(func() *zstd.Encoder {
+			packer, err := zstd.NewWriter(nil, zstd.WithZeroFrames(true), zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(runtime.NumCPU()),
+				zstd.WithAllLitEntropyCompression(true), zstd.WithWindowSize(window), zstd.WithLowerEncoderMem(true))
+			if err != nil {
+				panic("pages: " + err.Error()) // the options are good or never were
+			}
+			return packer
+		})
 	}
-	return e.packer
-}
+	return p
+}()
+
+// zstd returns the encoder of the column's level.
+func (e *encoder) zstd() *zstd.Encoder { return packers[zstd.EncoderLevelFromZstd(e.level)]() }
