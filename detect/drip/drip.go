@@ -50,6 +50,7 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"slices"
+	"sync"
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/labels"
@@ -101,7 +102,7 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 	m.vocabulary = trigger.NewVocabulary(reference, env)
 	m.findCommon(tokens, reference.N)
 	r := m.analyse(reference, m.labels.HeldOut(env), env)
-	m.prior = r.shapes(r.distinct(nil))
+	m.prior = r.shapes(r.distinct(nil, env.Workers))
 	m.prior.scale(priorRows)
 	return m, nil
 }
@@ -213,27 +214,46 @@ func (m *model) analyse(s *detect.Sample, p []float32, env detect.Env) *rows {
 	return r
 }
 
-// distinct tells which rows count: with a label and a text that did not come before, in the sample or in seen.
-func (r *rows) distinct(seen *Memory) []bool {
+// distinct tells which rows count: with a label and a text that did not come before, in the sample or in seen. Each goroutine
+// looks after the texts of one part of all hashes.
+func (r *rows) distinct(seen *Memory, workers int) []bool {
+	const least = 4 * runRows // rows that are worth a goroutine
+	split := bits.Len(uint(max(1, min(workers, len(r.group)/least)))) - 1
+	factor := rand.Uint64() | 1 // where a key is looked up nobody can foresee who writes texts
+	first := make([][]int32, 1<<split)
+	detect.Rows(len(first), 1, workers, func(part, _ int) {
+		var rows []int32
+		for i, g := range r.group {
+			if g >= 0 && int(r.id[i]*factor>>(64-split)) == part && (seen == nil || !seen.has(r.id[i])) {
+				rows = append(rows, int32(i))
+			}
+		}
+		// Open addressing, 0 is free.
+		width := bits.Len(uint(2 * len(rows)))
+		known, zero, kept := make([]uint64, 1<<width), false, rows[:0]
+		for _, i := range rows {
+			id := r.id[i]
+			if id == 0 {
+				if !zero {
+					kept, zero = append(kept, i), true
+				}
+				continue
+			}
+			at := id * factor << split >> (64 - width)
+			for known[at] != 0 && known[at] != id {
+				at = (at + 1) % uint64(len(known))
+			}
+			if known[at] == 0 {
+				known[at], kept = id, append(kept, i)
+			}
+		}
+		first[part] = kept
+	})
 	out := make([]bool, len(r.group))
-	// Open addressing, 0 is free. Where a key is looked up nobody can foresee who writes texts.
-	width, factor := bits.Len(uint(2*len(r.group))), rand.Uint64()|1
-	known, zero := make([]uint64, 1<<width), false
-	for i, g := range r.group {
-		if g < 0 || seen != nil && seen.has(r.id[i]) {
-			continue
+	for _, rows := range first {
+		for _, i := range rows {
+			out[i] = true
 		}
-		id := r.id[i]
-		if id == 0 {
-			out[i], zero = !zero, true
-			continue
-		}
-		at := id * factor >> (64 - width)
-		for known[at] != 0 && known[at] != id {
-			at = (at + 1) % uint64(len(known))
-		}
-		out[i] = known[at] == 0
-		known[at] = id
 	}
 	return out
 }
@@ -336,7 +356,7 @@ type step struct {
 }
 
 // follow adds the sample to what was seen before.
-func (m *model) follow(r *rows, before *Memory) *step {
+func (m *model) follow(r *rows, before *Memory, env detect.Env) *step {
 	e := m.evidence(before)
 	st := &step{rows: r, before: before, added: newMemory(), evidence: e}
 	add := st.added
@@ -346,28 +366,48 @@ func (m *model) follow(r *rows, before *Memory) *step {
 		faded.chosen, faded.trails = before.chosen, before.trails
 		before = faded
 	}
-	counts := r.distinct(before)
-	add.shapes = r.shapes(counts)
+	counts := r.distinct(before, env.Workers)
+	// Each of these fills a part of what is added, so they can do so side by side.
+	jobs := []func(){
+		func() { m.addTrails(st, before, counts) },
+		func() { add.shapes = r.shapes(counts) },
+		func() {
+			for i, c := range counts {
+				if c {
+					add.mark(r.id[i])
+					add.rows++
+				}
+			}
+		},
+	}
+	for d := range add.sums { // one row of the sketch at a time, for a processor's second cache holds one
+		jobs = append(jobs, func() { r.addSums(add.sums[d], d, counts, &e) })
+	}
+	detect.Rows(len(jobs), 1, env.Workers, func(job, _ int) { jobs[len(jobs)-1-job]() }) // the longest first
+	m.nominate(st, before.sums, counts, env)
+	return st
+}
+
+// addSums adds the rows that count to a row of the sketch.
+func (r *rows) addSums(sums []int32, d int, counts []bool, e *evidence) {
 	for i, c := range counts {
 		if !c {
 			continue
 		}
-		add.mark(r.id[i])
-		add.rows++
-	}
-	// One row of the sketch after the other, for a processor's second cache holds one.
-	for d, sums := range add.sums {
-		for i, c := range counts {
-			if !c {
-				continue
-			}
-			v := e.centred[r.group[i]][r.own(i)]
-			for _, k := range r.keys(i) {
-				at, sign := cell(k, d)
-				sums[at] += sign * v
-			}
+		v := e.centred[r.group[i]][r.own(i)]
+		for _, k := range r.keys(i) {
+			at, sign := cell(k, d)
+			sums[at] += sign * v
 		}
 	}
+}
+
+// addTrails adds the rows that count to the features that are counted one by one.
+func (m *model) addTrails(st *step, before *Memory, counts []bool) {
+	if len(before.trails) == 0 {
+		return
+	}
+	r, e, add := st.rows, &st.evidence, st.added
 	var counted bitmap
 	for k := range before.trails {
 		counted.set(k)
@@ -395,15 +435,13 @@ func (m *model) follow(r *rows, before *Memory) *step {
 			add.trails[k] = t
 		}
 	}
-	m.nominate(st, before.sums, counts)
-	return st
 }
 
 // worthNaming is the evidence from which a feature's words are remembered: it looks like a trigger by itself.
 const worthNaming = 5 * evidenceUnit
 
 // nominate begins to count the features of odd records that stand out.
-func (m *model) nominate(st *step, before *sketch, counts []bool) {
+func (m *model) nominate(st *step, before *sketch, counts []bool, env detect.Env) {
 	r, e := st.rows, &st.evidence
 	noise := noiseOf(before, st.added.sums)
 	least := max(standOut*noise, fewest*e.one)
@@ -411,21 +449,29 @@ func (m *model) nominate(st *step, before *sketch, counts []bool) {
 		key uint32
 		sum int32
 	}
+	var mu sync.Mutex
 	found := map[uint32]int32{}
-	for i, c := range counts {
-		if !c || !e.odd[r.group[i]][r.own(i)] {
-			continue
-		}
-		for _, k := range r.keys(i) {
-			sum := estimate(k, before, st.added.sums)
-			if float64(sum) < least {
+	detect.Rows(len(counts), runRows, env.Workers, func(from, to int) {
+		var some []candidate
+		for i, c := range counts[from:to] {
+			i += from
+			if !c || !e.odd[r.group[i]][r.own(i)] {
 				continue
 			}
-			if _, counted := st.before.trails[k]; !counted {
-				found[k] = sum
+			for _, k := range r.keys(i) {
+				if sum := estimate(k, before, st.added.sums); float64(sum) >= least {
+					if _, counted := st.before.trails[k]; !counted {
+						some = append(some, candidate{k, sum})
+					}
+				}
 			}
 		}
-	}
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range some {
+			found[c.key] = c.sum // the same of all rows that have it
+		}
+	})
 	candidates := make([]candidate, 0, len(found))
 	for k, sum := range found {
 		candidates = append(candidates, candidate{k, sum})
@@ -473,7 +519,7 @@ func (m *model) take(s *detect.Sample, before *Memory, env detect.Env) *step {
 	if before.empty() {
 		key.before = nil
 	}
-	return detect.Once(env, key, func() *step { return m.follow(m.rows(s, env), before) })
+	return detect.Once(env, key, func() *step { return m.follow(m.rows(s, env), before, env) })
 }
 
 // rows lays out a sample.
@@ -502,21 +548,23 @@ func (m *model) ScoreWith(s *detect.Sample, before detect.Memory, env detect.Env
 		return m.explain(st, row, best[row])
 	}
 	tested := st.tested()
-	for i, g := range r.group {
-		if scores.Value[i] = math.NaN(); g < 0 {
-			continue
-		}
-		scores.Value[i] = 0
-		for _, k := range r.keys(i) {
-			if !suspicious.has(k) {
+	detect.Rows(s.N, runRows, env.Workers, func(from, to int) {
+		for i := from; i < to; i++ {
+			if scores.Value[i] = math.NaN(); r.group[i] < 0 {
 				continue
 			}
-			if t := st.trail(k); float64(t.log)/evidenceUnit > scores.Value[i] {
-				scores.Value[i], best[i] = float64(t.log)/evidenceUnit, k
+			scores.Value[i] = 0
+			for _, k := range r.keys(i) {
+				if !suspicious.has(k) {
+					continue
+				}
+				if t := st.trail(k); float64(t.log)/evidenceUnit > scores.Value[i] {
+					scores.Value[i], best[i] = float64(t.log)/evidenceUnit, k
+				}
 			}
+			scores.LogP[i] = min(0, tested-scores.Value[i])
 		}
-		scores.LogP[i] = min(0, tested-scores.Value[i])
-	}
+	})
 	return scores
 }
 

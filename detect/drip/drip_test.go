@@ -103,20 +103,24 @@ func TestSlowDrip(t *testing.T) {
 // The first row with a text and label counts, unless they came before.
 func TestDistinctRows(t *testing.T) {
 	rng := rand.New(rand.NewPCG(6, 5))
-	for _, n := range []int{0, 1, 2, 3, 10, 100, 1000} {
+	for _, n := range []int{0, 1, 2, 3, 10, 100, 1000, 40_000} {
 		r := &rows{group: make([]int8, n), id: make([]uint64, n)}
 		seen, known := newMemory(), map[uint64]bool{}
 		for i := range n {
 			r.group[i] = int8(rng.IntN(4)) - 1
-			r.id[i] = uint64(rng.IntN(1+n/2)) << 40 // 0 too
+			r.id[i] = uint64(rng.IntN(1+min(n, 1000)/2)) << 40 // 0 too
 			if rng.IntN(20) == 0 {
 				seen.mark(r.id[i])
 			}
 		}
-		for i, counts := range r.distinct(seen) {
-			want := r.group[i] >= 0 && !seen.has(r.id[i]) && !known[r.id[i]]
-			if known[r.id[i]] = known[r.id[i]] || want; counts != want {
-				t.Fatalf("row %d of %d: %t", i, n, counts)
+		want := make([]bool, n)
+		for i, id := range r.id {
+			want[i] = r.group[i] >= 0 && !seen.has(id) && !known[id]
+			known[id] = known[id] || want[i]
+		}
+		for _, workers := range []int{1, 2, 8} {
+			if got := r.distinct(seen, workers); !slices.Equal(got, want) {
+				t.Fatalf("other rows of %d with %d workers", n, workers)
 			}
 		}
 	}

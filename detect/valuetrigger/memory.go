@@ -44,16 +44,26 @@ type ownKey tokensKey
 func (m *model) own(s *detect.Sample, env detect.Env) *memory {
 	return detect.Once(env, ownKey{m, s}, func() *memory {
 		t := m.tokens(s, env)
-		out := &memory{rows: uint64(t.n), cells: make([]uint32, cells)}
-		for _, key := range t.single {
-			if key != 0 {
-				out.add(key)
+		const least = 8 * workRows // rows that are worth a goroutine with a table of its own
+		parts := make([]memory, max(1, min(env.Workers, t.n/least)))
+		detect.Rows(len(parts), 1, env.Workers, func(p, _ int) {
+			from, to := p*t.n/len(parts), (p+1)*t.n/len(parts)
+			part := &parts[p]
+			part.rows, part.cells = uint64(to-from), make([]uint32, cells)
+			for _, key := range t.single[from*t.width : to*t.width] {
+				if key != 0 {
+					part.add(key)
+				}
 			}
-		}
-		for row := range t.n {
-			for _, key := range t.pairsOf(row) {
-				out.add(key)
+			for row := from; row < to; row++ {
+				for _, key := range t.pairsOf(row) {
+					part.add(key)
+				}
 			}
+		})
+		out := &parts[0]
+		for p := range parts[1:] {
+			out.Merge(&parts[1+p])
 		}
 		return out
 	})

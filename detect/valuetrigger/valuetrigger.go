@@ -280,7 +280,7 @@ func (m *model) ScoreWith(s *detect.Sample, before detect.Memory, env detect.Env
 	value := make([]float64, s.N)
 	scores := detect.Scores{Value: value, Code: finding.PoisonTrigger, Stream: true, Learned: true}
 	seen, ok := before.(*memory)
-	if !m.fits(s) || !ok || fingerprint(s) == m.whole {
+	if !m.fits(s) || !ok || s.N == m.rows && fingerprint(s) == m.whole {
 		for i := range value {
 			value[i] = math.NaN()
 		}
@@ -296,9 +296,11 @@ func (m *model) ScoreWith(s *detect.Sample, before detect.Memory, env detect.Env
 	nats := make([]float32, s.N*t.width)
 	detect.Chunks(s.N, workRows, env.Workers, func() func(first, end int) {
 		return func(first, end int) {
-			for i := first * t.width; i < end*t.width; i++ {
-				if t.single[i] != 0 {
-					nats[i] = float32(m.single(t, i/t.width, i%t.width, now).nats)
+			for row := first; row < end; row++ {
+				for j, key := range t.singlesOf(row) {
+					if key != 0 {
+						nats[row*t.width+j] = float32(m.single(t, row, j, now).nats)
+					}
 				}
 			}
 		}
@@ -422,9 +424,11 @@ func (t *tokens) eachPair(row int, f func(x, y int, key uint32)) {
 // changed tells of which features so many records have surprising values that the feature itself is another.
 func (t *tokens) changed(nats []float32) []bool {
 	odd := make([]int, t.width)
-	for i, v := range nats {
-		if v > granted {
-			odd[i%t.width]++
+	for row := range t.n {
+		for j, v := range nats[row*t.width : (row+1)*t.width] {
+			if v > granted {
+				odd[j]++
+			}
 		}
 	}
 	silent := make([]bool, t.width)
