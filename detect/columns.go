@@ -31,21 +31,23 @@ type Misfit struct {
 //
 // A role whose column the batches lack is an error, and so is a column of a type that cannot play the role.
 func NewSample(c *contract.Contract, batches []*record.Batch, like *Sample) (*Sample, []Misfit, error) {
-	return newSample(c, &layout{batches: batches}, like)
+	return newSample(c, &layout{batches: batches, workers: 1}, like)
 }
 
 // MoveSample is NewSample for whoever has the batches for himself. All vectors of a role move into one piece of memory, of which the batches' columns are
 // parts afterwards, and behind them is room for so many rows more: the first Join to ask for no more than that copies none of the sample's own vectors.
-func MoveSample(c *contract.Contract, batches []*record.Batch, like *Sample, room int) (*Sample, []Misfit, error) {
-	return newSample(c, &layout{batches: batches, moves: true, room: room}, like)
+// Up to so many goroutines join texts and gather features.
+func MoveSample(c *contract.Contract, batches []*record.Batch, like *Sample, room, workers int) (*Sample, []Misfit, error) {
+	return newSample(c, &layout{batches: batches, moves: true, room: room, workers: workers}, like)
 }
 
 func newSample(c *contract.Contract, b *layout, like *Sample) (*Sample, []Misfit, error) {
 	s := &Sample{}
 	b.sample = s
 	batches := b.batches
-	for _, b := range batches {
-		s.N += int(b.Records.NumRows())
+	for _, one := range batches {
+		b.starts = append(b.starts, s.N)
+		s.N += int(one.Records.NumRows())
 	}
 	if like == nil {
 		like = &Sample{}
@@ -101,8 +103,10 @@ type layout struct {
 	sample  *Sample
 	batches []*record.Batch
 	misfits []Misfit
-	moves   bool // vectors into one piece of memory
-	room    int  // for so many rows behind them
+	moves   bool  // vectors into one piece of memory
+	room    int   // for so many rows behind them
+	workers int   // goroutines
+	starts  []int // of each batch, its first row
 }
 
 // columns returns the column that pointer names in every batch.
@@ -192,7 +196,7 @@ func (b *layout) text(pointers []string) error {
 		return nil
 	}
 	s := b.sample
-	s.Text = make([][]byte, 0, s.N)
+	s.Text = make([][]byte, s.N)
 	fields := make([][]arrow.Array, len(pointers))
 	for p, pointer := range pointers {
 		columns, err := b.columns("text", pointer)
@@ -206,38 +210,40 @@ func (b *layout) text(pointers []string) error {
 		}
 		fields[p] = columns
 	}
-	room := 0 // for a row's text, going by the batch before
-	for at, batch := range b.batches {
-		rows := int(batch.Records.NumRows())
-		if len(pointers) == 1 {
-			if read := stringsOf(fields[0][at]); read != nil {
-				for i := range rows {
-					s.Text = append(s.Text, read(i))
+	Chunks(len(b.batches), 1, b.workers, func() func(at, _ int) {
+		room := 0 // for a row's text, going by the batch before
+		return func(at, _ int) {
+			batch := b.batches[at]
+			rows := int(batch.Records.NumRows())
+			texts := s.Text[b.starts[at]:][:rows]
+			if len(pointers) == 1 {
+				if read := stringsOf(fields[0][at]); read != nil {
+					for i := range texts {
+						texts[i] = read(i)
+					}
+					return
 				}
-				continue
+			}
+			// All texts of the batch are joined in one arena, so texts are cut out of it last.
+			ends := make([]int, rows)
+			parts := make([]arrow.Array, len(pointers))
+			for p := range pointers {
+				parts[p] = fields[p][at]
+			}
+			arena, ok := joinStrings(parts, ends)
+			if !ok {
+				arena = joinTexts(parts, ends, min(rows*room, int(batch.Bytes)))
+			}
+			room = len(arena)*9/8/max(1, rows) + 1
+			from := 0
+			for i, to := range ends {
+				if to >= 0 {
+					texts[i] = arena[from:to:to]
+					from = to
+				}
 			}
 		}
-		// All texts of the batch are joined in one arena, so texts are cut out of it last.
-		ends := make([]int, rows)
-		parts := make([]arrow.Array, len(pointers))
-		for p := range pointers {
-			parts[p] = fields[p][at]
-		}
-		arena, ok := joinStrings(parts, ends)
-		if !ok {
-			arena = joinTexts(parts, ends, min(rows*room, int(batch.Bytes)))
-		}
-		room = len(arena)*9/8/max(1, rows) + 1
-		from := 0
-		for _, to := range ends {
-			if to < 0 {
-				s.Text = append(s.Text, nil)
-				continue
-			}
-			s.Text = append(s.Text, arena[from:to:to])
-			from = to
-		}
-	}
+	})
 	return nil
 }
 
@@ -429,17 +435,24 @@ func (b *layout) features(pointers []string, width int) error {
 	}
 	s.FeatureNames = slices.Clone(pointers)
 	s.Features = make([]float64, s.N*len(pointers))
+	fields := make([][]arrow.Array, len(pointers))
 	for j, pointer := range pointers {
 		columns, err := b.columns("features", pointer)
 		if err != nil {
 			return err
 		}
-		at := j
 		for _, column := range columns {
-			read := numbersOf(column)
-			if read == nil {
+			if numbersOf(column) == nil {
 				return wrongType("features", pointer, column.DataType(), "numbers, or one array of numbers")
 			}
+		}
+		fields[j] = columns
+	}
+	Rows(len(b.batches), 1, b.workers, func(batch, _ int) {
+		for j := range pointers {
+			column := fields[j][batch]
+			read := numbersOf(column)
+			at := b.starts[batch]*len(pointers) + j
 			for i := range column.Len() {
 				v := math.NaN()
 				if !column.IsNull(i) {
@@ -449,7 +462,7 @@ func (b *layout) features(pointers []string, width int) error {
 				at += len(pointers)
 			}
 		}
-	}
+	})
 	return nil
 }
 

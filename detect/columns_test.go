@@ -194,7 +194,7 @@ func TestMoveSample(t *testing.T) {
 			t.Fatal(err)
 		}
 		expected, vectors, said := fmt.Sprint(want.Embedding, want.HasEmbedding, want.Gradient, misfits), fmt.Sprint(want.Embedding), texts(want)
-		got, found, err := MoveSample(c, batches, nil, 3)
+		got, found, err := MoveSample(c, batches, nil, 3, 2)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -215,7 +215,7 @@ func TestMoveSample(t *testing.T) {
 				t.Error("the column is not where the sample's vectors are")
 			}
 		}
-		again, _, _ := MoveSample(c, batches, nil, 0)
+		again, _, _ := MoveSample(c, batches, nil, 0, 2)
 		if fmt.Sprint(again.Embedding) != vectors {
 			t.Errorf("again: %v", again.Embedding)
 		}
@@ -231,7 +231,7 @@ func TestJoinTakesTheRoom(t *testing.T) {
 	c := &contract.Contract{Roles: contract.Roles{Embedding: "/v"}}
 	more := func(values ...float32) *Sample { return &Sample{N: len(values) / 2, Embedding: values, Dim: 2} }
 	made := func() *Sample {
-		s, _, err := MoveSample(c, []*record.Batch{batch(t, fields, `[{"v":[1,2]}]`), batch(t, fields, `[{"v":[3,4]}]`)}, nil, 2)
+		s, _, err := MoveSample(c, []*record.Batch{batch(t, fields, `[{"v":[1,2]}]`), batch(t, fields, `[{"v":[3,4]}]`)}, nil, 2, 2)
 		if err != nil {
 			t.Fatal(err)
 		}

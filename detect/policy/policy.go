@@ -174,7 +174,7 @@ func (s *Scorer) Judge(ctx context.Context, segment *record.Segment, known recor
 	if s.ref != nil {
 		like = s.ref.Sample
 	}
-	sample, misfits, err := detect.MoveSample(s.contract, segment.Batches, like, s.inserted(segment.Rows()))
+	sample, misfits, err := detect.MoveSample(s.contract, segment.Batches, like, s.inserted(segment.Rows()), s.env.Workers)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", s.contract.Path, err)
 	}
