@@ -6,13 +6,13 @@ import "math"
 // Cauchy and Schwarz: 2¹² less what rounding may add to rows of up to 36,000 values.
 const wholeLength = 4000
 
-// GramOfWhole sets dst to the products of rows with each other, each row scaled by a factor of its own, which makes its length wholeLength at most, and rounded to whole numbers. Every engine
+// GramOfWhole is [Gram] of rows each of which is scaled by a factor of its own, which makes its length wholeLength at most, and rounded to whole numbers. Every engine
 // that adds up in float32 gives the same bits; processors with AVX512-VNNI twice as fast as [Gram].
 //
 // It is for asking which rows lie alike, where a thousandth of a row's length does not matter. Rows have the factor of the median row that is made so many times as
 // long, so that they compare, but for those that are longer still, which are made shorter.
-func GramOfWhole(engine Engine, dst, x Matrix) error {
-	if err := checkLeft(dst, x, x.Rows, x.Cols); err != nil {
+func GramOfWhole(engine Engine, x Matrix, each func(first int, rows Matrix)) error {
+	if err := x.check("the matrix"); err != nil {
 		return err
 	}
 	const room = 4 // times the median length, up to which rows compare
@@ -32,7 +32,7 @@ func GramOfWhole(engine Engine, dst, x Matrix) error {
 	}
 	if e, ok := engine.(CPU); ok {
 		if k := e.Level.kernel(); k.words != nil {
-			return k.gramOfWords(dst, x, factor)
+			return k.gramOfWords(x, factor, each)
 		}
 	}
 	whole := Matrix{Rows: x.Rows, Cols: x.Cols, Data: make([]float32, len(x.Data))}
@@ -48,11 +48,11 @@ func GramOfWhole(engine Engine, dst, x Matrix) error {
 	if err != nil {
 		return err
 	}
-	return Gram(dst, whole, kept)
+	return Gram(whole, kept, each)
 }
 
 // gramOfWords multiplies pairs of numbers as if they were one.
-func (k *kernel) gramOfWords(dst, x Matrix, factor func(row int) float32) error {
+func (k *kernel) gramOfWords(x Matrix, factor func(row int) float32, each func(first int, rows Matrix)) error {
 	width := max(1, (x.Cols+15)/16) * 16
 	pairs := Matrix{Rows: x.Rows, Cols: width / 2, Data: make([]float32, x.Rows*width/2)}
 	padded := make([]float32, width)
@@ -72,5 +72,5 @@ func (k *kernel) gramOfWords(dst, x Matrix, factor func(row int) float32) error 
 	with.tiles = k.wordTiles
 	kept := newPacked(&with, pairs.Rows, pairs.Cols)
 	with.pack(kept.panels, pairs.Data, pairs.Cols, pairs.Rows, pairs.Cols)
-	return Gram(dst, pairs, kept)
+	return Gram(pairs, kept, each)
 }

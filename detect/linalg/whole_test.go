@@ -30,7 +30,7 @@ func TestGramOfWhole(t *testing.T) {
 		var want Matrix
 		for _, level := range Levels() {
 			got := Matrix{x.Rows, x.Rows, make([]float32, x.Rows*x.Rows)}
-			if err := GramOfWhole(CPU{Level: level}, got, x); err != nil {
+			if err := GramOfWhole(CPU{Level: level}, x, into(got)); err != nil {
 				t.Fatal(err)
 			}
 			if want.Data == nil {
@@ -58,7 +58,7 @@ func TestGramOfWhole(t *testing.T) {
 			}
 		}
 	}
-	if err := GramOfWhole(CPU{}, Matrix{2, 2, make([]float32, 4)}, Matrix{3, 1, make([]float32, 3)}); !errors.Is(err, ErrShape) {
+	if err := GramOfWhole(CPU{}, Matrix{3, 1, make([]float32, 2)}, nil); !errors.Is(err, ErrShape) {
 		t.Error(err)
 	}
 }

@@ -22,7 +22,6 @@ const (
 	searched  = 1                 // nats of surprise that count as none
 	faint     = 0.01              // what a deviation counts on a direction without surprise, so that scores do not tie
 	measured  = 1024              // values from which a median and a scale are taken
-	together  = 4                 // rows whose products are added up together
 	long      = 8192              // rows of a sample, beyond which rows to begin with are told apart by whole numbers, twice as fast
 )
 
@@ -169,11 +168,11 @@ func (l looking) search(x linalg.Matrix) (linalg.Matrix, error) {
 	if err != nil {
 		return linalg.Matrix{}, err
 	}
-	u, err := companions(x, l.large, func(g linalg.Matrix) error {
+	u, err := companions(x, l.large, func(each func(int, linalg.Matrix)) error {
 		if l.whole {
-			return linalg.GramOfWhole(engine, g, x)
+			return linalg.GramOfWhole(engine, x, each)
 		}
-		return linalg.Gram(g, x, kept)
+		return linalg.Gram(x, kept, each)
 	})
 	if err != nil {
 		return u, err
@@ -255,56 +254,52 @@ func spread(values []float32) (median, scale float64) {
 	return float64(middle), max(1.4826*float64(deviation), 1e-9, 1e-6*math.Abs(float64(middle)))
 }
 
-// Room for the vectors of a half, and for products of all of them with each other.
-var vectors, grams whitening.Scratch
+// Room for the vectors of a half.
+var vectors whitening.Scratch
 
-// companions returns the directions of rows that have the most company far out on them; gram sets the products of rows with each other, in any units. With some, how far these scatter is told by
-// the first rows only, about zero, since rows are centred.
-func companions(x linalg.Matrix, some bool, gram func(linalg.Matrix) error) (linalg.Matrix, error) {
+// companions returns the directions of rows that have the most company far out on them; gram tells the products of rows with each other, in any units, as [linalg.Gram] does. With some, how far these
+// scatter is told by the first rows only, about zero, since rows are centred.
+func companions(x linalg.Matrix, some bool, gram func(each func(first int, rows linalg.Matrix)) error) (linalg.Matrix, error) {
 	company := make([]float64, x.Rows)
-	room := grams.Take(x.Rows * x.Rows)
-	defer grams.Give(room)
-	g := linalg.Matrix{Rows: x.Rows, Cols: x.Rows, Data: *room}
-	if err := gram(g); err != nil {
-		return linalg.Matrix{}, err
-	}
 	n := float64(x.Rows - 1)
 	var far []int32
 	var find linalg.Finder
-	var sum, square [together]float64
-	for i := range company {
-		row := g.Row(i)
-		mean, deviation := 0.0, 0.0
-		if i%together == 0 {
-			end := min(i+together, g.Rows)
-			for k := i; k < end; k++ {
-				g.Row(k)[k] = 0 // its own company
+	var sum, square []float64
+	if err := gram(func(first int, rows linalg.Matrix) {
+		for i := range rows.Rows {
+			rows.Row(i)[first+i] = 0 // its own company
+		}
+		if !some {
+			sum, square = slices.Grow(sum[:0], rows.Rows)[:rows.Rows], slices.Grow(square[:0], rows.Rows)[:rows.Rows]
+			linalg.Moments(sum, square, rows)
+		}
+		for i := range rows.Rows {
+			row := rows.Row(i)
+			mean, deviation := 0.0, 0.0
+			if first := row[:min(measured, len(row))]; some {
+				deviation = math.Sqrt(float64(linalg.SquaredNorm(first)) / float64(len(first)))
+			} else {
+				mean = sum[i] / n
+				deviation = math.Sqrt(max(0, square[i]/n-mean*mean))
 			}
-			if !some {
-				linalg.Moments(sum[:], square[:], linalg.Matrix{Rows: end - i, Cols: g.Cols, Data: g.Data[i*g.Cols : end*g.Cols]})
+			if !(deviation > 0) {
+				continue
+			}
+			bar := float32(mean + from*deviation)
+			far = find.AtLeast(far[:0], row, bar)
+			for _, k := range far {
+				z := min(float64(row[k]-bar)/deviation, upTo)
+				company[first+i] += z * z * z
 			}
 		}
-		if first := row[:min(measured, len(row))]; some {
-			deviation = math.Sqrt(float64(linalg.SquaredNorm(first)) / float64(len(first)))
-		} else {
-			mean = sum[i%together] / n
-			deviation = math.Sqrt(max(0, square[i%together]/n-mean*mean))
-		}
-		if !(deviation > 0) {
-			continue
-		}
-		bar := float32(mean + from*deviation)
-		far = find.AtLeast(far[:0], row, bar)
-		for _, k := range far {
-			z := min(float64(row[k]-bar)/deviation, upTo)
-			company[i] += z * z * z
-		}
+	}); err != nil {
+		return linalg.Matrix{}, err
 	}
 	order := make([]int, len(company))
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(company[b], company[a]) })
+	slices.SortFunc(order, func(a, b int) int { return cmp.Or(cmp.Compare(company[b], company[a]), a-b) })
 	u := linalg.Matrix{Cols: x.Cols}
 rows:
 	for _, i := range order {

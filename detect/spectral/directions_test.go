@@ -54,7 +54,12 @@ func TestCompanionsBySome(t *testing.T) {
 			x.Row(row)[c] += 2
 		}
 	}
-	gram := func(g linalg.Matrix) error { return linalg.CPU{}.Product(g, x, x) }
+	gram := func(each func(int, linalg.Matrix)) error {
+		g := linalg.Matrix{Rows: x.Rows, Cols: x.Rows, Data: make([]float32, x.Rows*x.Rows)}
+		err := linalg.CPU{}.Product(g, x, x)
+		each(0, g)
+		return err
+	}
 	all, err := companions(x, false, gram)
 	if err != nil {
 		t.Fatal(err)

@@ -33,7 +33,7 @@
 // deviation; the directions themselves are learned as ever, from 2,048 rows of each half, and every row is judged. In samples of more than [detect.Enough] rows how far a row's products
 // scatter is told by 1,024 of them, and principal directions of one half are those that activation clustering parts the class along (see [whitening.Known.Principal]).
 //
-// Cost: fixed for the search (products of 2,048 rows with each other per half of a class and space, 16 MB while it lasts), and some 40 products per row. Evidence: the row's
+// Cost: fixed for the search (products of 2,048 rows with each other per half of a class and space, 9 MB while it lasts), and some 40 products per row. Evidence: the row's
 // deviations and how many rows of the class, of the reference and of other classes lie beyond the bar.
 package spectral
 
