@@ -1,6 +1,9 @@
 package detect
 
-import "sync"
+import (
+	"sync"
+	"weak"
+)
 
 // Shared keeps what several detectors make of the same sample, its tokens say, so that it is made once. It is safe for
 // concurrent use, and lives as long as the work on one sample: one segment that is judged, one part of a reference that
@@ -51,4 +54,34 @@ func Once[T any](env Env, key any, make func() T) T {
 	}
 	env.Shared.mu.Unlock()
 	return once()
+}
+
+// Passing is what a model needs for as long as the work on the sample lasts that it was fitted to, and hardly ever afterwards: what judges that
+// very sample. It is kept for as long as env.Shared is, of whoever asked, and made again, the same, for who asks later. Where nothing is shared it
+// is kept.
+type Passing[T any] struct {
+	mu   sync.Mutex
+	make func() *T
+	kept *T
+	seen weak.Pointer[T]
+}
+
+// NewPassing returns what make makes when it is first asked for. Whatever make reads is kept.
+func NewPassing[T any](make func() *T) *Passing[T] { return &Passing[T]{make: make} }
+
+// Get returns it. Who asks while it is being made waits.
+func (p *Passing[T]) Get(env Env) *T {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	one := p.seen.Value()
+	if one == nil {
+		one = p.make()
+		p.seen = weak.Make(one)
+	}
+	if env.Shared == nil {
+		p.kept = one
+	} else {
+		Once(env, p, func() *T { return one }) // holds it
+	}
+	return one
 }

@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -81,5 +82,30 @@ func TestAtEnd(t *testing.T) {
 	type key struct{}
 	if Once(env, key{}, func() int { return 7 }) != 7 {
 		t.Error("nothing is made after the end")
+	}
+}
+
+// TestPassing has what passes be made once while somebody's work lasts, and again, the same, afterwards.
+func TestPassing(t *testing.T) {
+	made := 0
+	p := NewPassing(func() *[1 << 16]byte { made++; return &[1 << 16]byte{1} })
+	for work := range 3 {
+		env := Env{Shared: &Shared{}}
+		for range 2 {
+			if p.Get(env)[0] != 1 {
+				t.Fatal("something else was made")
+			}
+			runtime.GC()
+		}
+		if made != work+1 {
+			t.Fatalf("made %d times", made)
+		}
+		env.Shared.End()
+		runtime.GC()
+	}
+	p.Get(Env{})
+	runtime.GC()
+	if p.Get(Env{}); made != 4 {
+		t.Errorf("where nothing is shared it was made %d times", made-3)
 	}
 }

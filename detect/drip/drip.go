@@ -82,7 +82,6 @@ type Detector struct{}
 func (Detector) Name() string { return "drip" }
 
 type model struct {
-	sample     *detect.Sample
 	vocabulary *trigger.Vocabulary
 	labels     *labels.Model
 	common     *trigger.Set
@@ -95,13 +94,13 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 		return nil, nil
 	}
 	tokens := text.Of(reference, env)
-	m := &model{sample: reference, labels: labels.Fit(reference, env)}
+	m := &model{labels: labels.Fit(reference, env)}
 	if m.labels == nil {
 		return nil, nil
 	}
 	m.vocabulary = trigger.NewVocabulary(reference, env)
 	m.findCommon(tokens, reference.N)
-	r := m.analyse(reference, m.labels.HeldOut(env), env)
+	r := m.analyse(reference, m.labels.HeldOut(reference, env), env)
 	m.prior = r.shapes(r.distinct(nil, env.Workers))
 	m.prior.scale(priorRows)
 	return m, nil

@@ -23,6 +23,7 @@ package labels
 import (
 	"fmt"
 	"math"
+	"weak"
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/schema/finding"
@@ -71,7 +72,7 @@ func (sc scorer) Score(s *detect.Sample, env detect.Env) detect.Scores {
 	var cross *Model
 	var crossOwn []int8
 	var crossP []float32
-	if s != m.sample && m.rows < alone && s.N >= max(fewestCross, 2*m.rows) {
+	if m.rows < alone && m.sample != weak.Make(s) && s.N >= max(fewestCross, 2*m.rows) {
 		if cross = fit(s, mostCross, env); cross != nil {
 			crossOwn, crossP = cross.Groups(s), cross.predict(s, false, env)
 		}

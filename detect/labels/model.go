@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"weak"
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/text"
@@ -34,10 +36,10 @@ type Model struct {
 	groups int
 	group  map[string]int8
 	whole  func() *linear // of all rows; made, as the others, when first asked
-	parts  func() parts
-	wary   func() parts   // the same, leaving out what poison among the examples teaches first
-	rows   int            // learned from
-	sample *detect.Sample // that it was fitted on
+	parts  *detect.Passing[parts]
+	wary   *detect.Passing[parts]      // the same, leaving out what poison among the examples teaches first
+	rows   int                         // learned from
+	sample weak.Pointer[detect.Sample] // that it was fitted on, to recognise it: its vectors are nothing to keep
 }
 
 // parts are cross-fitted models: parts[k] has not seen the rows whose key is k modulo folds.
@@ -57,7 +59,7 @@ func fit(s *detect.Sample, most int, env detect.Env) *Model {
 		return nil
 	}
 	tokens := text.Of(s, env)
-	m := &Model{sample: s}
+	m := &Model{sample: weak.Make(s)}
 	m.fold(s)
 	if m.groups < 2 {
 		return nil
@@ -93,15 +95,24 @@ func fit(s *detect.Sample, most int, env detect.Env) *Model {
 		learned[i] = example{tokens.Row(r.at), own[r.at], uint8(r.key % folds)}
 	}
 	like := detect.Once(env, likeOf{s}, func() *Model { return nil })
-	env.Shared = nil // the model may be kept for long, and what is shared while it is fitted must not be
-	m.parts = sync.OnceValue(func() parts { return crossFit(learned, m.groups, false, env) })
-	m.wary = sync.OnceValue(func() parts { return crossFit(learned, m.groups, true, env) })
+	env.Shared = nil                   // the model may be kept for long, and what is shared while it is fitted must not be
+	var temper atomic.Pointer[float32] // of parts, which need not be there any more when whole is asked for
+	m.parts = detect.NewPassing(func() *parts {
+		p := crossFit(learned, m.groups, false, env)
+		known := p[0].temper // and not its address, which would keep it
+		temper.Store(&known)
+		return p
+	})
+	m.wary = detect.NewPassing(func() *parts { return crossFit(learned, m.groups, true, env) })
 	m.whole = sync.OnceValue(func() *linear {
 		l := numbered(learned, m.groups, bitsWithout(learned, none)).start(none, false, env.Seed).run()
-		if like != nil && like.groups == m.groups {
+		switch known := temper.Load(); {
+		case like != nil && like.groups == m.groups:
 			l.temper = like.whole().temper
-		} else {
-			l.temper = m.parts()[0].temper
+		case known != nil:
+			l.temper = *known
+		default:
+			l.temper = m.parts.Get(detect.Env{Shared: new(detect.Shared)})[0].temper
 		}
 		return l
 	})
@@ -117,8 +128,8 @@ func Like(s *detect.Sample, model *Model, env detect.Env) {
 }
 
 // crossFit trains one model per fold, tempered on the rows that it has not seen.
-func crossFit(rows []example, groups int, wary bool, env detect.Env) parts {
-	var p parts
+func crossFit(rows []example, groups int, wary bool, env detect.Env) *parts {
+	p := new(parts)
 	var of [folds]*examples
 	known := map[int]*examples{} // by bits, which are mostly the same
 	for k := range of {
@@ -129,7 +140,7 @@ func crossFit(rows []example, groups int, wary bool, env detect.Env) parts {
 		of[k] = known[bits]
 	}
 	detect.Each(folds, env.Workers, func(k int) { p[k] = of[k].start(k, wary, env.Seed).run() })
-	temper := temperature(rows, p, groups, env.Workers)
+	temper := temperature(rows, *p, groups, env.Workers)
 	for _, part := range p {
 		part.temper = temper
 	}
@@ -205,9 +216,9 @@ func (m *Model) Groups(s *detect.Sample) []int8 {
 // would teach first.
 func (m *Model) Predict(s *detect.Sample, env detect.Env) []float32 { return m.predict(s, true, env) }
 
-// HeldOut is Predict for the rows of the sample that the model was fitted on, where that is trusted: they are predicted as
+// HeldOut is Predict for the rows of s, the sample that the model was fitted on, where that is trusted: they are predicted as
 // rows of any other sample are, but for what they taught themselves.
-func (m *Model) HeldOut(env detect.Env) []float32 { return m.predict(m.sample, false, env) }
+func (m *Model) HeldOut(s *detect.Sample, env detect.Env) []float32 { return m.predict(s, false, env) }
 
 type predictions struct {
 	model  *Model
@@ -217,20 +228,21 @@ type predictions struct {
 
 // predict is Predict; wary says whether rows of the very sample are predicted by the wary models.
 func (m *Model) predict(s *detect.Sample, wary bool, env detect.Env) []float32 {
-	wary = wary && s == m.sample
+	same := m.sample == weak.Make(s)
+	wary = wary && same
 	return detect.Once(env, predictions{m, s, wary}, func() []float32 {
 		tokens := text.Of(s, env)
 		out := make([]float32, s.N*m.groups)
 		var of func(i int) *linear
 		switch {
-		case s != m.sample:
+		case !same:
 			whole := m.whole()
 			of = func(int) *linear { return whole }
 		case wary:
-			held := m.wary()
+			held := m.wary.Get(env)
 			of = func(i int) *linear { return held[tokens.Key(i)%folds] }
 		default:
-			held := m.parts()
+			held := m.parts.Get(env)
 			of = func(i int) *linear { return held[tokens.Key(i)%folds] }
 		}
 		detect.Each(s.N, env.Workers, func(i int) {

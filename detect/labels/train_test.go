@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"testing"
+	"weak"
 
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/text"
@@ -163,4 +165,25 @@ func written(n int, seed uint64) *detect.Sample {
 		s.Text, s.Label = append(s.Text, words), append(s.Label, int32(label))
 	}
 	return s
+}
+
+// TestPartsPass has what judges the rows that a model was fitted on go with the work that they were fitted for, and come back the same.
+func TestPartsPass(t *testing.T) {
+	s := written(300, 1)
+	kept := Fit(s, detect.Env{})
+	m := Fit(s, detect.Env{Shared: new(detect.Shared)})
+	for range 2 {
+		env := detect.Env{Shared: new(detect.Shared)}
+		if !slices.Equal(m.HeldOut(s, env), kept.HeldOut(s, detect.Env{})) || !slices.Equal(m.Predict(s, env), kept.Predict(s, detect.Env{})) {
+			t.Error("rows that were learned from are judged otherwise")
+		}
+		parts := weak.Make(m.parts.Get(env))
+		env.Shared.End()
+		if runtime.GC(); parts.Value() != nil {
+			t.Error("the parts are kept")
+		}
+	}
+	if got, want := m.whole().temper, kept.whole().temper; got != want {
+		t.Errorf("tempered by %v, want %v", got, want)
+	}
 }

@@ -66,9 +66,12 @@ func (Detector) Name() string { return "language" }
 type model struct {
 	sample *detect.Sample
 	whole  *grams
-	halves [2]*grams // halves[k] has not seen the texts of half k
+	halves *detect.Passing[halves] // for the sample itself
 	usual  usual
 }
+
+// halves are models of which halves[k] has not seen the texts of half k.
+type halves [2]*grams
 
 // usual is how surprising texts are that the model has not seen, in units of cost per byte.
 type usual struct {
@@ -97,21 +100,34 @@ func (Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, err
 			}
 		}
 	}
-	var counts [2]*counts // of each half
-	detect.Each(2, env.Workers, func(half int) {
-		c := newCounts(bits)
-		learned(half, c.add)
-		counts[half] = c
-		m.halves[1-half] = c.grams(func(f func(text []byte)) { learned(half, f) })
-	})
+	learn := func(h *halves, workers int) (counts [2]*counts) {
+		detect.Each(2, workers, func(half int) {
+			c := newCounts(bits)
+			learned(half, c.add)
+			counts[half] = c
+			h[1-half] = c.grams(func(f func(text []byte)) { learned(half, f) })
+		})
+		return counts
+	}
+	first := new(halves)
+	counts := learn(first, env.Workers)
 	counts[0].merge(counts[1])
 	m.whole = counts[0].grams(func(f func(text []byte)) { learned(both, f) })
-	m.measure(env)
+	workers := env.Workers
+	m.halves = detect.NewPassing(func() *halves {
+		h := first
+		if first = nil; h == nil {
+			h = new(halves)
+			learn(h, workers)
+		}
+		return h
+	})
+	m.measure(m.halves.Get(env), env)
 	return m, nil
 }
 
 // measure learns what is usual from what the two halves say of each other.
-func (m *model) measure(env detect.Env) {
+func (m *model) measure(halves *halves, env detect.Env) {
 	n := m.sample.N
 	means, lengths, spread, blocks := make([]float64, n), make([]float64, n), make([]float64, n), make([]float64, n)
 	detect.Chunks(n, rowsPerJob, env.Workers, func() func(first, end int) {
@@ -123,7 +139,7 @@ func (m *model) measure(env detect.Env) {
 					continue
 				}
 				text = text[:min(len(text), mostBytes)]
-				r := reader.read(m.halves[hash(text)&1], text)
+				r := reader.read(halves[hash(text)&1], text)
 				if lengths[i] = float64(len(text)); r.blocks > 1 {
 					mean := float64(r.inBlocks) / float64(r.blocks)
 					spread[i] = float64(r.squares) - mean*float64(r.inBlocks)
@@ -157,19 +173,20 @@ func (m *model) measure(env detect.Env) {
 // deviation is the standard deviation of the mean surprise of n bytes.
 func (u *usual) deviation(n float64) float64 { return math.Sqrt(u.within/n + u.between) }
 
-// grams returns the model that judges row i of s: one that has not seen it.
-func (m *model) grams(s *detect.Sample, i int) *grams {
+// grams returns, for the rows of s, the model that judges a text: one that has not seen it.
+func (m *model) grams(s *detect.Sample, env detect.Env) func(text []byte) *grams {
 	if s != m.sample {
-		return m.whole
+		return func([]byte) *grams { return m.whole }
 	}
-	return m.halves[hash(s.Text[i])&1]
+	halves := m.halves.Get(env)
+	return func(text []byte) *grams { return halves[hash(text)&1] }
 }
 
 const rowsPerJob = 1024
 
 // Score implements detect.Model.
 func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
-	value := make([]float64, s.N)
+	value, grams := make([]float64, s.N), m.grams(s, env)
 	detect.Chunks(s.N, rowsPerJob, env.Workers, func() func(first, end int) {
 		reader := newReader()
 		return func(first, end int) {
@@ -178,7 +195,7 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 					value[i] = math.NaN()
 					continue
 				}
-				value[i] = m.usual.score(reader.read(m.grams(s, i), s.Text[i]), len(s.Text[i]))
+				value[i] = m.usual.score(reader.read(grams(s.Text[i]), s.Text[i]), len(s.Text[i]))
 			}
 		}
 	})
@@ -186,7 +203,7 @@ func (m *model) Score(s *detect.Sample, env detect.Env) detect.Scores {
 		if s.Text == nil || len(s.Text[row]) == 0 {
 			return "no text"
 		}
-		return m.explain(s.Text[row], m.grams(s, row))
+		return m.explain(s.Text[row], grams(s.Text[row]))
 	}}
 }
 

@@ -263,7 +263,7 @@ func TestLanesReadAlike(t *testing.T) {
 				text[i] = byte(rng.IntN(256))
 			}
 		}
-		for _, g := range []*grams{m.whole, m.halves[0]} {
+		for _, g := range []*grams{m.whole, m.halves.Get(detect.Env{})[0]} {
 			if got, want := best.read(g, text), portable.read(g, text); got != want {
 				t.Fatalf("%d bytes are read as %+v, want %+v", len(text), got, want)
 			}

@@ -53,8 +53,8 @@ func (Detector) ReadsTextOnly() {}
 
 // model is what a reference taught, to both detectors of this package.
 type model struct {
-	sample    *detect.Sample
-	labels    *labels.Model // nil without labels
+	sample    weak.Pointer[detect.Sample] // to recognise it: its vectors are nothing to keep
+	labels    *labels.Model               // nil without labels
 	functions *functions
 	count     func() []known // counted when first asked
 	rows      int            // distinct records counted
@@ -78,7 +78,7 @@ func modelOf(reference *detect.Sample, env detect.Env) *model {
 	}
 	return detect.Once(env, modelKey{reference}, func() *model {
 		tokens := text.Of(reference, env)
-		m := &model{sample: reference, labels: labels.Fit(reference, env)}
+		m := &model{sample: weak.Make(reference), labels: labels.Fit(reference, env)}
 		m.functions = functionsOf(reference, env)
 		rows := distinctRows(reference.N, tokens, nil)
 		m.rows, m.tokens = len(rows.rows), rows.tokens
@@ -431,7 +431,8 @@ func (m *model) score(s *detect.Sample, env detect.Env) (*judged, *stream) {
 func (m *model) observe(s *detect.Sample, env detect.Env) *stream {
 	st := &stream{model: m, sample: s, tokens: text.Of(s, env)}
 	var counting sync.WaitGroup
-	if s != m.sample && env.Workers > 1 {
+	same := m.sample == weak.Make(s)
+	if !same && env.Workers > 1 {
 		counting.Go(func() { m.count() }) // while the label model is trained, which one core does, if nobody has asked for it yet
 	}
 	defer counting.Wait()
@@ -462,7 +463,7 @@ func (m *model) observe(s *detect.Sample, env detect.Env) *stream {
 	}
 	st.size = tableFor(max(st.unique.tokens, m.tokens), most)
 	var reference []known
-	if s != m.sample {
+	if !same {
 		reference, st.referenceRows = m.count(), m.rows
 	}
 	st.number(all.rows, reference, min(env.Workers, mostTables))
