@@ -62,11 +62,9 @@ func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, e
 		return nil, nil
 	}
 	known.WantPlaces()
-	m := &model{Known: known, engine: engine, trusted: map[string]linalg.Matrix{}}
+	m := &model{Known: known, engine: engine, trusted: map[string]trusted{}}
 	for class, rows := range known.Trusted {
-		centred := linalg.Matrix{Rows: rows.Rows, Cols: rows.Cols, Data: append([]float32(nil), rows.Data...)}
-		whitening.Centre(centred)
-		m.trusted[class] = centred
+		m.trusted[class] = trusted{rows, whitening.Middle(rows)}
 	}
 	return m, nil
 }
@@ -74,7 +72,13 @@ func (d Detector) Fit(reference *detect.Sample, env detect.Env) (detect.Model, e
 type model struct {
 	*whitening.Known
 	engine  linalg.Engine
-	trusted map[string]linalg.Matrix // the trusted rows about their class's centre
+	trusted map[string]trusted
+}
+
+// trusted is the trusted rows of a class, which are not ours alone, and their centre.
+type trusted struct {
+	linalg.Matrix
+	middle []float32
 }
 
 // Score implements [detect.Model].
@@ -111,7 +115,7 @@ type class struct {
 	model    *model
 	self     bool          // the reference is the very sample
 	shared   bool          // what is learned from comes first, and its principal directions are known to others
-	trusted  linalg.Matrix // of the class in the reference, about its centre
+	trusted  trusted       // of the class in the reference
 	others   linalg.Matrix // of other classes, each about its centre
 	rng      *rand.Rand
 	partings []parting

@@ -135,7 +135,7 @@ func (c *class) part(s *detect.Sample, env detect.Env, workers int, value []floa
 		c.apart(places, first, value)
 		return true
 	}
-	trusted, others := c.places(u, c.trusted), c.places(u, c.others)
+	trusted, others := c.trustedPlaces(u), c.places(u, c.others)
 	for k := range c.partings {
 		c.partings[k].judge(places, trusted, others)
 	}
@@ -186,6 +186,22 @@ func (c *class) places(u, rows linalg.Matrix) []place {
 	}
 	for i := range out {
 		copy(out[i][:], t.Row(i))
+	}
+	return out
+}
+
+// trustedPlaces returns where trusted rows stand about their centre. They are hardly ever asked for and many: a copy about the centre would be
+// as large as the reference.
+func (c *class) trustedPlaces(u linalg.Matrix) []place {
+	t := c.trusted
+	out := make([]place, 0, t.Rows)
+	scratch := make([]float32, min(t.Rows, whitening.Chunk)*t.Cols)
+	for first := 0; first < t.Rows; first += whitening.Chunk {
+		n := min(whitening.Chunk, t.Rows-first)
+		rows := linalg.Matrix{Rows: n, Cols: t.Cols, Data: scratch[:n*t.Cols]}
+		copy(rows.Data, t.Data[first*t.Cols:])
+		whitening.Less(rows, t.middle)
+		out = append(out, c.places(u, rows)...)
 	}
 	return out
 }

@@ -10,20 +10,31 @@ import (
 
 // Centre takes the mean off every row, and returns it.
 func Centre(x linalg.Matrix) (middle []float32) {
+	middle = Middle(x)
+	Less(x, middle)
+	return middle
+}
+
+// Middle returns the mean of all rows.
+func Middle(x linalg.Matrix) []float32 {
 	mean := make([]float64, x.Cols)
 	for i := range x.Rows {
 		for c, v := range x.Row(i) {
 			mean[c] += float64(v)
 		}
 	}
-	middle = make([]float32, x.Cols)
+	middle := make([]float32, x.Cols)
 	for c, sum := range mean {
 		middle[c] = float32(sum / float64(x.Rows))
 	}
+	return middle
+}
+
+// Less takes middle off every row.
+func Less(x linalg.Matrix, middle []float32) {
 	for i := range x.Rows {
 		less(x.Row(i), middle)
 	}
-	return middle
 }
 
 // less takes middle off a row.
