@@ -26,6 +26,7 @@ import (
 	"weak"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/lanes"
 	"github.com/tasterhq/taster/schema/finding"
 )
 
@@ -77,28 +78,45 @@ func (sc scorer) Score(s *detect.Sample, env detect.Env) detect.Scores {
 			crossOwn, crossP = cross.Groups(s), cross.predict(s, false, env)
 		}
 	}
-	detect.Rows(s.N, worthwhile, env.Workers, func(first, end int) {
-		for i := first; i < end; i++ {
-			g := own[i]
-			if g < 0 || s.Text[i] == nil {
-				continue
+	detect.Chunks(s.N, worthwhile, env.Workers, func() func(first, end int) {
+		odds, logs, exps := make([]float64, 0, worthwhile), make([]float64, worthwhile), make([]float64, worthwhile)
+		return func(first, end int) {
+			odds = odds[:0]
+			for i := first; i < end; i++ {
+				sure := 0.5 // of nobody
+				if g := own[i]; g >= 0 && s.Text[i] != nil {
+					sure = surely(p[i*m.groups+int(g)], m.groups)
+				}
+				odds = append(odds, sure)
 			}
-			odds := logOdds(p[i*m.groups+int(g)], m.groups)
-			if cross != nil && crossOwn[i] >= 0 {
-				other := logOdds(crossP[i*cross.groups+int(crossOwn[i])], cross.groups)
-				odds += (other - odds) * float64(cross.rows) / float64(cross.rows+m.rows)
+			lanes.Logs(logs[:len(odds)], odds)
+			against := odds
+			for k, sure := range odds {
+				i, odds := first+k, logOdds(sure, logs[k])
+				if cross != nil && crossOwn[i] >= 0 {
+					sure := surely(crossP[i*cross.groups+int(crossOwn[i])], cross.groups)
+					odds += (logOdds(sure, math.Log(sure)) - odds) * float64(cross.rows) / float64(cross.rows+m.rows)
+				}
+				against[k] = -odds
 			}
-			value[i] = math.Log1p(math.Exp(-odds)) // −log of the logistic function
+			lanes.Exps(exps[:len(odds)], against)
+			for k, e := range exps[:len(odds)] {
+				if i := first + k; own[i] >= 0 && s.Text[i] != nil {
+					value[i] = math.Log1p(e) // −log of the logistic function
+				}
+			}
 		}
 	})
 	return scores
 }
 
-// logOdds returns the log-odds of a group as the regression has them, without the doubt that Predict mixes in: rows far
+// surely returns the probability of a group as the regression has it, without the doubt that Predict mixes in: rows far
 // beyond doubt must still be told apart, or the surest flips would tie with every row that is merely odd.
-func logOdds(p float32, groups int) float64 {
+func surely(p float32, groups int) float64 {
 	const least = 1e-7 // p is a float32
 	sure := (float64(p) - doubt/float64(groups)) / (1 - doubt)
-	sure = max(least, min(sure, 1-least))
-	return math.Log(sure) - math.Log1p(-sure)
+	return max(least, min(sure, 1-least))
 }
+
+// logOdds returns the log-odds of a probability, given its logarithm.
+func logOdds(p, log float64) float64 { return log - math.Log1p(-p) }

@@ -11,6 +11,7 @@ import (
 	"github.com/tasterhq/taster/detect"
 	"github.com/tasterhq/taster/detect/detecttest"
 	"github.com/tasterhq/taster/detect/detecttest/planted"
+	"github.com/tasterhq/taster/detect/text"
 )
 
 var env = detect.Env{Seed: 1, Workers: 2}
@@ -146,4 +147,38 @@ func BenchmarkScore(b *testing.B) {
 		model.Score(stream, detect.Env{Workers: 1})
 	}
 	b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "records/s")
+}
+
+// Probabilities and scores are taken many rows at a time, and are those of one row after the other, to the bit.
+func TestManyRowsAreOneAfterTheOther(t *testing.T) {
+	for _, classes := range []int{2, 3, MostGroups} {
+		reference, s := rated(400, classes, 1), rated(predictedRows+7, classes, 2)
+		s.Text[3], s.Text[4], s.Label[5] = nil, []byte("nothing that was seen"), -1
+		m := Fit(reference, env)
+		p, value := m.predict(s, false, env), scorer{m}.Score(s, env).Value
+		own, model := m.Groups(s), m.whole()
+		logits := make([]float32, classes)
+		for i, words := range s.Text {
+			model.logits(logits, text.Append(nil, words))
+			top, sum := slices.Max(logits), float32(0)
+			for g, l := range logits {
+				logits[g] = float32(math.Exp(float64(model.temper * (l - top))))
+				sum += logits[g]
+			}
+			for g := range logits {
+				logits[g] = (1-doubt)*logits[g]/sum + doubt/float32(classes)
+			}
+			if got := p[i*classes : (i+1)*classes]; !slices.Equal(got, logits) {
+				t.Fatalf("%d classes, row %d: %v, want %v", classes, i, got, logits)
+			}
+			want := math.NaN()
+			if words != nil && own[i] >= 0 {
+				sure := surely(logits[own[i]], classes)
+				want = math.Log1p(math.Exp(-logOdds(sure, math.Log(sure))))
+			}
+			if math.Float64bits(value[i]) != math.Float64bits(want) {
+				t.Fatalf("%d classes, row %d: score %v, want %v", classes, i, value[i], want)
+			}
+		}
+	}
 }

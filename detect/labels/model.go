@@ -8,6 +8,7 @@ import (
 	"weak"
 
 	"github.com/tasterhq/taster/detect"
+	"github.com/tasterhq/taster/detect/lanes"
 	"github.com/tasterhq/taster/detect/text"
 )
 
@@ -245,9 +246,19 @@ func (m *Model) predict(s *detect.Sample, wary bool, env detect.Env) []float32 {
 			held := m.parts.Get(env)
 			of = func(i int) *linear { return held[tokens.Key(i)%folds] }
 		}
-		detect.Each(s.N, env.Workers, func(i int) {
-			row := tokens.Row(i)
-			of(i).predict(out[i*m.groups:(i+1)*m.groups], row)
+		detect.Chunks(s.N, predictedRows, env.Workers, func() func(first, end int) {
+			powers, weights := make([]float64, predictedRows*m.groups), make([]float64, predictedRows*m.groups)
+			return func(first, end int) {
+				logits := out[first*m.groups : end*m.groups]
+				for i := first; i < end; i++ {
+					at := (i - first) * m.groups
+					of(i).powers(powers[at:at+m.groups], logits[at:at+m.groups], tokens.Row(i))
+				}
+				lanes.Exps(weights[:len(logits)], powers[:len(logits)])
+				for at := 0; at < len(logits); at += m.groups {
+					probabilities(logits[at:at+m.groups], weights[at:])
+				}
+			}
 		})
 		return out
 	})
@@ -313,17 +324,27 @@ func (l *linear) logits(out []float32, row []text.Token) {
 	}
 }
 
-func (l *linear) predict(out []float32, row []text.Token) {
-	l.logits(out, row)
-	top := slices.Max(out)
-	sum := float32(0)
-	for g, v := range out {
-		e := float32(1)
+// predictedRows are predicted at a time.
+const predictedRows = 256
+
+// powers writes for each group of what power of e its probability is a multiple; logits are scratch.
+func (l *linear) powers(out []float64, logits []float32, row []text.Token) {
+	l.logits(logits, row)
+	top := slices.Max(logits)
+	for g, v := range logits {
+		out[g] = 0
 		if v != top {
-			e = float32(math.Exp(float64(l.temper * (v - top))))
+			out[g] = float64(l.temper * (v - top))
 		}
-		out[g] = e
-		sum += e
+	}
+}
+
+// probabilities writes one for each group, given the powers.
+func probabilities(out []float32, powers []float64) {
+	sum := float32(0)
+	for g := range out {
+		out[g] = float32(powers[g])
+		sum += out[g]
 	}
 	for g := range out {
 		out[g] = (1-doubt)*out[g]/sum + doubt/float32(len(out))

@@ -78,6 +78,7 @@ type usual struct {
 	mean    float64
 	within  float64 // variance of one byte's surprise, as seen from blocks of one text
 	between float64 // variance of texts' means beyond that
+	window  float64 // deviation of a window
 }
 
 // Fit implements detect.Detector.
@@ -168,6 +169,7 @@ func (m *model) measure(halves *halves, env detect.Env) {
 		}
 	}
 	u.between = max(u.between, 0.01*u.mean*u.mean/float64(window*blockSize))
+	u.window = u.deviation(window * blockSize)
 }
 
 // deviation is the standard deviation of the mean surprise of n bytes.
@@ -211,11 +213,26 @@ func (u *usual) score(r reading, n int) float64 {
 	z := (float64(r.sum)/float64(n) - u.mean) / u.deviation(float64(n))
 	if windows := r.blocks - window + 1; windows > 1 {
 		const size = window * blockSize
-		worst := (float64(r.worst)/size - u.mean) / u.deviation(size)
-		z = max(z, worst-math.Sqrt(2*math.Log(float64(windows))))
+		worst := (float64(r.worst)/size - u.mean) / u.window
+		z = max(z, worst-worstOf(windows))
 	}
 	return z
 }
+
+// worstOf returns about how many deviations the worst of so many windows is worse by.
+func worstOf(windows int) float64 {
+	if windows < len(worstOfFew) {
+		return worstOfFew[windows]
+	}
+	return math.Sqrt(2 * math.Log(float64(windows)))
+}
+
+var worstOfFew = func() (table [256]float64) { // texts of up to 4 KiB
+	for windows := 2; windows < len(table); windows++ {
+		table[windows] = math.Sqrt(2 * math.Log(float64(windows)))
+	}
+	return table
+}()
 
 func (m *model) explain(text []byte, g *grams) string {
 	r := newReader().read(g, text)
