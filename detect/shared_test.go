@@ -85,6 +85,26 @@ func TestAtEnd(t *testing.T) {
 	}
 }
 
+// TestShelfAges has what fits all that comes go at last, and what is made anew serve until then.
+func TestShelfAges(t *testing.T) {
+	var shelf Shelf[[]int]
+	lent := [][]int{make([]int, 1000), make([]int, 1000)} // the largest samples of all, at the same time
+	made := 0
+	for range 20 * shelved {
+		shelf.Put(lent[0])
+		lent = lent[1:]
+		one, ok := shelf.Take(func(s []int) bool { return len(s) >= 10 })
+		if !ok {
+			one = make([]int, 10)
+			made++
+		}
+		lent = append(lent, one)
+	}
+	if len(lent[0]) > 10 || len(lent[1]) > 10 || made > 20 {
+		t.Errorf("%d and %d are in use, after %d were made anew", len(lent[0]), len(lent[1]), made)
+	}
+}
+
 // TestPassing has what passes be made once while somebody's work lasts, and again, the same, afterwards.
 func TestPassing(t *testing.T) {
 	made := 0

@@ -6,11 +6,17 @@ import (
 )
 
 // Shelf keeps a few large things that were made for one sample for the next one: what comes new from the system has to be cleared page by page, which
-// takes longer than to fill it.
+// takes longer than to fill it. What served the largest sample of all would fit any, so from time to time all goes and what comes next is as large as it
+// has to be. A Shelf that nobody asks keeps what it has.
 type Shelf[T any] struct {
-	mu   sync.Mutex
-	free []T
+	mu    sync.Mutex
+	free  []T
+	taken int
 }
+
+// shelved is after how many Takes all goes: seldom enough that new memory costs nothing to speak of. It is odd so that of two that serve in
+// turn neither is always lent when the others go.
+const shelved = 63
 
 const mostShelved = 2
 
@@ -18,6 +24,9 @@ const mostShelved = 2
 func (s *Shelf[T]) Take(fits func(T) bool) (one T, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.taken++; s.taken%shelved == 0 {
+		s.free = nil
+	}
 	for len(s.free) > 0 && !ok {
 		last := len(s.free) - 1
 		one = s.free[last]

@@ -313,6 +313,39 @@ func TestSameBytes(t *testing.T) {
 	}
 }
 
+// breaks panics at the n-th write, from 1.
+type breaks struct{ n int }
+
+func (b *breaks) Write(p []byte) (int, error) {
+	if b.n--; b.n == 0 {
+		panic("broken")
+	}
+	return len(p), nil
+}
+
+// When writing a column panics, the columns that others encode are let go of before Write returns.
+func TestPanicBetweenColumns(t *testing.T) {
+	keys := ring(t)
+	seg := segment(everyType, 11, 300, 7, 250)
+	defer seg.Release()
+	dec := decide(seg, func(int) bool { return false })
+	for n := 1; ; n++ {
+		mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
+		out := &breaks{n}
+		_, err := Write(t.Context(), out, "x", seg, dec, finding.Accepted, Options{Keys: keys, GroupRows: 200, Memory: mem})
+		mem.AssertSize(t, 0)
+		if out.n > 0 {
+			if err != nil || n < 20 {
+				t.Errorf("a file of %d writes: %v", n-1, err)
+			}
+			return
+		}
+		if !errors.Is(err, ErrBroken) {
+			t.Fatalf("write %d panics: %v", n, err)
+		}
+	}
+}
+
 // The digest of plaintext does not depend on how rows were cut into batches and row groups, and does depend on every
 // value.
 func TestContent(t *testing.T) {

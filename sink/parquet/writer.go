@@ -188,6 +188,7 @@ func (f *output) group(rows int, column func(i int) ([]pages.Rows, error)) error
 		encoded *pages.Column
 		err     error
 	}
+	f.Begin(rows)
 	results := make([]chan result, len(f.columns))
 	for i := range results {
 		results[i] = make(chan result, 1)
@@ -226,7 +227,10 @@ func (f *output) group(rows int, column func(i int) ([]pages.Rows, error)) error
 			}
 		}()
 	}
-	f.Begin(rows)
+	add := func(c *pages.Column) (err error) { // a panic is a fault too: others still encode
+		defer guard(&err, "write a column")
+		return f.Append(c)
+	}
 	var fault error
 	for _, one := range results { // also after a fault, for nothing may go on when this returns
 		r := <-one
@@ -240,7 +244,7 @@ func (f *output) group(rows int, column func(i int) ([]pages.Rows, error)) error
 			}
 			stopped.Store(true)
 		default:
-			if fault = f.Append(r.encoded); fault != nil {
+			if fault = add(r.encoded); fault != nil {
 				stopped.Store(true)
 			}
 		}
