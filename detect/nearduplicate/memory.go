@@ -365,23 +365,14 @@ func (m *model) longFloods(types []rowType, bandsOf *banded, before *memory, alo
 	}
 	const some = 1024 // at a time
 	detect.Chunks(len(types), some, env.Workers, func() func(first, end int) {
-		var near [16][bands]uint32
 		var harmless [1 << 10]int8 // by the fullest band less strangers: 1 where nothing is scored even were none in the reference
 		return func(first, end int) {
 			for i := first; i < end; i++ {
-				// Types come by their hashes, so what one asks for is in no cache: some are asked for at once.
-				if (i-first)%len(near) == 0 {
-					for k, t := range types[i:min(i+len(near), end)] {
-						if t.rows > 0 {
-							near[k] = bandsOf.keys[t.at]
-						}
-					}
-				}
 				t := &types[i]
 				if t.rows == 0 {
 					continue
 				}
-				keys := &near[(i-first)%len(near)]
+				keys := &bandsOf.keys[t.at]
 				fullest := r.fullest(keys)
 				count := float64(fullest) - strangers
 				if count < least {
