@@ -26,7 +26,7 @@ import (
 // fetched ahead. What segments cost besides (the detectors' tables, a Parquet file being built) does not grow with
 // them; docs/PERFORMANCE.md has what it comes to.
 const (
-	memoryLimit = 64 << 20
+	memoryLimit = 96 << 20
 	sourceLimit = 16 << 20
 )
 
