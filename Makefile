@@ -123,10 +123,19 @@ $(PTXAS): gpukernels/kernels/requirements.txt
 	install -m 755 .cache/ptxas/nvidia/cuda_nvcc/bin/ptxas $@
 
 FUZZTIME ?= 10s
+# Go before 1.27 now and then fails a fuzz test as its time ends, with nothing but "context deadline exceeded" and no failing input
+# (go.dev/issue/75804): such a test is run again.
 fuzz: ## every fuzz test, for FUZZTIME each
+	@mkdir -p .cache
 	@grep -roE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' . | while IFS=: read -r file func; do \
 		echo "$$(dirname $$file) $${func#func }"; \
-		$(GO) test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file) || exit 1; \
+		for try in 1 2 3; do \
+			failed=; $(GO) test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file) >.cache/fuzz.log 2>&1 || failed=1; \
+			cat .cache/fuzz.log; \
+			[ "$$failed" ] || break; \
+			if ! grep -qx '    context deadline exceeded' .cache/fuzz.log || grep -q 'Failing input' .cache/fuzz.log; then break; fi; \
+		done; \
+		[ -z "$$failed" ] || exit 1; \
 	done
 
 clean:

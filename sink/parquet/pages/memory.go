@@ -70,12 +70,12 @@ func (e *encoder) giveBack() {
 const window = 2 << 20
 
 // packers are zstd encoders like arrow-go's, whose output is the same, by level. arrow-go's live in a sync.Pool, from which the collector
-// takes them, with eight megabytes each. These are shared, and let in as many at a time as there are cores: each holds a window's memory, and
+// takes them, with eight megabytes each. These are shared, and let in as many at a time as there are cores to use: each holds a window's memory, and
 // more would wait for a core.
 var packers = func() (p [zstd.SpeedBestCompression + 1]func() *zstd.Encoder) {
 	for level := zstd.SpeedFastest; level <= zstd.SpeedBestCompression; level++ {
 		p[level] = sync.OnceValue(func() *zstd.Encoder {
-			packer, err := zstd.NewWriter(nil, zstd.WithZeroFrames(true), zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(runtime.NumCPU()),
+			packer, err := zstd.NewWriter(nil, zstd.WithZeroFrames(true), zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)),
 				zstd.WithAllLitEntropyCompression(true), zstd.WithWindowSize(window), zstd.WithLowerEncoderMem(true))
 			if err != nil {
 				panic("pages: " + err.Error()) // the options are good or never were
