@@ -281,7 +281,7 @@ func mark(d *record.Decision, row int, code finding.Code, f *finding.Finding, v 
 // details runs every detector over the sample.
 func (s *Scorer) details(ctx context.Context, sample *detect.Sample, before *recollection) ([]Detail, error) {
 	env := s.shared(before)
-	one := func(i int) (*Detail, error) { return s.unreferenced(s.detectors[i], sample, before, env) }
+	n, one := len(s.detectors), func(i int) (*Detail, error) { return s.unreferenced(s.detectors[i], sample, before, env) }
 	if s.ref != nil {
 		others, without, aside, err := s.withoutDoubts(sample, before, env)
 		if err != nil {
@@ -290,16 +290,12 @@ func (s *Scorer) details(ctx context.Context, sample *detect.Sample, before *rec
 		if before != nil {
 			before.aside = aside
 		}
-		one = func(i int) (*Detail, error) {
+		n, one = len(s.fitted), func(i int) (*Detail, error) {
 			if others != nil && others[i] != nil {
 				return others[i].detail(sample, before, len(without), env), nil
 			}
 			return s.fitted[i].detail(sample, before, 0, env), nil
 		}
-	}
-	n := len(s.detectors)
-	if s.ref != nil {
-		n = len(s.fitted)
 	}
 	all, errs := make([]*Detail, n), make([]error, n)
 	order := alternating(n)

@@ -135,8 +135,17 @@ func (p *pace) publish(ctx context.Context, k kind, w workload, group string, ra
 		return err
 	}
 	defer client.Close()
+	var deleting sync.WaitGroup
+	defer deleting.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	if group != "" {
+		deleting.Go(func() {
+			if err := keepForgetting(ctx, client, group); err != nil {
+				cancel(fmt.Errorf("delete what was committed: %w", err))
+			}
+		})
+	}
 	stamp := func(r *kgo.Record, err error) {
 		if err != nil {
 			cancel(fmt.Errorf("publish: %w", err))
@@ -151,22 +160,6 @@ func (p *pace) publish(ctx context.Context, k kind, w workload, group string, ra
 		of[r.Offset] = r.Timestamp.UnixMilli()
 		p.stamps[r.Partition] = of
 	}
-	admin := kadm.NewClient(client)
-	var deleting sync.WaitGroup
-	defer deleting.Wait()
-	defer cancel(nil)
-	deleting.Go(func() {
-		for group != "" {
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(time.Second):
-			}
-			if _, err := forget(ctx, admin, group); err != nil && ctx.Err() == nil {
-				cancel(fmt.Errorf("delete what was committed: %w", err))
-			}
-		}
-	})
 	n := 0
 	var began time.Time
 	for value := range k.make(3, w.records) {
@@ -189,6 +182,21 @@ func (p *pace) publish(ctx context.Context, k kind, w workload, group string, ra
 		n++
 	}
 	return errors.Join(client.Flush(ctx), context.Cause(ctx))
+}
+
+// keepForgetting deletes what a group has committed, every second until ctx ends.
+func keepForgetting(ctx context.Context, client *kgo.Client, group string) error {
+	admin := kadm.NewClient(client)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+		if _, err := forget(ctx, admin, group); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
 }
 
 // committed waits until so many records have landed.
