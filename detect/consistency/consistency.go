@@ -28,7 +28,7 @@
 // Kim, Guan, Gupta ("To Trust Or Not To Trust A Classifier", NeurIPS 2018) for the given label. Votes of few neighbours
 // say less. A row is never its own neighbour.
 //
-// In samples of more than [detect.Enough] rows distances are those of rows rounded to 16 bits, where the processor multiplies such numbers
+// In samples of more than 8,192 rows distances are those of rows rounded to 16 bits, where the processor multiplies such numbers
 // (see [linalg.Sets.Means]): a score differs by less than a ten-thousandth, or by a thousandth where neighbours lie near; rows that lie nearer still are looked at as ever.
 //
 // Neighbours do not see a direction that is weak and runs through everything, as sentiment does through sentences. Of at

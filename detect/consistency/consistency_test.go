@@ -134,7 +134,7 @@ func TestFlipsAreFound(t *testing.T) {
 func TestLongSamples(t *testing.T) {
 	classes := []float64{100, 60, 1} // the last of few rows in the reference
 	reference := told(2000, 24, classes, word, 1)
-	stream := told(detect.Enough+500, 24, classes, word, 2)
+	stream := told(many+500, 24, classes, word, 2)
 	for _, s := range []*detect.Sample{reference, stream} {
 		s.Probabilities, s.Outcomes = nil, 0
 	}
