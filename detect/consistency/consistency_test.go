@@ -134,7 +134,7 @@ func TestFlipsAreFound(t *testing.T) {
 func TestLongSamples(t *testing.T) {
 	classes := []float64{100, 60, 1} // the last of few rows in the reference
 	reference := told(2000, 24, classes, word, 1)
-	stream := told(many+500, 24, classes, word, 2)
+	stream := told(longSample+500, 24, classes, word, 2)
 	for _, s := range []*detect.Sample{reference, stream} {
 		s.Probabilities, s.Outcomes = nil, 0
 	}
@@ -153,8 +153,10 @@ func TestLongSamples(t *testing.T) {
 	if err != nil || m == nil {
 		t.Fatal("no model: ", err)
 	}
+	m.(*model).weight = [parts]float64{byNeighbours: 1} // the discriminant tells such classes so well that neighbours would not count
 	long := m.Score(stream, detect.Env{Seed: 1, Workers: 1}).Value
 	again := m.Score(stream, detect.Env{Seed: 1, Workers: 3}).Value
+	rounded := 0
 	for first := 0; first < stream.N; first += 5000 {
 		var rows []int
 		for row := first; row < min(first+5000, stream.N); row++ {
@@ -168,7 +170,13 @@ func TestLongSamples(t *testing.T) {
 			if math.IsNaN(got) != math.IsNaN(want) || math.Abs(got-want) > 1e-2*(1+math.Abs(want)) {
 				t.Errorf("row %d scores %v in a long sample and %v in a short one", first+i, got, want)
 			}
+			if got != want && !math.IsNaN(got) {
+				rounded++
+			}
 		}
+	}
+	if byWords := m.(*model).near.sets.ByWords(); byWords != (rounded > stream.N/2) {
+		t.Errorf("%d of %d rows have other scores in a long sample; by rounded distances: %v", rounded, stream.N, byWords)
 	}
 }
 

@@ -175,9 +175,9 @@ type scratch struct {
 	mine, theirs []float64
 }
 
-// many is from how many rows on a sample is judged by rounded distances, which cost half: what a topic of many vectors brings in a
-// second, and a segment of half the memory that segments may take, have more rows.
-const many = detect.Enough / 2
+// longSample is the most rows of a sample whose distances are all exact. Rounded ones cost half, and segments that cost much by their
+// number of vectors are longer.
+const longSample = detect.Enough / 2
 
 // score sets dst for the rows from first to end that can be judged.
 func (n *neighbourhoods) score(dst []float64, s *detect.Sample, classes []*class, first, end int, with *scratch) {
@@ -187,7 +187,7 @@ func (n *neighbourhoods) score(dst []float64, s *detect.Sample, classes []*class
 			with.rows = append(with.rows, row)
 		}
 	}
-	if s.N > many && s != n.sample && n.sets.ByWords() {
+	if s.N > longSample && s != n.sample && n.sets.ByWords() {
 		n.scoreByWords(dst, s, classes, with)
 	}
 	n.scoreRows(dst, s, classes, with.rows, with)

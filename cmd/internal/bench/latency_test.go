@@ -64,11 +64,11 @@ func (k kind) latency(b *testing.B, w workload, broker string) {
 		go func() {
 			seen <- p.watch(filepath.Join(j.Landing, filepath.FromSlash(manifest.TopicFolder(k.topic))), stop)
 		}()
-		var landed string
+		var group string // a real broker keeps its records
 		if broker == embedded {
-			landed = j.Group
+			group = j.Group
 		}
-		err := p.publish(ctx, k, w, landed, rate)
+		err := p.publish(ctx, k, w, group, rate)
 		cancel(nil)
 		if err != nil {
 			b.Fatal(err)
